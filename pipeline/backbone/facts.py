@@ -1,0 +1,118 @@
+"""What can be known of a backbone from its files alone, without loading its weights."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.backbone.catalogue import BackboneSource
+from pipeline.backbone.digest import digest_of_tokenizer, digest_of_weights
+from pipeline.config import BackboneConfig, Dtype
+from pipeline.digests import sha256_of_record
+from pipeline.errors import BackboneError
+
+NF4_BLOCK_SIZE = 64
+VOLATILE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache"}
+"""Fields of config.json that say where and by what it was written, not what the network computes."""
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """A backbone's part of a feature's identity, and its measures.
+
+    Args:
+        num_hidden_layers: blocks.
+        hidden_size: numbers a hidden state.
+        max_positions: the most tokens it was made for, or None where its config does not say.
+        weights: digest of the weights: `commit:…` or `sha256:…`.
+        architecture: model type, blocks, hidden size, and a digest of everything else in its config.
+        quantization: type, compute dtype, and what else decides the numbers.
+        tokenizer: digest of the tokenizer's files.
+    """
+
+    num_hidden_layers: int
+    hidden_size: int
+    max_positions: int | None
+    weights: str
+    architecture: dict[str, Any]
+    quantization: dict[str, Any]
+    tokenizer: str
+
+
+def read_facts(source: BackboneSource, config: BackboneConfig, compute_dtype: Dtype) -> BackboneFacts:
+    """Read a backbone's facts from its files.
+
+    Args:
+        compute_dtype: the resolved one, never `auto`.
+
+    Raises:
+        BackboneError: config.json cannot be read, or is of a kind that transformers does not know.
+    """
+    from transformers import AutoConfig
+
+    path = source.folder / "config.json"
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        text_config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False).get_text_config(decoder=True)
+        num_hidden_layers, hidden_size = int(text_config.num_hidden_layers), int(text_config.hidden_size)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BackboneError(
+            "this folder is no model that transformers can load",
+            where=path,
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            remedy="name a folder that save_pretrained wrote; models with code of their own are not run",
+        ) from error
+    shipped = record.get("quantization_config")
+    if shipped is not None and config.quantization != "checkpoint":
+        raise BackboneError(
+            "this checkpoint is quantised already",
+            where=path,
+            expected="--quantization checkpoint",
+            found=f"--quantization {config.quantization}; the files hold {shipped.get('quant_method', 'a quantised')} model",
+        )
+    return BackboneFacts(
+        num_hidden_layers=num_hidden_layers,
+        hidden_size=hidden_size,
+        max_positions=getattr(text_config, "max_position_embeddings", None),
+        weights=f"commit:{source.commit}" if source.commit else digest_of_weights(source.folder, config.models_dir),
+        architecture={
+            "model_type": record.get("model_type"),
+            "num_hidden_layers": num_hidden_layers,
+            "hidden_size": hidden_size,
+            "config": "sha256:" + sha256_of_record({k: v for k, v in record.items() if k not in VOLATILE}),
+        },
+        quantization=_quantization(config, compute_dtype),
+        tokenizer=digest_of_tokenizer(source.folder),
+    )
+
+
+def _quantization(config: BackboneConfig, compute_dtype: Dtype) -> dict[str, Any]:
+    record: dict[str, Any] = {"type": config.quantization, "compute_dtype": compute_dtype}
+    if config.quantization == "nf4":
+        record |= {"double": True, "block_size": NF4_BLOCK_SIZE}
+    return record
+
+
+def resolve_device(device: str) -> str:
+    """`cuda` or `cpu` for `auto`; any other name as it is, if this machine has it.
+
+    Raises:
+        BackboneError: the device is not here.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BackboneError(
+            "this machine has no such device", where="device", expected="auto | cpu | cuda | cuda:1", found=device
+        ) from error
+    return device
+
+
+def resolve_dtype(dtype: Dtype, device: str) -> Dtype:
+    """bfloat16 on CUDA and float32 elsewhere for `auto`; any other dtype as it is."""
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if device.startswith("cuda") else "float32"

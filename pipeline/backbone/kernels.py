@@ -1,0 +1,34 @@
+"""The CPU's matrix products: the faster float32 kernel is taken where it is exact, and only there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+EXACT = 1e-5
+"""Largest relative error that still counts as float32; products in bfloat16 are near 1e-3."""
+
+
+@contextmanager
+def exact_float32() -> Iterator[str]:
+    """Within, float32 products run on the fastest kernel that stays exact; gives the name of its precision setting.
+
+    torch's setting `medium` moves float32 products of the CPU to oneDNN. On most CPUs that is true float32 and faster;
+    on one with AMX it computes in bfloat16. One product, held against float64, tells which.
+    """
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        if _relative_error() > EXACT:
+            torch.set_float32_matmul_precision("highest")
+        yield torch.get_float32_matmul_precision()
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _relative_error() -> float:
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(256, 576, generator=generator)
+    b = torch.randn(1536, 576, generator=generator)
+    exact = a.double() @ b.double().T
+    return float((torch.nn.functional.linear(a, b).double() - exact).abs().max() / exact.abs().max())

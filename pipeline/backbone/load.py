@@ -1,0 +1,107 @@
+"""A backbone in memory: quantised by bitsandbytes, frozen, without LM head."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.backbone.catalogue import BackboneSource
+from pipeline.backbone.quantize import bitsandbytes_config, dequantize_once
+from pipeline.backbone.quiet import quiet_loading
+from pipeline.config import BackboneConfig, Dtype
+from pipeline.errors import BackboneError, MissingPackage
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen LLM without its LM head, ready to compute.
+
+    Args:
+        name: what people call it.
+        model: transformers' base model, in evaluation mode, without gradients.
+        device: where it is.
+        dtype: what it computes in.
+        num_hidden_layers: blocks.
+        hidden_size: numbers a hidden state.
+        note: how its weights are held, for people.
+    """
+
+    name: str
+    model: Any
+    device: torch.device
+    dtype: torch.dtype
+    num_hidden_layers: int
+    hidden_size: int
+    note: str
+
+
+def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str, compute_dtype: Dtype) -> Backbone:
+    """Load a backbone's weights, quantise them, and freeze them.
+
+    On the CPU, quantised weights are dequantised once, straight to the compute dtype: the numbers are those of
+    dequantising in every forward pass, and bitsandbytes' CPU kernels, which round activations, stay out of it. On CUDA
+    the same is done where the free memory holds the dequantised weights twice over.
+
+    Args:
+        device: the resolved device, never `auto`.
+        compute_dtype: the resolved dtype, never `auto`.
+
+    Raises:
+        BackboneError: the files do not hold such a model.
+        MissingPackage: transformers or bitsandbytes is not installed.
+    """
+    try:
+        from transformers import AutoModel
+
+        from pipeline.backbone import shared_prefix
+    except ImportError as error:
+        raise MissingPackage("transformers", "extract") from error
+    dtype: torch.dtype = getattr(torch, compute_dtype)
+    with quiet_loading():
+        quantization = bitsandbytes_config(config.quantization, dtype)
+        try:
+            model = AutoModel.from_pretrained(
+                source.folder,
+                dtype=dtype,
+                quantization_config=quantization,
+                use_safetensors=True,
+                trust_remote_code=False,
+                device_map=None if device == "cpu" else {"": device},
+                attn_implementation=shared_prefix.NAME,
+            )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise BackboneError(
+                "the backbone cannot be loaded",
+                where=source.folder,
+                found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                remedy="check that the folder is whole (compare its files with the model's page)",
+            ) from error
+    model.eval().requires_grad_(False)
+    note = f"{config.quantization}, {compute_dtype}"
+    if quantization is not None:
+        if device == "cpu" or config.quantization == "int8" or _fits_dequantized(model, dtype):
+            dequantize_once(model, dtype)
+            note += ", dequantised once"
+        else:
+            note += ", dequantised in every pass (too little free memory to do it once)"
+    text_config = model.config.get_text_config(decoder=True)
+    return Backbone(
+        name=source.name,
+        model=model,
+        device=torch.device(device),
+        dtype=dtype,
+        num_hidden_layers=int(text_config.num_hidden_layers),
+        hidden_size=int(text_config.hidden_size),
+        note=note,
+    )
+
+
+def _fits_dequantized(model: nn.Module, dtype: torch.dtype) -> bool:
+    free_bytes, _ = torch.cuda.mem_get_info()
+    needed_bytes = sum(
+        module.in_features * module.out_features * dtype.itemsize
+        for module in model.modules()
+        if isinstance(module, nn.Linear)
+    )
+    return bool(needed_bytes * 2 < free_bytes)

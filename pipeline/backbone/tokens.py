@@ -1,0 +1,137 @@
+"""From sentences to token ids, with the span of each sentence inside its prompted text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import TokensConfig
+from pipeline.errors import BackboneError, ConfigError, DataError
+from pipeline.tasks.spec import SLOT
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Prompted sentences as token ids, all rows end to end.
+
+    Args:
+        ids: `[total_t]` int32.
+        offsets: `[n + 1]` int64; row i is `ids[offsets[i]:offsets[i + 1]]`.
+        start: `[n]` int64, where each row's sentence begins in the row.
+        stop: `[n]` int64, one past its last token.
+        truncated_rows: `[n]` bool, the sentences that were cut to fit.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    start: np.ndarray
+    stop: np.ndarray
+    truncated_rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """The ids `[t]` of one row."""
+        return self.ids[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def truncated(self) -> int:
+        """How many sentences were cut to fit."""
+        return int(self.truncated_rows.sum())
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """`[n]` tokens a row, prompt included."""
+        return np.diff(self.offsets)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer, which must be a fast one (only these say which characters a token covers).
+
+    Raises:
+        BackboneError: there is none, or it is a slow one.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise BackboneError(
+            "the backbone's tokenizer cannot be loaded",
+            where=folder,
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            remedy="save it into the model's folder with tokenizer.save_pretrained",
+        ) from error
+    if not tokenizer.is_fast:
+        raise BackboneError("the backbone has no fast tokenizer", where=folder, expected="tokenizer.json")
+    return tokenizer
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], prompt: str, config: TokensConfig, *, origin: str) -> TokenRows:
+    """Put each sentence into the prompt and tokenise the whole, so that no token border is forced at the sentence.
+
+    A token belongs to the sentence if it covers at least one of its characters. A sentence that is cut loses its last
+    tokens; what the prompt says after it stays.
+
+    Args:
+        prompt: the text around a sentence, with `{}` in its place.
+        origin: where the sentences come from, for errors.
+
+    Raises:
+        DataError: a prompted sentence has more than `config.max_length` tokens and truncation was not asked for, or
+            the prompt alone leaves it no room.
+    """
+    before = len(prompt[: prompt.index(SLOT)])
+    encoded = tokenizer(
+        [prompt.replace(SLOT, text) for text in texts],
+        add_special_tokens=config.special_tokens,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    rows, start, stop, too_long = [], [], [], []
+    for row, (ids, spans) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)):
+        end = before + len(texts[row])
+        own = [place for place, (left, right) in enumerate(spans) if left < end and right > before and left < right]
+        if not own:
+            raise DataError(
+                "the tokenizer gives this sentence no token", where=f"{origin}, row {row}", found=repr(texts[row])
+            )
+        first, past = own[0], own[-1] + 1
+        over = len(ids) - config.max_length
+        if over > 0:
+            too_long.append(row)
+            if config.truncation:
+                if past - over <= first:
+                    raise ConfigError(
+                        "the prompt alone fills the limit",
+                        where="max_length",
+                        expected=f"more than {len(ids) - (past - first)} tokens",
+                        found=config.max_length,
+                    )
+                ids = ids[: past - over] + ids[past:]
+                past -= over
+        rows.append(np.asarray(ids, dtype=np.int32))
+        start.append(first)
+        stop.append(past)
+    if too_long and not config.truncation:
+        longest = max(too_long, key=lambda row: len(rows[row]))
+        raise DataError(
+            f"{len(too_long)} of {len(texts)} prompted sentences are longer than the limit",
+            where=f"{origin}, the longest in row {longest}",
+            expected=f"at most {config.max_length} tokens, prompt included",
+            found=f"{len(rows[longest])} tokens: {texts[longest]!r:.100}",
+            remedy="raise --max-length, or cut such sentences with --truncation",
+        )
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    return TokenRows(
+        ids=np.concatenate(rows) if rows else np.zeros(0, dtype=np.int32),
+        offsets=offsets,
+        start=np.asarray(start, dtype=np.int64),
+        stop=np.asarray(stop, dtype=np.int64),
+        truncated_rows=np.isin(np.arange(len(rows)), too_long),
+    )

@@ -1,0 +1,136 @@
+"""The cache: a folder of feature sets, found by identity and never by likeness."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.cache.feature_set import FeatureSet
+from pipeline.cache.identity import Difference, difference_table, differences, flatten
+from pipeline.cache.manifest import MANIFEST, Manifest
+from pipeline.errors import CacheError, DamagedFeatureSet, FeatureSetNotFound
+from pipeline.views import Layer, check_pooling, resolve_layer
+
+
+class FeatureCache:
+    """A folder of feature sets: `<task>/<split>/<feature-set>/`.
+
+    Args:
+        path: the folder; it may be read-only.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def manifests(self, task: str | None = None, split: str | None = None) -> list[Manifest]:
+        """The manifests of all whole feature sets, of one task or split if named, sorted by task, split and name.
+
+        Raises:
+            DamagedFeatureSet: a manifest cannot be read.
+        """
+        return [
+            Manifest.read(path.parent) for path in sorted(self.path.glob(f"*/*/*/{MANIFEST}")) if _at(path, task, split)
+        ]
+
+    def folder(self, manifest: Manifest) -> Path:
+        """Where a feature set lies."""
+        return self.path / manifest.task / manifest.split / manifest.name
+
+    def open(
+        self,
+        task: str,
+        split: str,
+        *,
+        layer: Layer | None = None,
+        pooling: str | None = None,
+        backbone: str | None = None,
+        source: str | None = None,
+        identity: Mapping[str, Any] | None = None,
+    ) -> FeatureSet:
+        """Open the one feature set that is what was asked for.
+
+        Args:
+            layer: as transformers counts (-1 is the last), or a share of the depth.
+            pooling: last, mean, first or tokens.
+            backbone: the backbone's name.
+            source: where the sentences came from: glue, hub, sample or files.
+            identity: any fields of the identity, by dotted name, such as `{"quantization.type": "nf4"}`.
+
+        Raises:
+            FeatureSetNotFound: there is none; the error names the nearest and what differs.
+            CacheError: several match; the error names what tells them apart.
+        """
+        wanted: dict[str, Any] = dict(identity or {})
+        for field, value in (("backbone", backbone), ("source", source), ("layer", layer)):
+            if value is not None:
+                wanted[field] = value
+        if pooling is not None:
+            wanted["pooling"] = check_pooling(pooling)
+        candidates = self.manifests(task, split)
+        if not candidates:
+            there = sorted({f"{m.task}/{m.split}" for m in self.manifests()})
+            raise FeatureSetNotFound(
+                f"the cache holds no features of {task}/{split}",
+                where=self.path,
+                found=", ".join(there) or "an empty cache",
+                remedy="make features (pipeline extract), or copy the cache's folder from the machine that made it",
+            )
+        scored = [(_differences(wanted, manifest), manifest) for manifest in candidates]
+        matching = [manifest for differ, manifest in scored if not differ]
+        if not matching:
+            differ, nearest = min(scored, key=lambda pair: (len(pair[0]), pair[1].name))
+            raise FeatureSetNotFound(
+                f"the cache holds no such features of {task}/{split}; the nearest is {nearest.name}, and differs in\n"
+                + difference_table(differ),
+                where=self.path,
+                remedy="run pipeline extract with the wanted settings, or ask for what is there",
+            )
+        if len(matching) > 1:
+            raise CacheError(
+                f"{len(matching)} feature sets of {task}/{split} match:\n"
+                + "\n".join(f"    {manifest.name}" for manifest in matching),
+                where=self.path,
+                expected="one",
+                found="they differ in " + ", ".join(_telling_apart(matching)),
+                remedy="say which with --where <field>=<value>, or with --layers, --poolings, --backbone, --data",
+            )
+        return FeatureSet(self.folder(matching[0]))
+
+    def open_folder(self, name: str) -> FeatureSet:
+        """Open a feature set by its folder's name, or the beginning of its fingerprint.
+
+        Raises:
+            FeatureSetNotFound: there is none.
+            CacheError: several begin so.
+        """
+        found = [m for m in self.manifests() if m.name == name or (len(name) >= 6 and m.fingerprint.startswith(name))]
+        if not found:
+            raise FeatureSetNotFound(
+                "the cache holds no feature set of this name", where=self.path, found=name, remedy="pipeline cache ls"
+            )
+        if len(found) > 1:
+            raise CacheError("several feature sets begin so", found=", ".join(manifest.name for manifest in found))
+        return FeatureSet(self.folder(found[0]))
+
+
+def _at(path: Path, task: str | None, split: str | None) -> bool:
+    folder = path.parent
+    if path.is_symlink() or folder.is_symlink():
+        raise DamagedFeatureSet("a feature set is a link", where=path, expected="a folder of the cache itself")
+    return task in (None, folder.parent.parent.name) and split in (None, folder.parent.name)
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    return {"backbone": manifest.backbone, "source": manifest.source, **flatten(manifest.identity.to_dict())}
+
+
+def _differences(wanted: Mapping[str, Any], manifest: Manifest) -> list[Difference]:
+    resolved = dict(wanted)
+    if "layer" in resolved:
+        resolved["layer"] = resolve_layer(resolved["layer"], manifest.identity.architecture["num_hidden_layers"])
+    return differences(resolved, _facts(manifest))
+
+
+def _telling_apart(manifests: list[Manifest]) -> list[str]:
+    facts = [_facts(manifest) for manifest in manifests]
+    names = sorted(set().union(*facts))
+    return [name for name in names if len({repr(fact.get(name)) for fact in facts}) > 1]

@@ -1,0 +1,137 @@
+"""The manifest: written last, its presence says that the feature set is whole, and it says what the set is."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pipeline.cache.files import whole_file
+from pipeline.cache.identity import Identity
+from pipeline.cache.shard import RAW
+from pipeline.errors import CacheError, DamagedFeatureSet
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A whole feature set. Two uninterrupted, interrupted or shared passes over one corpus write the same bytes.
+
+    Args:
+        task, split: where it belongs.
+        labels: the classes' names, in the order of their numbers.
+        labelled: whether its rows have labels.
+        source: where the sentences came from: glue, hub, sample or files.
+        backbone: the backbone's name.
+        identity: every fact that can change a value.
+        rows: rows in all.
+        shard_rows: rows a shard; the last one holds the rest. Shard i is `shard-{i:05d}`.
+        seals: digest over all seals in order.
+        passport: what was found while writing: tokens, sentences cut, the range of the values.
+        recorded: library versions and device, beside the identity.
+    """
+
+    task: str
+    split: str
+    labels: tuple[str, ...]
+    labelled: bool
+    source: str
+    backbone: str
+    identity: Identity
+    rows: int
+    shard_rows: int
+    seals: str
+    passport: Mapping[str, Any]
+    recorded: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """The identity's fingerprint."""
+        return self.identity.fingerprint
+
+    @property
+    def name(self) -> str:
+        """The feature set's folder name: reads to a person, and is unique."""
+        return feature_set_name(self.backbone, self.identity)
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return -(-self.rows // self.shard_rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest as a JSON object."""
+        return {"format": FORMAT, "fingerprint": self.fingerprint, **asdict(self)}
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest into the feature set's folder."""
+        with whole_file(folder / MANIFEST) as partial:
+            partial.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Read the manifest of the feature set in `folder`.
+
+        Raises:
+            DamagedFeatureSet: it is not readable, or contradicts itself or its folder's name.
+        """
+        path = folder / MANIFEST
+        try:
+            record: Any = json.loads(path.read_bytes())
+            manifest = cls._parse(record)
+        except (OSError, ValueError, CacheError) as error:
+            raise DamagedFeatureSet("a manifest cannot be read", where=path, found=error, remedy=_REMEDY) from error
+        problem = ""
+        if record["fingerprint"] != manifest.fingerprint:
+            problem = "its fingerprint is not that of its identity"
+        elif (manifest.task, manifest.split, manifest.name) != (
+            folder.parent.parent.name,
+            folder.parent.name,
+            folder.name,
+        ):
+            problem = f"it belongs to {manifest.task}/{manifest.split}/{manifest.name}"
+        if problem:
+            raise DamagedFeatureSet("a manifest contradicts itself", where=path, found=problem, remedy=_REMEDY)
+        return manifest
+
+    @classmethod
+    def _parse(cls, record: Any) -> "Manifest":
+        names = {field.name for field in fields(cls)}
+        if not isinstance(record, dict) or set(record) != names | {"format", "fingerprint"}:
+            raise CacheError("the manifest has the wrong fields", expected=", ".join(sorted(names)))
+        if record["format"] != FORMAT:
+            raise CacheError("the manifest is of another format", expected=FORMAT, found=record["format"])
+        kinds: dict[str, type] = {"rows": int, "shard_rows": int, "labelled": bool, "labels": list}
+        kinds |= {"identity": dict, "passport": dict, "recorded": dict}
+        for name in names:
+            value, kind = record[name], kinds.get(name, str)
+            is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            if not (is_count if kind is int else isinstance(value, kind)):
+                raise CacheError("a manifest's field is wrong", where=name, expected=kind.__name__, found=repr(value))
+        if not all(isinstance(label, str) for label in record["labels"]):
+            raise CacheError("a manifest's field is wrong", where="labels", expected="texts", found=record["labels"])
+        identity = Identity.from_dict(record["identity"])
+        if identity.storage_dtype not in RAW or not isinstance(identity.architecture.get("hidden_size"), int):
+            raise CacheError("the identity does not say what the shards hold", where="storage_dtype, architecture")
+        return cls(
+            **{name: record[name] for name in names - {"identity", "labels"}},
+            identity=identity,
+            labels=tuple(record["labels"]),
+        )
+
+
+_REMEDY = "remove the manifest and run the same pipeline extract again: it reuses every whole shard"
+
+
+def feature_set_name(backbone: str, identity: Identity) -> str:
+    """A feature set's folder name, such as `smollm2-135m-nf4-L20-mean-3fa9c1e07b52`."""
+    quantization = identity.quantization.get("type")
+    return f"{backbone}-{quantization}-L{identity.layer}-{identity.pooling}-{identity.fingerprint[:12]}"
+
+
+def shard_paths(folder: Path, number: int) -> tuple[Path, Path, Path]:
+    """Where shard `number` of a feature set lies: hidden states, index, seal."""
+    stem = folder / f"shard-{number:05d}"
+    return stem.with_suffix(".h5"), stem.with_suffix(".parquet"), stem.with_suffix(".json")

@@ -1,0 +1,150 @@
+"""Writing a feature set: shard by shard, each sealed, and the manifest when all are there."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.cache.files import clear_partials, whole_file
+from pipeline.cache.identity import Identity
+from pipeline.cache.index import write_index
+from pipeline.cache.manifest import MANIFEST, Manifest, feature_set_name, shard_paths
+from pipeline.cache.seal import Seal, digest_of_seals
+from pipeline.cache.shard import ShardData, to_float32, write_shard
+from pipeline.digests import sha256_of_file
+from pipeline.errors import CacheError, DamagedFeatureSet
+
+PASSES = "passes.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSetWriter:
+    """Writes one feature set; what an earlier, interrupted writer sealed is kept.
+
+    Args:
+        cache_dir: the cache's folder.
+        manifest: what the set will be; its `seals` and `passport` are filled in at the end.
+    """
+
+    cache_dir: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, cache_dir: Path, *, identity: Identity, **facts: Any) -> "FeatureSetWriter":
+        """Make the folder if need be, and clear what dead writers left half-written.
+
+        Args:
+            facts: the other fields of `Manifest` that are known before the first shard.
+        """
+        writer = cls(cache_dir, Manifest(identity=identity, seals="", passport={}, **facts))
+        try:
+            writer.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CacheError("the cache's folder cannot be made", where=writer.folder, found=error.strerror) from error
+        clear_partials(writer.folder)
+        return writer
+
+    @property
+    def folder(self) -> Path:
+        """The feature set's folder."""
+        name = feature_set_name(self.manifest.backbone, self.manifest.identity)
+        return self.cache_dir / self.manifest.task / self.manifest.split / name
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the manifest is there."""
+        return (self.folder / MANIFEST).exists()
+
+    def rows_of(self, number: int) -> range:
+        """The rows of the split that shard `number` holds."""
+        first = number * self.manifest.shard_rows
+        return range(first, min(first + self.manifest.shard_rows, self.manifest.rows))
+
+    def sealed(self, number: int) -> Seal | None:
+        """A shard's seal if the shard is whole: sealed, of the right number of rows, its files of the sealed sizes."""
+        states, index, seal_path = shard_paths(self.folder, number)
+        try:
+            seal = Seal.read(seal_path)
+            sizes = states.stat().st_size, index.stat().st_size
+        except (DamagedFeatureSet, OSError):
+            return None
+        whole = sizes == (seal.states_bytes, seal.index_bytes) and seal.rows == len(self.rows_of(number))
+        return seal if whole else None
+
+    def write(self, number: int, data: ShardData, index: pa.Table, *, truncated: int) -> Seal:
+        """Write one shard: hidden states, then index, then seal.
+
+        Args:
+            data: the hidden states of `rows_of(number)`, in that order.
+            index: one row for each of them.
+            truncated: how many of their sentences were cut.
+
+        Raises:
+            CacheError: a value is not finite, or the disk refuses.
+        """
+        values = to_float32(data.hidden_states, data.dtype)
+        if not np.isfinite(values).all():
+            bad = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
+            raise CacheError(
+                "a hidden state is not finite: the shard is not written",
+                where=f"{self.folder.name}, shard {number}, line {bad}",
+                expected="finite numbers",
+                found="NaN or infinity",
+                remedy="use --compute-dtype float32 or bfloat16, and --storage-dtype auto",
+            )
+        states_path, index_path, seal_path = shard_paths(self.folder, number)
+        seal_path.unlink(missing_ok=True)  # while its files are replaced, the shard is not whole
+        with whole_file(states_path) as partial:
+            write_shard(partial, data)
+        with whole_file(index_path) as partial:
+            write_index(partial, index)
+        seal = Seal(
+            rows=index.num_rows,
+            tokens=int(np.sum(index["n_tokens"].to_numpy())),
+            truncated=truncated,
+            minimum=float(values.min()) if values.size else 0.0,
+            maximum=float(values.max()) if values.size else 0.0,
+            states_bytes=states_path.stat().st_size,
+            states_sha256=sha256_of_file(states_path),
+            index_bytes=index_path.stat().st_size,
+            index_sha256=sha256_of_file(index_path),
+        )
+        seal.write(seal_path)
+        return seal
+
+    def note_pass(self, record: Mapping[str, Any]) -> None:
+        """Add a line on how a shard was computed (when, seconds, tokens) to `passes.jsonl`, which no seal covers."""
+        try:
+            with (self.folder / PASSES).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, sort_keys=True) + "\n")
+        except OSError as error:
+            raise CacheError(
+                "the cache cannot be written to", where=self.folder / PASSES, found=error.strerror
+            ) from error
+
+    def finish(self) -> Manifest:
+        """Write the manifest, if every shard is whole.
+
+        Raises:
+            CacheError: a shard is missing.
+        """
+        seals = []
+        for number in range(self.manifest.shards):
+            seal = self.sealed(number)
+            if seal is None:
+                raise CacheError("a shard is missing", where=self.folder, found=f"no whole shard {number}")
+            seals.append(seal)
+        passport = {
+            "tokens": sum(seal.tokens for seal in seals),
+            "truncated": sum(seal.truncated for seal in seals),
+            "minimum": min(seal.minimum for seal in seals),
+            "maximum": max(seal.maximum for seal in seals),
+            "non_finite": 0,
+        }
+        manifest = dataclasses.replace(self.manifest, seals=digest_of_seals(seals), passport=passport)
+        manifest.write(self.folder)
+        return manifest

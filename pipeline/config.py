@@ -1,0 +1,228 @@
+"""Every setting, with its default in one place; a config's errors are all reported at once."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import ConfigError
+from pipeline.tasks.spec import Split
+
+Quantization = Literal["nf4", "int8", "none", "checkpoint"]
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+
+
+def _data_dir() -> Path:
+    return Path("data")
+
+
+def _check(problems: list[str]) -> None:
+    """Raise one error for all problems of a config."""
+    if problems:
+        raise ConfigError("these settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where sentences and labels come from.
+
+    Args:
+        data: `glue` (a GLUE folder), `hub` (GLUE from the Hub), `sample` (small corpora that come with the project),
+            or a folder with train, validation and test as .csv, .tsv, .parquet or .jsonl files.
+        glue_dir: the GLUE folder (environment: GLUE_DIR).
+        sample_dir: the sample's folder.
+        hub_dataset: the data set on the Hub, or a local folder laid out as one.
+        hub_revision: its commit, branch or tag.
+        text_column: the column of the sentences in your own files; by default the task's.
+        label_column: the column of the labels there; by default the task's.
+    """
+
+    data: str = "glue"
+    glue_dir: Path = field(default_factory=lambda: Path(os.environ.get("GLUE_DIR") or _data_dir() / "glue"))
+    sample_dir: Path = field(default_factory=lambda: _data_dir() / "sample")
+    hub_dataset: str = "nyu-mll/glue"
+    hub_revision: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The source's name for records: `glue`, `hub`, `sample` or `files`."""
+        return source_name(self.data)
+
+
+def source_name(data: str) -> str:
+    """What a source of data is called in records: a folder of one's own is `files`."""
+    return data if data in ("glue", "hub", "sample") else "files"
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which frozen LLM, and in which numbers.
+
+    Args:
+        backbone: a name of the catalogue (smollm2-135m, deepseek-r1-distill-llama-8b), a Hub id, or a local folder.
+        revision: the Hub commit, branch or tag.
+        quantization: `nf4` (bitsandbytes 4-bit, double quantisation), `int8` (bitsandbytes), `none`, or `checkpoint`
+            (the weights as the checkpoint ships them).
+        compute_dtype: `auto` is bfloat16 on CUDA and float32 on the CPU.
+        device: `auto` is CUDA where there is one; `cpu`, `cuda` or `cuda:1` otherwise.
+        models_dir: where the embedded backbone is converted to, once.
+    """
+
+    backbone: str = "smollm2-135m"
+    revision: str | None = None
+    quantization: Quantization = "nf4"
+    compute_dtype: Dtype = "auto"
+    device: str = "auto"
+    models_dir: Path = field(default_factory=lambda: _data_dir() / "models")
+
+    def __post_init__(self) -> None:
+        if not self.backbone:
+            _check(["backbone: expected a name, a Hub id or a folder, found an empty text"])
+
+
+def backbone_slug(backbone: str) -> str:
+    """A backbone's name as folders and records have it: of a Hub id or a folder, the last part."""
+    return re.sub(r"[^a-z0-9]+", "-", backbone.rstrip("/").split("/")[-1].lower()).strip("-") or "backbone"
+
+
+@dataclass(frozen=True)
+class TokensConfig:
+    """How sentences become tokens.
+
+    Args:
+        prompt: the text around a sentence, with {} in its place; by default each task's own.
+        max_length: the most tokens that a prompted sentence may have.
+        truncation: cut the sentences that are longer, and count them; otherwise they are refused.
+        special_tokens: let the tokenizer add its special tokens (such as BOS).
+    """
+
+    prompt: str | None = None
+    max_length: int = 512
+    truncation: bool = False
+    special_tokens: bool = True
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.prompt is not None and self.prompt.count("{}") != 1:
+            problems.append(f"prompt: expected the sentence's slot {{}} exactly once, found {self.prompt!r}")
+        if self.max_length < 1:
+            problems.append(f"max_length: expected at least 1 token, found {self.max_length}")
+        _check(problems)
+
+
+@dataclass(frozen=True)
+class PassConfig:
+    """How stage one goes through a corpus.
+
+    Args:
+        storage_dtype: the numbers in the shards; `auto` is the compute dtype.
+        shard_rows: rows a shard; a killed run loses at most the work of one shard.
+        token_budget: tokens a batch, padding included.
+        threads: CPU threads; 0 is all cores.
+    """
+
+    storage_dtype: Dtype = "auto"
+    shard_rows: int = 4096
+    token_budget: int = 1024
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name}: expected at least {least}, found {getattr(self, name)}"
+            for name, least in (("shard_rows", 1), ("token_budget", 1), ("threads", 0))
+            if getattr(self, name) < least
+        ]
+        _check(problems)
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Where features are kept.
+
+    Args:
+        cache_dir: the cache's folder; the only thing that passes from the GPU machine to the CPU machine.
+    """
+
+    cache_dir: Path = field(default_factory=lambda: _data_dir() / "cache")
+
+
+@dataclass(frozen=True)
+class RunsConfig:
+    """Where runs are kept.
+
+    Args:
+        runs_dir: the folder of all runs.
+    """
+
+    runs_dir: Path = field(default_factory=lambda: _data_dir() / "runs")
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """What stage one does.
+
+    Args:
+        tasks: their names.
+        task_files: TOML files that describe tasks of your own.
+        splits: by default train and validation, and test where there is one.
+        layers: layer numbers, shares of the depth, or `all`; by default each task's own.
+        poolings: by default each task's own.
+    """
+
+    tasks: tuple[str, ...] = ("cola", "sst2")
+    task_files: tuple[Path, ...] = ()
+    splits: tuple[Split, ...] = ()
+    layers: tuple[str, ...] = ()
+    poolings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HeadsConfig:
+    """What stage two trains, and on which features.
+
+    Args:
+        tasks: their names.
+        task_files: TOML files that describe tasks of your own.
+        heads: `logreg`, `linear`, `mlp`, or any scikit-learn classifier by its class name.
+        views: such as L20-mean, L-1-last, or several side by side: L16-mean+L20-mean; by default each task's own.
+        backbone: the backbone whose features to train on.
+        quantization: and its quantisation.
+        data: and the source of its sentences (glue, hub, sample, or a folder of files).
+        prompt: and the text around them; by default each task's own.
+        where: other fields of the features' identity, such as quantization.compute_dtype=float32.
+        params: settings of the scikit-learn classifier, such as C=0.1.
+        held_out: the share of the training rows to select on.
+        seed: of the held-out rows, of a head's first weights and of its batches.
+        threads: CPU threads; 0 is all cores.
+    """
+
+    tasks: tuple[str, ...] = ("cola", "sst2")
+    task_files: tuple[Path, ...] = ()
+    heads: tuple[str, ...] = ("logreg", "linear", "mlp")
+    views: tuple[str, ...] = ()
+    backbone: str = "smollm2-135m"
+    quantization: Quantization = "nf4"
+    data: str = "glue"
+    prompt: str | None = None
+    where: tuple[str, ...] = ()
+    params: tuple[str, ...] = ()
+    held_out: float = 0.1
+    seed: int = 0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 < self.held_out <= 0.5:
+            problems.append(f"held_out: expected a share above 0 and up to 0.5, found {self.held_out}")
+        if self.seed < 0:
+            problems.append(f"seed: expected a number from 0 on, found {self.seed}")
+        if self.threads < 0:
+            problems.append(f"threads: expected at least 0, found {self.threads}")
+        if not self.heads:
+            problems.append("heads: expected at least one, found none")
+        for name, values in (("where", self.where), ("params", self.params)):
+            problems += [f"{name}: expected <field>=<value>, found {text!r}" for text in values if "=" not in text]
+        _check(problems)

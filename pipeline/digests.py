@@ -1,0 +1,34 @@
+"""Digests: of records in canonical JSON, of texts in order, of files."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def canonical_json(record: Any) -> bytes:
+    """The one way to write a record: sorted keys, no white space, UTF-8, finite numbers only."""
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def sha256_of_record(record: Any) -> str:
+    """The SHA-256 of a record's canonical JSON, 64 hex digits."""
+    return hashlib.sha256(canonical_json(record)).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_texts(texts: Sequence[str]) -> str:
+    """One digest of texts in order; no two different sequences share their byte stream."""
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()

@@ -1,0 +1,69 @@
+"""One root error, one class per kind of trouble; a command prints the message and exits with code 2."""
+
+
+class PipelineError(Exception):
+    """A trouble that the user can mend: what was wrong, expected and found, where, and what to do.
+
+    Args:
+        what: one sentence that says what is wrong.
+        expected: what would have been right.
+        found: what there is instead.
+        where: path, field or row.
+        remedy: what to do next.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        expected: object = None,
+        found: object = None,
+        where: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.what, self.expected, self.found, self.where, self.remedy = what, expected, found, where, remedy
+        parts = [("where", where), ("expected", expected), ("found", found), ("do", remedy)]
+        lines = [what, *(f"  {name}: {value}" for name, value in parts if value is not None)]
+        super().__init__("\n".join(lines))
+
+
+class ConfigError(PipelineError):
+    """A setting is wrong, or settings do not go together."""
+
+
+class DataError(PipelineError):
+    """A corpus is missing, malformed, or disagrees with its task."""
+
+
+class BackboneError(PipelineError):
+    """A backbone cannot be found, read, loaded or trusted."""
+
+
+class CacheError(PipelineError):
+    """Something in the feature cache is missing, damaged or ambiguous."""
+
+
+class FeatureSetNotFound(CacheError):
+    """No feature set has the identity that was asked for."""
+
+
+class DamagedFeatureSet(CacheError):
+    """A file of a feature set does not hold what its seal says."""
+
+
+class HeadError(PipelineError):
+    """A head is unknown, cannot be trained on these features, or cannot be loaded."""
+
+
+class RunError(PipelineError):
+    """A run is missing or its record cannot be read."""
+
+
+class MissingPackage(PipelineError):
+    """A package that this command needs is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this needs the package {package!r}, which is not installed",
+            remedy=f"make setup (or: pip install 'feature-cache-pipeline[{extra}]')",
+        )

@@ -1,0 +1,155 @@
+"""What stage one is asked for: which feature sets, under which identities, and which of them are there already."""
+
+from dataclasses import dataclass
+
+from pipeline.backbone.catalogue import BackboneSource
+from pipeline.backbone.facts import BackboneFacts
+from pipeline.cache import FeatureSet
+from pipeline.cache.identity import Identity
+from pipeline.cache.manifest import MANIFEST
+from pipeline.cache.writer import FeatureSetWriter
+from pipeline.config import CacheConfig, Dtype, PassConfig, TokensConfig
+from pipeline.digests import sha256_of_texts
+from pipeline.errors import ConfigError, DamagedFeatureSet
+from pipeline.progress import say
+from pipeline.tasks.examples import Examples
+from pipeline.tasks.spec import TaskSpec
+from pipeline.views import POOLINGS, View, check_pooling, parse_layer, resolve_layer
+
+
+@dataclass(frozen=True)
+class Job:
+    """One split of one task, to be seen once: all its views come out of the same pass.
+
+    Args:
+        examples: the split.
+        prompt: the text around its sentences.
+        writers: one for each view, in the order of `views`.
+        views: with non-negative layers.
+    """
+
+    examples: Examples
+    prompt: str
+    writers: tuple[FeatureSetWriter, ...]
+    views: tuple[View, ...]
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.examples.task.name}/{self.examples.split}"
+
+    def missing(self) -> "Job":
+        """The same job with only those views that are not whole yet. Damage is said, and makes a view not whole."""
+        left = [pair for pair in zip(self.writers, self.views, strict=True) if not _is_whole(pair[0])]
+        return Job(self.examples, self.prompt, tuple(w for w, _ in left), tuple(v for _, v in left))
+
+
+def _is_whole(writer: FeatureSetWriter) -> bool:
+    if not writer.is_whole:
+        return False
+    try:
+        FeatureSet(writer.folder)
+    except DamagedFeatureSet as error:
+        say(f"{error}\n  the damaged shards of {writer.folder.name} are computed again")
+        (writer.folder / MANIFEST).unlink()
+        return False
+    return True
+
+
+def choose_views(
+    task: TaskSpec, layers: tuple[str, ...], poolings: tuple[str, ...], num_hidden_layers: int
+) -> tuple[View, ...]:
+    """The views that were asked for: every layer with every pooling, or the task's own where neither is named.
+
+    Args:
+        layers: as people write them; `all` is every layer.
+        poolings: their names.
+
+    Raises:
+        ConfigError: a layer or pooling does not exist.
+    """
+    if not layers and not poolings:
+        wanted = list(task.views)
+    else:
+        own_layers = [str(view.layer) for view in task.views]
+        numbers = [
+            number
+            for layer in layers or own_layers
+            for number in (
+                range(num_hidden_layers + 1)
+                if layer == "all"
+                else [resolve_layer(parse_layer(layer), num_hidden_layers)]
+            )
+        ]
+        names = [check_pooling(name) for name in poolings] or [
+            p for p in POOLINGS if p in {v.pooling for v in task.views}
+        ]
+        wanted = [View(number, name) for number in numbers for name in names]
+    resolved = [view.resolved(num_hidden_layers) for view in wanted]
+    return tuple(dict.fromkeys(resolved))
+
+
+def make_job(
+    examples: Examples,
+    views: tuple[View, ...],
+    *,
+    source: BackboneSource,
+    facts: BackboneFacts,
+    tokens: TokensConfig,
+    passes: PassConfig,
+    cache: CacheConfig,
+    data_source: str,
+    storage_dtype: Dtype,
+    recorded: dict[str, object],
+) -> Job:
+    """Give each view of a split its identity and its writer.
+
+    Args:
+        storage_dtype: the resolved one, never `auto`.
+
+    Raises:
+        ConfigError: the backbone was not made for texts of `max_length` tokens.
+    """
+    if facts.max_positions is not None and tokens.max_length > facts.max_positions:
+        raise ConfigError(
+            "the limit is beyond what the backbone was made for",
+            where="max_length",
+            expected=f"at most {facts.max_positions}",
+            found=tokens.max_length,
+        )
+    prompt = tokens.prompt if tokens.prompt is not None else examples.task.prompt
+    texts = f"sha256:{sha256_of_texts(examples.texts)}"
+    writers = []
+    for view in views:
+        identity = Identity(
+            weights=facts.weights,
+            architecture=facts.architecture,
+            adapter=None,
+            quantization=facts.quantization,
+            tokenizer=facts.tokenizer,
+            prompt=prompt,
+            special_tokens=tokens.special_tokens,
+            max_length=tokens.max_length,
+            truncation=tokens.truncation,
+            layer=int(view.layer),
+            layer_norm="final" if view.layer == facts.num_hidden_layers else "none",
+            pooling=view.pooling,
+            storage_dtype=storage_dtype,
+            texts=texts,
+        )
+        writers.append(
+            FeatureSetWriter.open(
+                cache.cache_dir,
+                identity=identity,
+                task=examples.task.name,
+                split=examples.split,
+                labels=examples.task.labels,
+                labelled=examples.labels is not None,
+                source=data_source,
+                backbone=source.name,
+                rows=len(examples),
+                shard_rows=passes.shard_rows,
+                recorded=recorded,
+            )
+        )
+    return Job(examples, prompt, tuple(writers), views)

@@ -1,0 +1,31 @@
+"""The plan: which rows make a shard, and which of a shard's rows go through the backbone together. Pure functions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def plan_shards(rows: int, shard_rows: int) -> list[range]:
+    """Cut `rows` rows into shards of `shard_rows` consecutive ones; the last may be shorter."""
+    return [range(first, min(first + shard_rows, rows)) for first in range(0, rows, shard_rows)]
+
+
+def plan_batches(lengths: Sequence[int] | np.ndarray, token_budget: int) -> list[np.ndarray]:
+    """Group rows of nearly equal length, the longest first.
+
+    Args:
+        lengths: `[n]` tokens to compute for each row.
+        token_budget: tokens a batch, padding included; a row longer than that is a batch by itself.
+
+    Returns:
+        arrays of row numbers; each row stands in exactly one. The result depends on nothing but the arguments.
+    """
+    lengths = np.asarray(lengths)
+    order = np.argsort(-lengths, kind="stable")
+    batches = []
+    first = 0
+    while first < len(order):
+        rows = max(1, int(token_budget // lengths[order[first]]))
+        batches.append(order[first : first + rows])
+        first += rows
+    return batches

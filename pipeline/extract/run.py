@@ -1,0 +1,171 @@
+"""Stage one: find what is missing, go through the corpus once, write and seal shard by shard."""
+
+import importlib.metadata
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.backbone.catalogue import find_backbone
+from pipeline.backbone.facts import read_facts, resolve_device, resolve_dtype
+from pipeline.backbone.kernels import exact_float32
+from pipeline.backbone.load import Backbone, load_backbone
+from pipeline.backbone.prefill import PrefillEngine
+from pipeline.backbone.tokens import TokenRows, load_tokenizer, tokenize
+from pipeline.cache.manifest import Manifest
+from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
+from pipeline.extract.job import Job, choose_views, make_job
+from pipeline.extract.shard_pass import compute_shard, index_of, to_shard_data
+from pipeline.progress import ProgressLine, say
+from pipeline.tasks.read import read_task
+from pipeline.tasks.spec import find_tasks
+
+PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "h5py", "pyarrow", "numpy")
+
+
+def extract(
+    config: ExtractConfig,
+    data: DataConfig,
+    backbone: BackboneConfig,
+    tokens: TokensConfig,
+    passes: PassConfig,
+    cache: CacheConfig,
+) -> list[dict[str, Any]]:
+    """Write every feature set that is asked for and not there yet.
+
+    What is there is found by its identity, without loading the model. A killed run goes on from its last whole shard.
+
+    Returns:
+        one record a feature set: task, split, name, fingerprint, rows, tokens, truncated, and `status`: `present`,
+        `resumed` or `written`.
+
+    Raises:
+        PipelineError: a setting, a sentence, the backbone or the disk is at fault.
+    """
+    tasks = find_tasks(config.tasks, config.task_files)
+    device = resolve_device(backbone.device)
+    dtype = resolve_dtype(backbone.compute_dtype, device)
+    source = find_backbone(backbone)
+    facts = read_facts(source, backbone, dtype)
+    recorded = _recorded(device)
+    jobs = []
+    for task in tasks:
+        views = choose_views(task, config.layers, config.poolings, facts.num_hidden_layers)
+        for examples in read_task(task, data, config.splits or None).values():
+            say(f"{task.name}/{examples.split}: {len(examples)} rows from {examples.origin}")
+            jobs.append(
+                make_job(
+                    examples,
+                    views,
+                    source=source,
+                    facts=facts,
+                    tokens=tokens,
+                    passes=passes,
+                    cache=cache,
+                    data_source=data.source,
+                    storage_dtype=dtype if passes.storage_dtype == "auto" else passes.storage_dtype,
+                    recorded=recorded,
+                )
+            )
+    missing = [left for job in jobs if (left := job.missing()).views]
+    status = {writer.folder: "present" for job in jobs for writer in job.writers}
+    if missing:
+        _compute(missing, source, backbone, tokens, passes, device=device, dtype=dtype, status=status)
+    return [_describe(writer.folder, status[writer.folder]) for job in jobs for writer in job.writers]
+
+
+def _compute(
+    jobs: list[Job],
+    source: Any,
+    config: BackboneConfig,
+    tokens: TokensConfig,
+    passes: PassConfig,
+    *,
+    device: str,
+    dtype: Any,
+    status: dict[Path, str],
+) -> None:
+    tokenizer = load_tokenizer(source.folder)
+    tokenized = [tokenize(tokenizer, j.examples.texts, j.prompt, tokens, origin=j.examples.origin) for j in jobs]
+    for job, rows in zip(jobs, tokenized, strict=True):
+        if rows.truncated:
+            say(f"{job.label}: {rows.truncated} of {len(rows)} sentences cut to {tokens.max_length} tokens")
+    if passes.threads:
+        torch.set_num_threads(passes.threads)
+    with exact_float32():
+        began = time.monotonic()
+        loaded = load_backbone(source, config, device=device, compute_dtype=dtype)
+        say(f"{source.name}: {loaded.note}, on {device}, loaded in {time.monotonic() - began:.1f} s")
+        for job, rows in zip(jobs, tokenized, strict=True):
+            _run(job, rows, loaded, passes, status)
+
+
+def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, status: dict[Path, str]) -> None:
+    engine = PrefillEngine(backbone, sorted({int(view.layer) for view in job.views}))
+    shards = range(job.writers[0].manifest.shards)
+    todo = {n: [i for i, writer in enumerate(job.writers) if writer.sealed(n) is None] for n in shards}
+    for place, writer in enumerate(job.writers):
+        kept = [n for n in shards if place not in todo[n]]
+        status[writer.folder] = "resumed" if kept else "written"
+    todo = {n: places for n, places in todo.items() if places}
+    if len(todo) < len(shards):
+        say(f"{job.label}: {len(shards) - len(todo)} of {len(shards)} shards are whole already")
+    rows_of = {n: job.writers[0].rows_of(n) for n in todo}
+    rows = sum(map(len, rows_of.values()))
+    total = sum(int(tokens.lengths[r.start : r.stop].sum()) for r in rows_of.values())
+    with ProgressLine(job.label, rows, total) as line:
+        for number, places in todo.items():
+            began = time.monotonic()
+            span = rows_of[number]
+            views = [job.views[place] for place in places]
+            own_tokens = int(tokens.lengths[span.start : span.stop].sum())
+            pooled = compute_shard(engine, tokens, span, views, token_budget=passes.token_budget, advance=line.advance)
+            seconds = time.monotonic() - began
+            for place, view in zip(places, views, strict=True):
+                writer = job.writers[place]
+                name = writer.manifest.identity.storage_dtype
+                data = to_shard_data(pooled.pop(view), view.pooling, name, where=f"{job.label}, {view}, shard {number}")
+                index = index_of(job.examples, tokens, span, view.pooling)
+                cut = tokens.truncated_rows[span.start : span.stop]
+                writer.write(number, data, index, truncated=int(cut.sum()))
+                writer.note_pass(
+                    {
+                        "shard": number,
+                        "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                        "backbone_seconds": round(seconds, 3),
+                        "views": len(views),
+                        "rows": len(span),
+                        "tokens": own_tokens,
+                        "machine": platform.machine(),
+                        "device": str(backbone.device),
+                    }
+                )
+    for writer in job.writers:
+        writer.finish()
+
+
+def _recorded(device: str) -> dict[str, object]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+    return {"device": name, "versions": versions}
+
+
+def _describe(folder: Path, status: str) -> dict[str, Any]:
+    manifest = Manifest.read(folder)
+    return {
+        "task": manifest.task,
+        "split": manifest.split,
+        "name": manifest.name,
+        "fingerprint": manifest.fingerprint,
+        "rows": manifest.rows,
+        "tokens": manifest.passport["tokens"],
+        "truncated": manifest.passport["truncated"],
+        "status": status,
+    }

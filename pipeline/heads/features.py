@@ -1,0 +1,121 @@
+"""The matrices that heads train on: one view of a task, or several side by side, out of the cache alone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.cache import FeatureCache, FeatureSet
+from pipeline.cache.identity import flatten
+from pipeline.config import HeadsConfig, backbone_slug, source_name
+from pipeline.errors import CacheError, FeatureSetNotFound
+from pipeline.tasks.spec import TaskSpec
+from pipeline.views import View
+
+
+@dataclass(frozen=True)
+class SplitFeatures:
+    """One split, ready to train on or to score.
+
+    Args:
+        X: `[n, d]` float32; views side by side make `d` their sum.
+        y: `[n]` int64, or None where the split is unlabelled.
+        sample_ids: `[n]` int64.
+        texts: `[n]`.
+        fingerprints: of the feature sets, in the order of the views.
+    """
+
+    X: np.ndarray
+    y: np.ndarray | None
+    sample_ids: np.ndarray
+    texts: list[str]
+    fingerprints: tuple[str, ...]
+
+
+def parse_views(text: str) -> tuple[View, ...]:
+    """Read `L20-mean`, or several views side by side: `L16-mean+L20-mean`."""
+    return tuple(View.parse(part) for part in text.split("+"))
+
+
+def name_views(views: tuple[View, ...]) -> str:
+    """The opposite of `parse_views`."""
+    return "+".join(map(str, views))
+
+
+def load_features(
+    cache: FeatureCache, task: TaskSpec, views: tuple[View, ...], config: HeadsConfig
+) -> dict[str, SplitFeatures]:
+    """Load a task's train and validation features, and test where there is one.
+
+    Train decides: the other splits must have its identity in every field but the texts.
+
+    Raises:
+        FeatureSetNotFound: the cache does not hold them.
+        CacheError: several feature sets match, or those side by side are not of the same rows.
+    """
+    wanted: dict[str, Any] = {"quantization.type": config.quantization, "prompt": config.prompt or task.prompt}
+    wanted |= parse_settings(config.where)
+    backbone, source = backbone_slug(config.backbone), source_name(config.data)
+    train = [
+        cache.open(
+            task.name,
+            "train",
+            layer=view.layer,
+            pooling=view.pooling,
+            backbone=backbone,
+            source=source,
+            identity=wanted,
+        )
+        for view in views
+    ]
+    features = {"train": _side_by_side(train)}
+    for split in ("validation", "test"):
+        try:
+            others = [_sibling(cache, task, split, feature_set) for feature_set in train]
+        except FeatureSetNotFound:
+            if split == "test":  # not every task has one
+                continue
+            raise
+        features[split] = _side_by_side(others)
+    return features
+
+
+def _sibling(cache: FeatureCache, task: TaskSpec, split: str, train: FeatureSet) -> FeatureSet:
+    identity = {name: value for name, value in flatten(train.manifest.identity.to_dict()).items() if name != "texts"}
+    return cache.open(
+        task.name, split, backbone=train.manifest.backbone, source=train.manifest.source, identity=identity
+    )
+
+
+def _side_by_side(sets: list[FeatureSet]) -> SplitFeatures:
+    first = sets[0]
+    for other in sets[1:]:
+        if other.manifest.identity.texts != first.manifest.identity.texts:
+            raise CacheError(
+                "views side by side must be of the same sentences",
+                expected=first.manifest.name,
+                found=other.manifest.name,
+            )
+    X = np.concatenate([feature_set.X for feature_set in sets], axis=1, dtype=np.float32)
+    return SplitFeatures(
+        X=X,
+        y=first.y,
+        sample_ids=first.sample_ids,
+        texts=first.texts,
+        fingerprints=tuple(feature_set.fingerprint for feature_set in sets),
+    )
+
+
+def parse_settings(texts: tuple[str, ...]) -> Mapping[str, Any]:
+    """Read `name=value` texts; a value that is JSON is taken as JSON, any other as text."""
+    return dict(_parse_setting(text) for text in texts)
+
+
+def _parse_setting(text: str) -> tuple[str, Any]:
+    name, value = text.split("=", 1)
+    try:
+        return name.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return name.strip(), value

@@ -1,0 +1,69 @@
+"""A held-out part of the training rows, to select on: stratified, and phrases of one sentence stay together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from pipeline.errors import HeadError
+
+
+def sentence_groups(texts: Sequence[str]) -> np.ndarray:
+    """Number the groups of texts of which one contains the others.
+
+    SST-2's training rows are phrases of the same sentences: a random split would put a phrase on one side and the
+    sentence around it on the other. Each text joins the group of the first, longest text that contains it as a run of
+    whole words; texts alike but for case and outer white space are one.
+
+    Args:
+        texts: `[n]`.
+
+    Returns:
+        `[n]` int64 group numbers.
+    """
+    words = [tuple(text.lower().split()) for text in texts]
+    distinct = set(words)
+    lengths = {len(phrase) for phrase in distinct}
+    group_of: dict[tuple[str, ...], int] = {}
+    groups = 0
+    for phrase in sorted(distinct, key=lambda phrase: (-len(phrase), phrase)):
+        if phrase in group_of:
+            continue
+        for length in range(1, len(phrase) + 1):
+            if length not in lengths:
+                continue
+            for first in range(len(phrase) - length + 1):
+                part = phrase[first : first + length]
+                if part in distinct:
+                    group_of.setdefault(part, groups)
+        groups += 1
+    return np.asarray([group_of[phrase] for phrase in words], dtype=np.int64)
+
+
+def hold_out(texts: Sequence[str], y: np.ndarray, *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split training rows into a part to fit and a part to select on.
+
+    Args:
+        texts: `[n]` the sentences.
+        y: `[n]` their classes.
+        share: of the rows to hold out, about; between 0 and 0.5.
+        seed: which of the possible splits.
+
+    Returns:
+        row numbers to fit on and row numbers held out, both sorted; together every row once.
+
+    Raises:
+        HeadError: a class has too few rows, or too few distinct sentences, to stand on both sides.
+    """
+    folds = max(2, round(1 / share))
+    groups = sentence_groups(texts)
+    counts = np.bincount(y)
+    if len(np.unique(groups)) < folds or counts[counts > 0].min() < folds:
+        raise HeadError(
+            "too few training rows to hold some out",
+            expected=f"at least {folds} rows of every class, from {folds} sentences",
+            found=f"{len(y)} rows, {counts.tolist()} of each class, {len(np.unique(groups))} sentences",
+        )
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    fit, held = next(splitter.split(np.zeros(len(y)), y, groups))
+    return np.sort(fit), np.sort(held)

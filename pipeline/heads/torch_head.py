@@ -1,0 +1,183 @@
+"""A PyTorch head on features: linear or with one hidden layer, trained by AdamW, stopped on held-out rows."""
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from sklearn.base import BaseEstimator, ClassifierMixin
+from torch import nn
+
+from pipeline.errors import HeadError
+
+
+class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A linear or one-hidden-layer classifier with scikit-learn's manners.
+
+    Features are standardised by the rows fitted on. AdamW (Loshchilov & Hutter, 2019, arXiv:1711.05101) minimises the
+    cross-entropy; training stops when the held-out loss has not fallen for `patience` epochs, and the weights of the
+    best epoch are kept.
+
+    Args:
+        hidden_size: units of the hidden layer (GELU); 0 is a linear head.
+        dropout: share of hidden units dropped in training.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
+        batch_size: rows a step.
+        max_epochs: at most.
+        patience: epochs without a lower held-out loss before stopping.
+        random_state: seed of the first weights, the batches and dropout.
+
+    Attributes:
+        classes_: `[c]` class numbers.
+        best_epoch_: the epoch whose weights are kept, from 1.
+        losses_: held-out loss after each epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int = 0,
+        dropout: float = 0.1,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        batch_size: int = 256,
+        max_epochs: int = 100,
+        patience: int = 5,
+        random_state: int = 0,
+    ) -> None:
+        self.hidden_size = hidden_size
+        self.dropout = dropout
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.random_state = random_state
+
+    def fit(self, X: np.ndarray, y: np.ndarray, X_held_out: np.ndarray, y_held_out: np.ndarray) -> Self:
+        """Fit on `X` `[n, d]`, `y` `[n]`; stop on `X_held_out` `[m, d]`, `y_held_out` `[m]`."""
+        generator = torch.Generator().manual_seed(self.random_state)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.random_state)
+            self.classes_ = np.unique(y)
+            mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+            scale[scale == 0] = 1.0
+            self.module_ = self._build(X.shape[1], len(self.classes_))
+            self.module_.mean.copy_(torch.from_numpy(mean))
+            self.module_.scale.copy_(torch.from_numpy(scale))
+            data = self._standardise(X), torch.from_numpy(np.searchsorted(self.classes_, y))
+            held = self._standardise(X_held_out), torch.from_numpy(np.searchsorted(self.classes_, y_held_out))
+            self._train(data, held, generator)
+        return self
+
+    def _train(
+        self,
+        data: tuple[torch.Tensor, torch.Tensor],
+        held: tuple[torch.Tensor, torch.Tensor],
+        generator: torch.Generator,
+    ) -> None:
+        optimizer = torch.optim.AdamW(
+            self.module_.body.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+        )
+        loss_of = nn.CrossEntropyLoss()
+        best, best_state = float("inf"), {}
+        self.losses_: list[float] = []
+        self.best_epoch_ = 0
+        for epoch in range(1, self.max_epochs + 1):
+            self.module_.train()
+            for rows in torch.split(torch.randperm(len(data[1]), generator=generator), self.batch_size):
+                optimizer.zero_grad()
+                loss_of(self.module_.body(data[0][rows]), data[1][rows]).backward()
+                optimizer.step()
+            self.module_.eval()
+            with torch.inference_mode():
+                self.losses_.append(float(loss_of(self.module_.body(held[0]), held[1])))
+            if not np.isfinite(self.losses_[-1]):
+                raise HeadError(
+                    "training diverged",
+                    where=f"epoch {epoch}",
+                    found=f"held-out loss {self.losses_[-1]}",
+                    remedy="lower the learning rate",
+                )
+            if self.losses_[-1] < best:
+                best, self.best_epoch_ = self.losses_[-1], epoch
+                best_state = {name: value.clone() for name, value in self.module_.state_dict().items()}
+            elif epoch - self.best_epoch_ >= self.patience:
+                break
+        self.module_.load_state_dict(best_state)
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Logits `[n, c]` of features `[n, d]`.
+
+        Raises:
+            HeadError: the features have another width than those fitted on.
+        """
+        if X.ndim != 2 or X.shape[1] != len(self.module_.mean):
+            raise HeadError(
+                "the features are not of the width that the head was trained on",
+                expected=f"[n, {len(self.module_.mean)}]",
+                found=f"{list(X.shape)}",
+            )
+        self.module_.eval()
+        with torch.inference_mode():
+            return np.asarray(self.module_.body(self._standardise(X)).numpy())
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Probabilities `[n, c]` of features `[n, d]`."""
+        return np.asarray(torch.from_numpy(self.decision_function(X)).double().softmax(dim=1).numpy())
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Classes `[n]` of features `[n, d]`."""
+        return np.asarray(self.classes_[self.decision_function(X).argmax(axis=1)])
+
+    def save(self, path: Path) -> None:
+        """Store weights, standardisation and settings as one safetensors file."""
+        record = {"params": self.get_params(), "classes": self.classes_.tolist(), "width": len(self.module_.mean)}
+        save_file(self.module_.state_dict(), path, metadata={"head": json.dumps(record)})
+
+    @classmethod
+    def load(cls, path: Path) -> "TorchHead":
+        """Read a head that `save` wrote.
+
+        Raises:
+            HeadError: the file is no such head.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                record: dict[str, Any] = json.loads((file.metadata() or {})["head"])
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            head = cls(**record["params"])
+            head.classes_ = np.asarray(record["classes"])
+            head.module_ = head._build(record["width"], len(head.classes_))
+            head.module_.load_state_dict(state)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise HeadError("a head cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
+        return head
+
+    def _build(self, width: int, classes: int) -> "_Module":
+        return _Module(width, classes, self.hidden_size, self.dropout)
+
+    def _standardise(self, X: np.ndarray) -> torch.Tensor:
+        return (torch.from_numpy(np.array(X, dtype=np.float32)) - self.module_.mean) / self.module_.scale
+
+
+class _Module(nn.Module):
+    """Standardisation and the trained body, one state dict."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, width: int, classes: int, hidden_size: int, dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        if hidden_size:
+            self.body: nn.Module = nn.Sequential(
+                nn.Linear(width, hidden_size), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_size, classes)
+            )
+        else:
+            self.body = nn.Linear(width, classes)

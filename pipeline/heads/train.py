@@ -1,0 +1,115 @@
+"""Stage two: train heads on cached features and enter each as a run."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from pipeline.cache import FeatureCache
+from pipeline.config import CacheConfig, HeadsConfig, RunsConfig
+from pipeline.errors import DamagedFeatureSet, HeadError
+from pipeline.heads.features import SplitFeatures, load_features, name_views, parse_settings, parse_views
+from pipeline.heads.fit import Fitted, TrainingRows, fit_head
+from pipeline.heads.holdout import hold_out
+from pipeline.heads.store import save_head
+from pipeline.progress import say
+from pipeline.results.ledger import Run, new_run, new_run_name, predictions_table, write_predictions, write_record
+from pipeline.results.metrics import majority_class, score
+from pipeline.tasks.spec import TaskSpec, find_tasks
+
+
+def train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig) -> list[Run]:
+    """Train every head of `config` on every view of it, for every task.
+
+    Raises:
+        PipelineError: a setting is wrong, the features are not there or are damaged, or a head cannot be trained.
+    """
+    if config.threads:
+        import torch
+
+        torch.set_num_threads(config.threads)
+    tasks = find_tasks(config.tasks, config.task_files)
+    features_cache = FeatureCache(cache.cache_dir)
+    done = []
+    for task in tasks:
+        for views in [parse_views(text) for text in config.views] or [task.head_view]:
+            features = load_features(features_cache, task, views, config)
+            rows = _training_rows(features["train"], config)
+            for kind in config.heads:
+                began = time.monotonic()
+                fitted = fit_head(
+                    kind, rows, metric=task.metric, params=parse_settings(config.params), seed=config.seed
+                )
+                seconds = time.monotonic() - began
+                settings = {**asdict(config), "features": name_views(views), "cache_dir": str(cache.cache_dir)}
+                run = _enter(task, kind, fitted, features, settings, config.seed, seconds, runs)
+                shown = run.scores[task.name]["validation"]
+                say(
+                    f"{task.name}: {kind} on {name_views(views)}: "
+                    + ", ".join(f"{k} {v:.3f}" for k, v in shown.items())
+                )
+                done.append(run)
+    return done
+
+
+def _training_rows(train: SplitFeatures, config: HeadsConfig) -> TrainingRows:
+    if train.y is None:
+        raise HeadError("the training rows have no labels", expected="a labelled split")
+    fit, held = hold_out(train.texts, train.y, share=config.held_out, seed=config.seed)
+    return TrainingRows(train.X, train.y, fit, held)
+
+
+def _enter(
+    task: TaskSpec,
+    kind: str,
+    fitted: Fitted,
+    features: dict[str, SplitFeatures],
+    settings: dict[str, Any],
+    seed: int,
+    seconds: float,
+    runs: RunsConfig,
+) -> Run:
+    """Score a fitted head on validation, predict every split but train, and enter the run."""
+    scores, baseline, tables = {"held_out": fitted.held_out}, {}, []
+    assert features["train"].y is not None
+    majority = majority_class(features["train"].y)
+    for split, rows in features.items():
+        if split == "train":
+            continue
+        predictions = np.asarray(fitted.head.predict(rows.X), dtype=np.int64)
+        probabilities = fitted.head.predict_proba(rows.X) if hasattr(fitted.head, "predict_proba") else None
+        if rows.y is not None:
+            scores[split] = score(rows.y, predictions)
+            baseline[split] = score(rows.y, np.full_like(rows.y, majority))
+        elif split == "validation":
+            raise DamagedFeatureSet("the validation rows have no labels", where=task.name)
+        tables.append(
+            predictions_table(
+                task=task.name,
+                split=split,
+                sample_ids=rows.sample_ids,
+                y=rows.y,
+                predictions=predictions,
+                probabilities=probabilities,
+            )
+        )
+    name = new_run_name(task.name, kind)
+    run = Run(
+        run=name,
+        path="cached",
+        tasks=(task.name,),
+        head=kind,
+        config=settings,
+        seed=seed,
+        features={task.name: {split: list(rows.fingerprints) for split, rows in features.items()}},
+        seconds=round(seconds, 3),
+        scores={task.name: scores},
+        baseline={task.name: baseline},
+        selection=fitted.selection,
+    )
+    with new_run(runs.runs_dir, name) as folder:
+        save_head(fitted.head, folder)
+        write_predictions(folder, tables)
+        write_record(folder, run)
+    return run

@@ -1,0 +1,1 @@
+"""What came out: scores, the ledger of runs, their predictions, and tables for people."""

@@ -1,0 +1,188 @@
+"""Runs on disk: one folder each, with run.json, predictions.parquet and the head's weights."""
+
+import datetime
+import importlib.metadata
+import json
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import RunError
+
+RECORD = "run.json"
+PREDICTIONS = "predictions.parquet"
+PACKAGES = ("feature-cache-pipeline", "numpy", "scikit-learn", "torch", "skops", "safetensors", "h5py", "pyarrow")
+
+Scores = dict[str, dict[str, dict[str, float]]]
+"""By task, by split, by metric."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Args:
+        run: its name, which is its folder's.
+        created: when, in UTC.
+        path: `cached` or `live`.
+        tasks: their names.
+        head: the head's kind.
+        config: every setting.
+        seed: of everything random.
+        features: fingerprints by task, split and view.
+        versions: of the packages.
+        seconds: of training.
+        scores: by task, split and metric. `held_out` are training rows that were selected on.
+        baseline: the scores of the majority class of the training rows, alike.
+        selection: what was chosen on the held-out rows.
+    """
+
+    run: str
+    path: str
+    tasks: tuple[str, ...]
+    head: str
+    config: Mapping[str, Any]
+    seed: int
+    features: Mapping[str, Any]
+    seconds: float
+    scores: Scores
+    baseline: Scores
+    selection: Mapping[str, Any]
+    created: str = field(default_factory=lambda: _now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+    versions: Mapping[str, str] = field(default_factory=lambda: {name: _version(name) for name in PACKAGES})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return asdict(self)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def new_run_name(*parts: str) -> str:
+    """A name that sorts by time, reads to a person, and is unique."""
+    slug = "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts)
+    return f"{_now():%Y%m%d-%H%M%S}-{slug}-{uuid.uuid4().hex[:6]}"
+
+
+@contextmanager
+def new_run(runs_dir: Path, name: str) -> Iterator[Path]:
+    """Give a partial folder to write a run into; on leaving it appears in the ledger, whole, or not at all.
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
+    import shutil
+
+    partial = runs_dir / f".{name}.partial"
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(runs_dir / name)
+    except OSError as error:
+        raise RunError("a run cannot be stored", where=runs_dir / name, found=error.strerror or str(error)) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_record(folder: Path, run: Run) -> None:
+    """Write a run's record into its folder."""
+    (folder / RECORD).write_text(json.dumps(run.to_dict(), indent=2, sort_keys=True, default=str) + "\n", "utf-8")
+
+
+def write_predictions(folder: Path, tables: Sequence[pa.Table]) -> None:
+    """Write a run's predictions, one table a split, into its folder."""
+    pq.write_table(pa.concat_tables(tables), folder / PREDICTIONS)
+
+
+def predictions_table(
+    *,
+    task: str,
+    split: str,
+    sample_ids: np.ndarray,
+    y: np.ndarray | None,
+    predictions: np.ndarray,
+    probabilities: np.ndarray | None,
+) -> pa.Table:
+    """Per-row predictions: row i is example i of its split.
+
+    Args:
+        sample_ids: `[n]` the examples' own numbers.
+        y: `[n]` labels, or None for an unlabelled split.
+        predictions: `[n]` predicted classes.
+        probabilities: `[n, c]`, or None for a head that has none.
+    """
+    rows = len(predictions)
+    lists = pa.nulls(rows, pa.list_(pa.float64()))
+    if probabilities is not None:
+        lists = pa.array(probabilities.astype(np.float64).tolist(), pa.list_(pa.float64()))
+    return pa.table(
+        {
+            "task": pa.array([task] * rows, pa.string()),
+            "split": pa.array([split] * rows, pa.string()),
+            "row": pa.array(np.arange(rows), pa.int64()),
+            "idx": pa.array(sample_ids, pa.int64()),
+            "label": pa.nulls(rows, pa.int64()) if y is None else pa.array(y, pa.int64()),
+            "prediction": pa.array(predictions, pa.int64()),
+            "probabilities": lists,
+        }
+    )
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run's record.
+
+    Raises:
+        RunError: the folder holds none, or it cannot be read.
+    """
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        return Run(**{f.name: record[f.name] for f in fields(Run)})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError("a run's record cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
+
+
+def read_runs(runs_dir: Path) -> list[Run]:
+    """All runs, the oldest first.
+
+    Raises:
+        RunError: a record cannot be read.
+    """
+    folders = sorted(path.parent for path in runs_dir.glob(f"*/{RECORD}"))
+    return [read_run(folder) for folder in folders if not folder.name.startswith(".")]
+
+
+def find_run(runs_dir: Path, name: str) -> Path:
+    """The folder of the run called `name`, or whose name begins so.
+
+    Raises:
+        RunError: there is none, or there are several.
+    """
+    found = [run.run for run in read_runs(runs_dir) if run.run.startswith(name)]
+    if name in found:
+        found = [name]
+    if len(found) != 1:
+        raise RunError(
+            "no such run" if not found else "several runs begin so",
+            where=runs_dir,
+            found=", ".join(found) or name,
+            remedy="pipeline runs ls shows their names",
+        )
+    return runs_dir / found[0]

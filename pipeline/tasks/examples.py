@@ -1,0 +1,104 @@
+"""The examples of one split: sentences, labels and where each came from, checked once, here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import DataError
+from pipeline.tasks.spec import Split, TaskSpec
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One split of one task; row i of every field is example i.
+
+    Args:
+        task: the task.
+        split: the split.
+        texts: `[n]` the sentences, without white space at their ends.
+        labels: `[n]` class numbers, or None where the split is unlabelled.
+        idx: `[n]` the examples' own numbers in their source.
+        sources: `[n]` a code that says where a sentence was found (CoLA's first column), or None.
+        origin: the reader and the file, for people.
+    """
+
+    task: TaskSpec
+    split: Split
+    texts: tuple[str, ...]
+    labels: tuple[int, ...] | None
+    idx: tuple[int, ...]
+    sources: tuple[str, ...] | None
+    origin: str
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def parse_examples(
+    task: TaskSpec,
+    split: Split,
+    *,
+    texts: Sequence[object],
+    labels: Sequence[object] | None,
+    idx: Sequence[int] | None = None,
+    sources: Sequence[str] | None = None,
+    lines: Sequence[int],
+    path: Path | str,
+    origin: str,
+) -> Examples:
+    """Check what a reader found and give it the form of `Examples`.
+
+    Args:
+        texts, labels, idx, sources: `[n]` as read; labels are class numbers or names, None for an unlabelled split.
+        lines: `[n]` where each row stands in the file, from 1.
+        path: the file.
+        origin: the reader and the file, for people.
+
+    Raises:
+        DataError: there is no row, a sentence is missing or empty, or a label is not a class of the task.
+    """
+    if not texts:
+        raise DataError("the file holds no example", where=path)
+    clean = []
+    for line, text in zip(lines, texts, strict=True):
+        if not isinstance(text, str):
+            raise DataError("a sentence is not a text", where=f"{path}, row {line}", found=repr(text))
+        if not text.strip():
+            raise DataError(
+                "a sentence is empty",
+                where=f"{path}, row {line}",
+                expected="at least one character that is not white space",
+                found=repr(text),
+                remedy="remove the row, or give it its sentence",
+            )
+        clean.append(text.strip())
+    numbers = None
+    if labels is not None:
+        numbers = tuple(
+            _parse_label(task, label, f"{path}, row {line}") for line, label in zip(lines, labels, strict=True)
+        )
+    return Examples(
+        task=task,
+        split=split,
+        texts=tuple(clean),
+        labels=numbers,
+        idx=tuple(range(len(clean))) if idx is None else tuple(idx),
+        sources=None if sources is None else tuple(sources),
+        origin=origin,
+    )
+
+
+def _parse_label(task: TaskSpec, label: object, where: str) -> int:
+    if isinstance(label, str):
+        if label in task.labels:
+            return task.labels.index(label)
+        if label.isascii() and label.isdigit() and int(label) < len(task.labels):
+            return int(label)
+    elif isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(task.labels):
+        return label
+    raise DataError(
+        "a label is not a class of its task",
+        where=f"{where}, task {task.name!r}",
+        expected=" | ".join(f"{number} ({name})" for number, name in enumerate(task.labels)),
+        found=repr(label),
+    )

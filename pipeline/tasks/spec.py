@@ -1,0 +1,183 @@
+"""A task: its classes, the prompt around its sentences, its score, and the views that suit it."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from pipeline.errors import ConfigError
+from pipeline.views import View
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+Metric = Literal["mcc", "accuracy", "f1"]
+SLOT = "{}"
+
+
+@dataclass(frozen=True)
+class GlueLayout:
+    """How GLUE's folder lays out one task.
+
+    Args:
+        folder: the folder's name inside the GLUE folder.
+        columns: the fields of `train.tsv` and `dev.tsv`, in order.
+        header: whether these two files begin with a line of column names.
+        hub_config: the configuration's name in `nyu-mll/glue`.
+    """
+
+    folder: str
+    columns: tuple[str, ...]
+    header: bool
+    hub_config: str
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A single-sentence classification task.
+
+    Args:
+        name: lower case; the folder of its features in the cache.
+        labels: the classes' names, in the order of their numbers.
+        prompt: the text around a sentence, with `{}` where the sentence goes, once.
+        metric: the score that decides.
+        views: what stage one keeps unless told otherwise; a float layer is a share of the backbone's depth.
+        head_view: the view, or the views side by side, that heads train on unless told otherwise.
+        text_column: the column of the sentences in CSV, TSV, Parquet and JSON-lines files.
+        label_column: the column of the labels there: class names, or their numbers.
+        glue: where the task lies in GLUE, if it is one of GLUE's.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    prompt: str
+    metric: Metric = "accuracy"
+    views: tuple[View, ...] = (View(0.65, "mean"), View(-1, "last"))
+    head_view: tuple[View, ...] = (View(0.65, "mean"),)
+    text_column: str = "sentence"
+    label_column: str = "label"
+    glue: GlueLayout | None = None
+
+    def __post_init__(self) -> None:
+        where = f"task {self.name!r}"
+        if not self.name or not self.name.replace("-", "").replace("_", "").isalnum() or self.name != self.name.lower():
+            raise ConfigError(
+                "a task's name is not usable",
+                where=where,
+                expected="lower-case letters, digits, - and _",
+                found=repr(self.name),
+            )
+        check_prompt(self.prompt, where)
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise ConfigError(
+                "a task needs two or more distinct labels", where=f"{where}, field labels", found=list(self.labels)
+            )
+        if self.metric not in get_args(Metric):
+            raise ConfigError(
+                "no such metric",
+                where=f"{where}, field metric",
+                expected=" | ".join(get_args(Metric)),
+                found=self.metric,
+            )
+        if not self.views or not self.head_view:
+            raise ConfigError("a task needs at least one view", where=where)
+
+
+def check_prompt(prompt: str, where: str) -> str:
+    """The prompt itself, if the sentence's slot stands in it exactly once.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if prompt.count(SLOT) != 1:
+        raise ConfigError(
+            "a prompt must hold the sentence's slot {} exactly once",
+            where=f"{where}, field prompt",
+            expected="a text such as 'Sentence: {}'",
+            found=repr(prompt),
+        )
+    return prompt
+
+
+COLA = TaskSpec(
+    name="cola",
+    labels=("unacceptable", "acceptable"),
+    prompt="Correct: The children have eaten the cake.\n"
+    "Incorrect: The children has eat cake the.\n"
+    "Correct: Who did you say that he met?\n"
+    "Incorrect: Who did you wonder whether that met him?\n"
+    "Is the next one correct or incorrect?\n"
+    "Sentence: {}",
+    metric="mcc",
+    views=(View(0.53, "mean"), View(0.67, "mean"), View(0.8, "mean"), View(-1, "mean"), View(-1, "last")),
+    head_view=(View(0.53, "mean"), View(0.67, "mean"), View(0.8, "mean")),
+    glue=GlueLayout("CoLA", ("source", "label", "mark", "sentence"), header=False, hub_config="cola"),
+)
+SST2 = TaskSpec(
+    name="sst2",
+    labels=("negative", "positive"),
+    prompt="Is this movie review positive or negative? Review: {}",
+    metric="accuracy",
+    glue=GlueLayout("SST-2", ("sentence", "label"), header=True, hub_config="sst2"),
+)
+BUILT_IN: Mapping[str, TaskSpec] = {task.name: task for task in (COLA, SST2)}
+
+
+def read_task_file(path: Path) -> TaskSpec:
+    """Read a `TaskSpec` from a TOML file with one key a field; views are written `L0.65-mean`.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or holds wrong, missing or unknown fields.
+    """
+    try:
+        record = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError("the task file cannot be read", where=path, found=error.strerror) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("the task file is not TOML", where=path, found=error) from error
+    known = {field.name for field in fields(TaskSpec)} - {"glue"}
+    needed = {"name", "labels", "prompt"}
+    if set(record) - known or needed - set(record):
+        raise ConfigError(
+            "the task file's fields are wrong",
+            where=path,
+            expected=f"{', '.join(sorted(needed))}; and if wanted {', '.join(sorted(known - needed))}",
+            found=", ".join(sorted(record)) or "none",
+        )
+    for name, value in record.items():
+        is_list = name in ("labels", "views", "head_view")
+        items = value if is_list and isinstance(value, list) else [value]
+        if is_list != isinstance(value, list) or not all(isinstance(item, str) for item in items):
+            raise ConfigError(
+                "a field of the task file has the wrong type",
+                where=f"{path}, field {name}",
+                expected="a list of strings" if is_list else "a string",
+                found=repr(value),
+            )
+    for name in ("views", "head_view"):
+        if name in record:
+            record[name] = tuple(View.parse(text) for text in record[name])
+    return TaskSpec(**{**record, "labels": tuple(record["labels"])})
+
+
+def find_tasks(names: tuple[str, ...], task_files: tuple[Path, ...] = ()) -> list[TaskSpec]:
+    """The tasks called `names`, built in or read from `task_files`, in that order.
+
+    Raises:
+        ConfigError: a task is unknown, or named twice.
+    """
+    known = {**BUILT_IN}
+    for task in map(read_task_file, task_files):
+        if task.name in known:
+            raise ConfigError("two tasks have one name", where="task file", found=task.name)
+        known[task.name] = task
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(
+            "no such task",
+            expected=" | ".join(known),
+            found=", ".join(unknown),
+            remedy="name one of these, or describe your own in a TOML file and pass it with --task-files",
+        )
+    if len(set(names)) != len(names) or not names:
+        raise ConfigError("name each task once", where="tasks", found=" ".join(names) or "none")
+    return [known[name] for name in names]
