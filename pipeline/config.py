@@ -94,13 +94,14 @@ class TokensConfig:
 
     Args:
         prompt: the text around a sentence, with {} in its place; by default each task's own.
-        max_length: the most tokens that a prompted sentence may have.
+        max_length: the most tokens that a prompted sentence may have; by default 512, or what the backbone was made
+            for where that is less.
         truncation: cut the sentences that are longer, and count them; otherwise they are refused.
         special_tokens: let the tokenizer add its special tokens (such as BOS).
     """
 
     prompt: str | None = None
-    max_length: int = 512
+    max_length: int | None = None
     truncation: bool = False
     special_tokens: bool = True
 
@@ -108,7 +109,7 @@ class TokensConfig:
         problems = []
         if self.prompt is not None and self.prompt.count("{}") != 1:
             problems.append(f"prompt: expected the sentence's slot {{}} exactly once, found {self.prompt!r}")
-        if self.max_length < 1:
+        if self.max_length is not None and self.max_length < 1:
             problems.append(f"max_length: expected at least 1 token, found {self.max_length}")
         _check(problems)
 

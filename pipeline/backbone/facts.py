@@ -67,7 +67,7 @@ def read_facts(source: BackboneSource, config: BackboneConfig, compute_dtype: Dt
             "this checkpoint is quantised already",
             where=path,
             expected="--quantization checkpoint",
-            found=f"--quantization {config.quantization}; the files hold {shipped.get('quant_method', 'a quantised')} model",
+            found=f"--quantization {config.quantization}; the files: {shipped.get('quant_method', 'quantised')}",
         )
     return BackboneFacts(
         num_hidden_layers=num_hidden_layers,

@@ -52,6 +52,7 @@ def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str
         MissingPackage: transformers or bitsandbytes is not installed.
     """
     try:
+        from safetensors import SafetensorError
         from transformers import AutoModel
 
         from pipeline.backbone import shared_prefix
@@ -70,7 +71,7 @@ def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str
                 device_map=None if device == "cpu" else {"": device},
                 attn_implementation=shared_prefix.NAME,
             )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise BackboneError(
                 "the backbone cannot be loaded",
                 where=source.folder,

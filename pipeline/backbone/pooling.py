@@ -27,8 +27,8 @@ def pool(
         case "mean":
             place = torch.arange(hidden_states.shape[1], device=hidden_states.device)
             own = (place >= start[:, None]) & (place < stop[:, None])
-            summed = torch.einsum("btd,bt->bd", hidden_states.float(), own.float())
-            pooled = summed / (stop - start)[:, None].float()
+            summed = hidden_states.float().masked_fill(~own[..., None], 0.0).sum(dim=1)
+            pooled = summed / (stop - start)[:, None]
         case "tokens":
             states = hidden_states.float().cpu()
             return [states[row, start[row] : length[row]].clone() for row in range(len(length))]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import TokensConfig
 from pipeline.errors import BackboneError, ConfigError, DataError
 from pipeline.tasks.spec import SLOT
 
@@ -70,7 +69,16 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str], prompt: str, config: TokensConfig, *, origin: str) -> TokenRows:
+def tokenize(
+    tokenizer: Any,
+    texts: Sequence[str],
+    prompt: str,
+    *,
+    max_length: int,
+    truncation: bool = False,
+    special_tokens: bool = True,
+    origin: str,
+) -> TokenRows:
     """Put each sentence into the prompt and tokenise the whole, so that no token border is forced at the sentence.
 
     A token belongs to the sentence if it covers at least one of its characters. A sentence that is cut loses its last
@@ -78,16 +86,19 @@ def tokenize(tokenizer: Any, texts: Sequence[str], prompt: str, config: TokensCo
 
     Args:
         prompt: the text around a sentence, with `{}` in its place.
+        max_length: the most tokens a row, prompt included.
+        truncation: cut longer sentences; otherwise they are refused.
+        special_tokens: let the tokenizer add its own.
         origin: where the sentences come from, for errors.
 
     Raises:
-        DataError: a prompted sentence has more than `config.max_length` tokens and truncation was not asked for, or
+        DataError: a prompted sentence has more than `max_length` tokens and truncation was not asked for, or
             the prompt alone leaves it no room.
     """
     before = len(prompt[: prompt.index(SLOT)])
     encoded = tokenizer(
         [prompt.replace(SLOT, text) for text in texts],
-        add_special_tokens=config.special_tokens,
+        add_special_tokens=special_tokens,
         return_offsets_mapping=True,
         return_attention_mask=False,
         verbose=False,
@@ -101,28 +112,28 @@ def tokenize(tokenizer: Any, texts: Sequence[str], prompt: str, config: TokensCo
                 "the tokenizer gives this sentence no token", where=f"{origin}, row {row}", found=repr(texts[row])
             )
         first, past = own[0], own[-1] + 1
-        over = len(ids) - config.max_length
+        over = len(ids) - max_length
         if over > 0:
             too_long.append(row)
-            if config.truncation:
+            if truncation:
                 if past - over <= first:
                     raise ConfigError(
                         "the prompt alone fills the limit",
                         where="max_length",
                         expected=f"more than {len(ids) - (past - first)} tokens",
-                        found=config.max_length,
+                        found=max_length,
                     )
                 ids = ids[: past - over] + ids[past:]
                 past -= over
         rows.append(np.asarray(ids, dtype=np.int32))
         start.append(first)
         stop.append(past)
-    if too_long and not config.truncation:
+    if too_long and not truncation:
         longest = max(too_long, key=lambda row: len(rows[row]))
         raise DataError(
             f"{len(too_long)} of {len(texts)} prompted sentences are longer than the limit",
             where=f"{origin}, the longest in row {longest}",
-            expected=f"at most {config.max_length} tokens, prompt included",
+            expected=f"at most {max_length} tokens, prompt included",
             found=f"{len(rows[longest])} tokens: {texts[longest]!r:.100}",
             remedy="raise --max-length, or cut such sentences with --truncation",
         )

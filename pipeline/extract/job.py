@@ -16,6 +16,8 @@ from pipeline.tasks.examples import Examples
 from pipeline.tasks.spec import TaskSpec
 from pipeline.views import POOLINGS, View, check_pooling, parse_layer, resolve_layer
 
+DEFAULT_MAX_LENGTH = 512
+
 
 @dataclass(frozen=True)
 class Job:
@@ -23,13 +25,11 @@ class Job:
 
     Args:
         examples: the split.
-        prompt: the text around its sentences.
         writers: one for each view, in the order of `views`.
         views: with non-negative layers.
     """
 
     examples: Examples
-    prompt: str
     writers: tuple[FeatureSetWriter, ...]
     views: tuple[View, ...]
 
@@ -41,7 +41,7 @@ class Job:
     def missing(self) -> "Job":
         """The same job with only those views that are not whole yet. Damage is said, and makes a view not whole."""
         left = [pair for pair in zip(self.writers, self.views, strict=True) if not _is_whole(pair[0])]
-        return Job(self.examples, self.prompt, tuple(w for w, _ in left), tuple(v for _, v in left))
+        return Job(self.examples, tuple(w for w, _ in left), tuple(v for _, v in left))
 
 
 def _is_whole(writer: FeatureSetWriter) -> bool:
@@ -89,6 +89,20 @@ def choose_views(
     return tuple(dict.fromkeys(resolved))
 
 
+def _resolve_max_length(max_length: int | None, max_positions: int | None) -> int:
+    most = max_positions or max_length or DEFAULT_MAX_LENGTH
+    if max_length is None:
+        return min(DEFAULT_MAX_LENGTH, most)
+    if max_length > most:
+        raise ConfigError(
+            "the limit is beyond what the backbone was made for",
+            where="max_length",
+            expected=f"at most {most}",
+            found=max_length,
+        )
+    return max_length
+
+
 def make_job(
     examples: Examples,
     views: tuple[View, ...],
@@ -110,13 +124,7 @@ def make_job(
     Raises:
         ConfigError: the backbone was not made for texts of `max_length` tokens.
     """
-    if facts.max_positions is not None and tokens.max_length > facts.max_positions:
-        raise ConfigError(
-            "the limit is beyond what the backbone was made for",
-            where="max_length",
-            expected=f"at most {facts.max_positions}",
-            found=tokens.max_length,
-        )
+    max_length = _resolve_max_length(tokens.max_length, facts.max_positions)
     prompt = tokens.prompt if tokens.prompt is not None else examples.task.prompt
     texts = f"sha256:{sha256_of_texts(examples.texts)}"
     writers = []
@@ -129,7 +137,7 @@ def make_job(
             tokenizer=facts.tokenizer,
             prompt=prompt,
             special_tokens=tokens.special_tokens,
-            max_length=tokens.max_length,
+            max_length=max_length,
             truncation=tokens.truncation,
             layer=int(view.layer),
             layer_norm="final" if view.layer == facts.num_hidden_layers else "none",
@@ -152,4 +160,4 @@ def make_job(
                 recorded=recorded,
             )
         )
-    return Job(examples, prompt, tuple(writers), views)
+    return Job(examples, tuple(writers), views)

@@ -72,7 +72,7 @@ def extract(
     missing = [left for job in jobs if (left := job.missing()).views]
     status = {writer.folder: "present" for job in jobs for writer in job.writers}
     if missing:
-        _compute(missing, source, backbone, tokens, passes, device=device, dtype=dtype, status=status)
+        _compute(missing, source, backbone, passes, device=device, dtype=dtype, status=status)
     return [_describe(writer.folder, status[writer.folder]) for job in jobs for writer in job.writers]
 
 
@@ -80,7 +80,6 @@ def _compute(
     jobs: list[Job],
     source: Any,
     config: BackboneConfig,
-    tokens: TokensConfig,
     passes: PassConfig,
     *,
     device: str,
@@ -88,10 +87,21 @@ def _compute(
     status: dict[Path, str],
 ) -> None:
     tokenizer = load_tokenizer(source.folder)
-    tokenized = [tokenize(tokenizer, j.examples.texts, j.prompt, tokens, origin=j.examples.origin) for j in jobs]
-    for job, rows in zip(jobs, tokenized, strict=True):
+    tokenized = []
+    for job in jobs:
+        identity = job.writers[0].manifest.identity
+        rows = tokenize(
+            tokenizer,
+            job.examples.texts,
+            identity.prompt,
+            max_length=identity.max_length,
+            truncation=identity.truncation,
+            special_tokens=identity.special_tokens,
+            origin=job.examples.origin,
+        )
         if rows.truncated:
-            say(f"{job.label}: {rows.truncated} of {len(rows)} sentences cut to {tokens.max_length} tokens")
+            say(f"{job.label}: {rows.truncated} of {len(rows)} sentences cut to {identity.max_length} tokens")
+        tokenized.append(rows)
     if passes.threads:
         torch.set_num_threads(passes.threads)
     with exact_float32():

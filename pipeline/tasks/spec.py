@@ -116,8 +116,15 @@ COLA = TaskSpec(
 SST2 = TaskSpec(
     name="sst2",
     labels=("negative", "positive"),
-    prompt="Is this movie review positive or negative? Review: {}",
+    prompt="Review: a moving and beautifully acted film\n"
+    "Sentiment: positive\n"
+    "Review: dull , lifeless and far too long\n"
+    "Sentiment: negative\n"
+    "Review: {}\n"
+    "Sentiment:",
     metric="accuracy",
+    views=(View(0.6, "mean"), View(0.67, "last"), View(-1, "mean"), View(-1, "last")),
+    head_view=(View(0.6, "mean"), View(0.67, "last")),
     glue=GlueLayout("SST-2", ("sentence", "label"), header=True, hub_config="sst2"),
 )
 BUILT_IN: Mapping[str, TaskSpec] = {task.name: task for task in (COLA, SST2)}

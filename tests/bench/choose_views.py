@@ -28,7 +28,7 @@ from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.prefill import PrefillEngine, common_prefix_length
 from pipeline.backbone.tokens import load_tokenizer, tokenize
-from pipeline.config import BackboneConfig, DataConfig, TokensConfig
+from pipeline.config import BackboneConfig, DataConfig
 from pipeline.extract.plan import plan_batches
 from pipeline.heads.holdout import sentence_groups
 from pipeline.tasks.read import read_task
@@ -133,7 +133,7 @@ def main():
             prompt = PROMPTS[args.task][name]
             after = not prompt.endswith("{}")
             began = time.perf_counter()
-            tokens = tokenize(tokenizer, texts, prompt, TokensConfig(), origin="train")
+            tokens = tokenize(tokenizer, texts, prompt, max_length=512, origin="train")
             pooled = features(engine, tokens, after)
             seconds = time.perf_counter() - began
             poolings = ["mean", "last"] + (["mean+after"] if after else [])

@@ -1,0 +1,156 @@
+"""A backbone is found by name, folder or Hub id, and what cannot be found is said in one message."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from pipeline.backbone.catalogue import find_backbone
+from pipeline.backbone.digest import digest_of_tokenizer, digest_of_weights
+from pipeline.backbone.facts import read_facts, resolve_device, resolve_dtype
+from pipeline.config import BackboneConfig
+from pipeline.errors import BackboneError
+
+
+def config(name, tmp_path, **settings):
+    settings = {"quantization": "none", **settings}
+    return BackboneConfig(backbone=str(name), models_dir=tmp_path / "models", **settings)
+
+
+def test_a_local_folder_is_a_backbone(tiny_backbone, tmp_path):
+    source = find_backbone(config(tiny_backbone, tmp_path))
+    assert (source.name, source.folder, source.commit) == ("tiny-llama", tiny_backbone, None)
+
+
+def test_an_unknown_name_lists_what_there_is(tmp_path):
+    with pytest.raises(BackboneError, match=r"no such backbone(.|\n)*smollm2-135m(.|\n)*Hub id(.|\n)*nonsense"):
+        find_backbone(config("nonsense", tmp_path))
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BackboneError, match=r"no model(.|\n)*config.json"):
+        find_backbone(config(tmp_path / "empty", tmp_path))
+
+
+def test_pickled_weights_are_never_read(tiny_backbone, tmp_path):
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny_backbone, folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(BackboneError, match="pickled"):
+        find_backbone(config(folder, tmp_path))
+
+
+def test_a_hub_that_cannot_be_reached_is_one_error(tmp_path):
+    with pytest.raises(BackboneError, match=r"cannot be reached(.|\n)*org/some-model(.|\n)*HF_HUB_OFFLINE"):
+        find_backbone(config("org/some-model", tmp_path))
+    with pytest.raises(BackboneError, match=r"DeepSeek-R1-Distill-Llama-8B, revision abc"):
+        find_backbone(config("deepseek-r1-distill-llama-8b", tmp_path, revision="abc"))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [("GatedRepoError", "gated"), ("RepositoryNotFoundError", "no such model"), ("RevisionNotFoundError", "revision")],
+)
+def test_each_refusal_of_the_hub_has_its_own_message(monkeypatch, tmp_path, error, message):
+    import httpx2
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def refuse(*args, **kwargs):
+        request = httpx2.Request("GET", "https://example.invalid")
+        raise getattr(errors, error)("refused", response=httpx2.Response(403, request=request))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(BackboneError, match=message):
+        find_backbone(config("org/some-model", tmp_path))
+
+
+def test_a_snapshot_in_the_local_hub_cache_is_used_and_its_commit_recorded(tiny_backbone, tmp_path, monkeypatch):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repo = tmp_path / "hub" / "models--org--tiny"
+    shutil.copytree(tiny_backbone, repo / "snapshots" / commit)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(commit)
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    source = find_backbone(config("org/tiny", tmp_path))
+    assert (source.name, source.commit) == ("tiny", commit)
+    facts = read_facts(source, config("org/tiny", tmp_path), "float32")
+    assert facts.weights == f"commit:{commit}"
+
+
+def test_facts_come_from_the_files_alone(tiny_backbone, tmp_path):
+    wanted = config(tiny_backbone, tmp_path, quantization="nf4")
+    facts = read_facts(find_backbone(wanted), wanted, "float32")
+    assert (facts.num_hidden_layers, facts.hidden_size, facts.max_positions) == (2, 64, 256)
+    assert facts.quantization == {"type": "nf4", "compute_dtype": "float32", "double": True, "block_size": 64}
+    assert facts.weights.startswith("sha256:")
+
+
+def test_another_network_has_other_facts_and_where_it_was_written_has_not(tiny_backbone, tmp_path):
+    wanted = config(tiny_backbone, tmp_path)
+    facts = read_facts(find_backbone(wanted), wanted, "float32")
+
+    def changed(**fields):
+        folder = tmp_path / "changed"
+        shutil.copytree(tiny_backbone, folder, dirs_exist_ok=True)
+        record = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(record | fields))
+        other = dataclasses.replace(wanted, backbone=str(folder))
+        return read_facts(find_backbone(other), other, "float32")
+
+    assert changed(transformers_version="0.0.0").architecture == facts.architecture
+    assert changed(rms_norm_eps=1e-3).architecture != facts.architecture
+
+
+def test_a_config_that_transformers_does_not_know_is_one_error(tiny_backbone, tmp_path):
+    folder = tmp_path / "odd"
+    shutil.copytree(tiny_backbone, folder)
+    (folder / "config.json").write_text('{"model_type": "no-such-thing"}')
+    wanted = config(folder, tmp_path)
+    with pytest.raises(BackboneError, match="no model that transformers can load"):
+        read_facts(find_backbone(wanted), wanted, "float32")
+
+
+def test_a_quantised_checkpoint_goes_with_checkpoint_only(tiny_backbone, tmp_path):
+    folder = tmp_path / "packed"
+    shutil.copytree(tiny_backbone, folder)
+    record = json.loads((folder / "config.json").read_text())
+    packed = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(record | {"quantization_config": packed}))
+    wanted = config(folder, tmp_path, quantization="nf4")
+    with pytest.raises(BackboneError, match=r"quantised already(.|\n)*--quantization checkpoint"):
+        read_facts(find_backbone(wanted), wanted, "float32")
+    kept = dataclasses.replace(wanted, quantization="checkpoint")
+    assert read_facts(find_backbone(kept), kept, "float32").quantization["type"] == "checkpoint"
+
+
+def test_digests_follow_content_and_are_remembered(tiny_backbone, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_backbone, folder)
+    memory = tmp_path / "memory"
+    first = digest_of_weights(folder, memory)
+    assert digest_of_weights(tiny_backbone, memory) == first
+    assert digest_of_weights(folder, memory) == first
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert digest_of_weights(folder, memory) != first
+    tokenizer = digest_of_tokenizer(folder)
+    (folder / "tokenizer_config.json").write_text("{}")
+    assert digest_of_tokenizer(folder) != tokenizer
+
+
+def test_auto_is_bfloat16_on_cuda_and_float32_on_the_cpu():
+    assert resolve_dtype("auto", "cpu") == "float32"
+    assert resolve_dtype("auto", "cuda:0") == "bfloat16"
+    assert resolve_dtype("float16", "cpu") == "float16"
+
+
+def test_a_device_that_is_not_here_is_said():
+    with pytest.raises(BackboneError, match="no such device"):
+        resolve_device("cuda:99")

@@ -1,0 +1,142 @@
+"""Hidden states are those of transformers' own forward pass, whatever they were batched with."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
+
+from pipeline.backbone.catalogue import BackboneSource, find_backbone
+from pipeline.backbone.load import Backbone, load_backbone
+from pipeline.backbone.prefill import PrefillEngine, common_prefix_length
+from pipeline.backbone.shared_prefix import NO_PREFIX
+from pipeline.config import BackboneConfig
+from pipeline.errors import BackboneError
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_backbone):
+    config = BackboneConfig(backbone=str(tiny_backbone), quantization="none")
+    return load_backbone(BackboneSource("tiny", tiny_backbone), config, device="cpu", compute_dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(1)
+    shared = rng.integers(0, 600, 9)
+    return [np.concatenate([shared, rng.integers(0, 600, n)]).astype(np.int32) for n in (1, 4, 4, 13, 2, 7)]
+
+
+def alone(folder, ids):
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        return model(torch.tensor(ids[None].astype(np.int64)), output_hidden_states=True).hidden_states
+
+
+def relative(found, expected):
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("shared", [0, 1, 5, 9])
+def test_padded_batch_behind_a_shared_prefix_equals_each_row_alone(backbone, tiny_backbone, rows, shared):
+    engine = PrefillEngine(backbone, [0, 1, 2])
+    assert engine.shares_prefix
+    prefix = engine.prefix(rows[0][:shared])
+    assert len(prefix) == shared
+    states = engine.hidden_states(prefix, rows)
+    for place, ids in enumerate(rows):
+        expected = alone(tiny_backbone, ids)
+        for layer in (0, 1, 2):
+            found = states[layer][place, : len(ids) - shared]
+            assert relative(found, expected[layer][0, shared:]) < 1e-5
+
+
+def test_a_wrong_prefix_would_be_noticed(backbone, tiny_backbone, rows):
+    engine = PrefillEngine(backbone, [2])
+    other = rows[0][:5].copy()
+    other[2] = (other[2] + 1) % 600
+    found = engine.hidden_states(engine.prefix(other), rows)[2][3, : len(rows[3]) - 5]
+    assert relative(found, alone(tiny_backbone, rows[3])[2][0, 5:]) > 1e-3
+
+
+def test_the_last_layer_is_after_the_final_norm(backbone, rows):
+    engine = PrefillEngine(backbone, [2])
+    with torch.inference_mode():
+        ids = torch.tensor(rows[3][None].astype(np.int64))
+        expected = backbone.model(ids, use_cache=False).last_hidden_state
+    assert torch.allclose(engine.hidden_states(NO_PREFIX, [rows[3]])[2], expected, atol=1e-6)
+
+
+def test_a_bidirectional_encoder_is_refused():
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+    torch.manual_seed(0)
+    encoder = Backbone("bert", BertModel(config).eval(), torch.device("cpu"), torch.float32, 2, 16, "")
+    with pytest.raises(BackboneError, match="depend on the padding"):
+        PrefillEngine(encoder, [2])
+
+
+def test_a_backbone_with_a_window_is_computed_without_sharing(tmp_path):
+    from transformers import MistralConfig, MistralModel
+
+    config = MistralConfig(
+        vocab_size=60, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, sliding_window=6, max_position_embeddings=64,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    MistralModel(config).save_pretrained(tmp_path / "windowed")
+    source = BackboneSource("windowed", tmp_path / "windowed")
+    config = BackboneConfig(backbone="windowed", quantization="none")
+    loaded = load_backbone(source, config, device="cpu", compute_dtype="float32")
+    engine = PrefillEngine(loaded, [2])
+    assert not engine.shares_prefix
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, 60, n).astype(np.int32) for n in (14, 9)]
+    states = engine.hidden_states(engine.prefix(rows[0][:0]), rows)
+    for place, ids in enumerate(rows):
+        assert relative(states[2][place, : len(ids)], alone(tmp_path / "windowed", ids)[2][0]) < 1e-5
+
+
+def test_common_prefix_is_found_on_ids_and_stops_at_the_limit():
+    rows = [np.array([1, 2, 3, 4]), np.array([1, 2, 3]), np.array([1, 2, 9, 4])]
+    assert common_prefix_length(rows, 10) == 2
+    assert common_prefix_length(rows[:2], 10) == 3
+    assert common_prefix_length(rows[:1], 10) == 4
+    assert common_prefix_length(rows, 1) == 1
+    assert common_prefix_length([np.array([5]), np.array([6])], 4) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "checkpoint"])
+def test_embedded_features_of_50_rows_equal_transformers_one_sentence_at_a_time(quantization, tmp_path, sample_dir):
+    """The issue's own check, on the real LLM: stage one's files against an unpadded forward pass of the same weights."""
+    from pipeline.backbone.quantize import bitsandbytes_config, dequantize_once
+    from pipeline.cache import FeatureCache
+    from pipeline.config import CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
+    from pipeline.extract.run import extract
+    from pipeline.tasks.spec import COLA
+
+    config = BackboneConfig(quantization=quantization)
+    extract(
+        ExtractConfig(tasks=("cola",), splits=("test",), layers=("20", "-1"), poolings=("mean", "last")),
+        DataConfig(data="sample", sample_dir=sample_dir), config, TokensConfig(), PassConfig(), CacheConfig(tmp_path),
+    )  # fmt: skip
+    source = find_backbone(config)
+    packed = bitsandbytes_config(quantization, torch.float32)
+    model = AutoModel.from_pretrained(source.folder, dtype=torch.float32, quantization_config=packed).eval()
+    if packed is not None:
+        dequantize_once(model, torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(source.folder)
+    views = {
+        (layer, pooling): FeatureCache(tmp_path).open("cola", "test", layer=layer, pooling=pooling)
+        for layer in (20, 30) for pooling in ("mean", "last")
+    }  # fmt: skip
+    texts = views[20, "mean"].texts
+    before = COLA.prompt.index("{}")
+    for row in np.random.default_rng(0).choice(len(texts), 50, replace=False):
+        encoded = tokenizer(COLA.prompt.format(texts[row]), return_offsets_mapping=True, return_tensors="pt")
+        own = [i for i, (_, right) in enumerate(encoded.pop("offset_mapping")[0].tolist()) if right > before]
+        with torch.inference_mode():
+            states = model(**encoded, output_hidden_states=True, use_cache=False).hidden_states
+        for (layer, pooling), features in views.items():
+            expected = states[layer][0, own].mean(0) if pooling == "mean" else states[layer][0, -1]
+            found = torch.from_numpy(np.array(features.X[row]))
+            assert relative(found, expected) < 1e-4, (layer, pooling, row)

@@ -1,0 +1,58 @@
+"""A tiny real backbone: a two-block Llama with random weights and a tokenizer trained on the sample corpora."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def sample_dir():
+    return ROOT / "data" / "sample"
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory, sample_dir):
+    """A folder as save_pretrained writes it."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    trained = ByteLevelBPETokenizer()
+    texts = (sample_dir / "CoLA" / "train.tsv").read_text("utf-8").split("\n")
+    trained.train_from_iterator(texts, vocab_size=600, special_tokens=["<s>", "</s>"], show_progress=False)
+    PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(
+        folder
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=600,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
+            tie_word_embeddings=True,
+        )
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def small_glue(tmp_path, sample_dir):
+    """A GLUE folder with a few rows of the sample of each split."""
+    folder = tmp_path / "glue"
+    for task, header in (("CoLA", 0), ("SST-2", 1)):
+        (folder / task).mkdir(parents=True)
+        for file, rows in (("train.tsv", 60), ("dev.tsv", 30), ("test.tsv", 10)):
+            lines = (sample_dir / task / file).read_text("utf-8").split("\n")
+            keep = rows + (1 if file == "test.tsv" else header)
+            (folder / task / file).write_text("\n".join(lines[:keep]) + "\n", "utf-8")
+    return folder

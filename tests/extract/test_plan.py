@@ -1,0 +1,40 @@
+"""The plan is pure: every row once, nearly equal lengths together, within the budget."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.extract.plan import plan_batches, plan_shards
+
+
+@given(st.integers(1, 5000), st.integers(1, 700))
+def test_shards_hold_every_row_once_in_order(rows, shard_rows):
+    shards = plan_shards(rows, shard_rows)
+    assert [row for shard in shards for row in shard] == list(range(rows))
+    assert all(len(shard) == shard_rows for shard in shards[:-1])
+    assert 1 <= len(shards[-1]) <= shard_rows
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=400), st.integers(1, 2000))
+def test_batches_hold_every_row_once_within_the_budget(lengths, budget):
+    batches = plan_batches(lengths, budget)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(lengths[row] for row in batch)
+        assert len(batch) == 1 or len(batch) * longest <= budget
+
+
+@given(st.lists(st.integers(1, 60), min_size=50, max_size=400))
+def test_no_shorter_row_waits_in_a_batch_of_longer_ones(lengths):
+    batches = plan_batches(lengths, 512)
+    for earlier, later in zip(batches, batches[1:], strict=False):
+        assert min(lengths[row] for row in earlier) >= max(lengths[row] for row in later)
+
+
+def test_real_lengths_are_hardly_padded():
+    lengths = np.random.default_rng(0).poisson(10, 4096) + 1
+    batches = plan_batches(lengths, 1024)
+    computed = sum(len(batch) * lengths[batch].max() for batch in batches)
+    assert computed < 1.03 * lengths.sum()
+    unsorted = sum(len(b) * b.max() for b in np.array_split(lengths, len(batches)))
+    assert unsorted > 1.3 * lengths.sum()  # what sorting saves

@@ -1,0 +1,134 @@
+"""What is chosen is chosen on held-out training rows, never on the rows that are reported."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pipeline.errors import HeadError
+from pipeline.heads.fit import STRENGTHS, TrainingRows, fit_head
+from pipeline.heads.holdout import hold_out
+from pipeline.heads.store import load_head
+from pipeline.results.metrics import score
+
+
+@pytest.fixture(scope="module")
+def caches(write_cache, corpora, tmp_path_factory):
+    """The same features under other labels: as they are, validation turned round, a third of train turned round."""
+    folder = tmp_path_factory.mktemp("labels")
+    train, validation = corpora["train"], corpora["validation"]
+    flipped = np.where(np.arange(300) % 3 == 0, 1 - train.truth, train.truth)
+    return {
+        "as they are": write_cache(folder / "a", corpora),
+        "validation": write_cache(
+            folder / "v", {**corpora, "validation": replace(validation, labels=1 - validation.truth)}
+        ),
+        "train": write_cache(folder / "t", {**corpora, "train": replace(train, labels=flipped)}),
+    }
+
+
+def _weights(runs_dir: Path, run) -> np.ndarray:
+    head = load_head(runs_dir / run.run)
+    if run.head == "logreg":
+        return np.append(head[-1].coef_, head[-1].intercept_)
+    return np.concatenate([value.numpy().ravel() for value in head.module_.state_dict().values()])
+
+
+@pytest.mark.parametrize("head", ["logreg", "linear", "mlp"])
+def test_validation_labels_decide_nothing_but_the_validation_scores(caches, train, tmp_path, head):
+    runs = {name: train(cache, heads=(head,)) for name, cache in caches.items()}
+    weights = {name: _weights(tmp_path / "runs", run) for name, run in runs.items()}
+    usual, other = runs["as they are"], runs["validation"]
+    np.testing.assert_array_equal(weights["as they are"], weights["validation"])
+    assert usual.selection == other.selection
+    assert usual.scores["cola"]["held_out"] == other.scores["cola"]["held_out"]
+    turned = 1 - usual.scores["cola"]["validation"]["accuracy"]
+    assert other.scores["cola"]["validation"]["accuracy"] == pytest.approx(turned)
+    assert not np.array_equal(weights["as they are"], weights["train"])
+    assert usual.scores["cola"]["held_out"] != runs["train"].scores["cola"]["held_out"]
+
+
+def _rows(corpora, seed: int = 0) -> TrainingRows:
+    corpus = corpora["train"]
+    fit, held = hold_out(corpus.texts, corpus.truth, share=0.1, seed=seed)
+    return TrainingRows(corpus.X["L1-mean"], corpus.truth, fit, held)
+
+
+def test_the_strength_is_the_best_on_the_held_out_rows(corpora):
+    for seed in range(3):
+        rows = _rows(corpora, seed)
+        fitted = fit_head("logreg", rows, metric="mcc", params={}, seed=0)
+        held_out = {}
+        for C in STRENGTHS:
+            head = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000))
+            head.fit(rows.X[rows.fit], rows.y[rows.fit])
+            held_out[C] = score(rows.y[rows.held], head.predict(rows.X[rows.held]))
+        assert fitted.held_out["mcc"] == pytest.approx(max(scores["mcc"] for scores in held_out.values()))
+        assert held_out[fitted.selection["C"]]["mcc"] == fitted.held_out["mcc"]
+        assert fitted.selection["tried"] == len(STRENGTHS)
+
+
+def test_of_strengths_alike_the_stronger_penalty_is_chosen(corpora):
+    rows = _rows(corpora)
+    easy = replace(rows, X=rows.X + 100.0 * rows.y[:, None].astype(np.float32))
+    assert fit_head("logreg", easy, metric="accuracy", params={}, seed=0).selection["C"] < max(STRENGTHS)
+    assert fit_head("logreg", easy, metric="accuracy", params={}, seed=0).held_out["accuracy"] == 1.0
+
+
+def test_the_tasks_metric_decides(corpora):
+    """Held-out rows almost all of class 1: accuracy and MCC want different strengths there."""
+    corpus = corpora["train"]
+    rng = np.random.default_rng(2)
+    chosen = set()
+    for _ in range(20):
+        y = (rng.random(300) < 0.8).astype(np.int64)
+        X = (corpus.X["L1-mean"] + 0.8 * y[:, None]).astype(np.float32)
+        order = rng.permutation(300)
+        rows = TrainingRows(X, y, np.sort(order[60:]), np.sort(order[:60]))
+        by = {
+            metric: fit_head("logreg", rows, metric=metric, params={}, seed=0).held_out
+            for metric in ("mcc", "accuracy")
+        }
+        assert by["mcc"]["mcc"] >= by["accuracy"]["mcc"]
+        assert by["accuracy"]["accuracy"] >= by["mcc"]["accuracy"]
+        chosen.add(by["mcc"] == by["accuracy"])
+    assert False in chosen
+
+
+def test_the_final_head_is_fitted_on_all_training_rows(corpora):
+    rows = _rows(corpora)
+    head = fit_head("logreg", rows, metric="mcc", params={}, seed=0).head
+    np.testing.assert_allclose(head[0].mean_, rows.X.mean(axis=0, dtype=np.float64), rtol=1e-5)
+    assert not np.allclose(head[0].mean_, rows.X[rows.fit].mean(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["logreg", "linear", "mlp", "RidgeClassifier"])
+def test_held_out_scores_are_of_a_head_that_had_not_seen_these_rows(corpora, kind):
+    """Labels drawn by lot, more features than rows: a head that had seen the rows would know them by heart."""
+    rng = np.random.default_rng(9)
+    X, y = rng.normal(size=(120, 300)).astype(np.float32), rng.integers(0, 2, 120)
+    rows = TrainingRows(X, y, np.arange(80), np.arange(80, 120))
+    params = {"C": 1.0} if kind == "logreg" else {}
+    fitted = fit_head(kind, rows, metric="accuracy", params=params, seed=0)
+    assert fitted.held_out["accuracy"] < 0.75
+    if kind in ("logreg", "RidgeClassifier"):
+        assert score(y[80:], fitted.head.predict(X[80:]))["accuracy"] == 1.0
+
+
+def test_a_named_strength_is_not_searched(corpora):
+    fitted = fit_head("logreg", _rows(corpora), metric="mcc", params={"C": 0.5}, seed=0)
+    assert fitted.head[-1].C == 0.5
+    assert "C" not in fitted.selection
+
+
+def test_other_settings_hold_in_the_search_too(corpora):
+    balanced = fit_head("logreg", _rows(corpora), metric="mcc", params={"class_weight": "balanced"}, seed=0)
+    plain = fit_head("logreg", _rows(corpora), metric="mcc", params={}, seed=0)
+    assert balanced.head[-1].class_weight == "balanced"
+    assert not np.array_equal(balanced.head[-1].coef_, plain.head[-1].coef_)
+    with pytest.raises(HeadError, match="no such setting"):
+        fit_head("logreg", _rows(corpora), metric="mcc", params={"hidden_size": 3}, seed=0)
