@@ -107,7 +107,7 @@ def test_common_prefix_is_found_on_ids_and_stops_at_the_limit():
 @pytest.mark.slow
 @pytest.mark.parametrize("quantization", ["nf4", "int8", "checkpoint"])
 def test_embedded_features_of_50_rows_equal_transformers_one_sentence_at_a_time(quantization, tmp_path, sample_dir):
-    """The issue's own check, on the real LLM: stage one's files against an unpadded forward pass of the same weights."""
+    """The real LLM: stage one's files against an unpadded forward pass of the same weights."""
     from pipeline.backbone.quantize import bitsandbytes_config, dequantize_once
     from pipeline.cache import FeatureCache
     from pipeline.config import CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig

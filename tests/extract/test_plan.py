@@ -1,5 +1,7 @@
 """The plan is pure: every row once, nearly equal lengths together, within the budget."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def test_batches_hold_every_row_once_within_the_budget(lengths, budget):
 @given(st.lists(st.integers(1, 60), min_size=50, max_size=400))
 def test_no_shorter_row_waits_in_a_batch_of_longer_ones(lengths):
     batches = plan_batches(lengths, 512)
-    for earlier, later in zip(batches, batches[1:], strict=False):
+    for earlier, later in itertools.pairwise(batches):
         assert min(lengths[row] for row in earlier) >= max(lengths[row] for row in later)
 
 

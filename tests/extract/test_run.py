@@ -245,7 +245,7 @@ def test_truncation_is_counted_in_the_result_and_the_manifest(stage_one, capsys)
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"layers": ("9",)}, "no such layer"), ({"layers": ("x",)}, "not a number"), 
+        ({"layers": ("9",)}, "no such layer"), ({"layers": ("x",)}, "not a number"),
         ({"poolings": ("max",)}, "no such pooling"),
         ({"tasks": ("mnli",)}, "no such task"), ({"max_length": 100000}, "beyond what the backbone was made for"),
     ],
