@@ -54,7 +54,7 @@ $(VENV)/.full: pyproject.toml .constraints.txt | $(VENV)/bin/python
 
 demo: setup ## both stages with the embedded backbone on the sample corpora
 	@$(PIPELINE) extract $(COMMON) --data sample $(ARGS)
-	@$(PIPELINE) heads $(COMMON) --data sample --runs-dir '$(RUNS_DIR)' --heads logreg mlp
+	@$(PIPELINE) heads $(COMMON) --data sample --runs-dir '$(RUNS_DIR)' --heads logreg mlp --held-out 0.2
 
 data: setup ## fetch GLUE from the Hub into GLUE_DIR
 	@$(PIPELINE) data --tasks $(TASKS) --glue-dir '$(GLUE_DIR)' $(ARGS)

@@ -38,9 +38,7 @@ def train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig) -> li
             rows = _training_rows(features["train"], config)
             for kind in config.heads:
                 began = time.monotonic()
-                fitted = fit_head(
-                    kind, rows, metric=task.metric, params=parse_settings(config.params), seed=config.seed
-                )
+                fitted = fit_head(kind, rows, params=parse_settings(config.params), seed=config.seed)
                 seconds = time.monotonic() - began
                 settings = {**asdict(config), "features": name_views(views), "cache_dir": str(cache.cache_dir)}
                 run = _enter(task, kind, fitted, features, settings, config.seed, seconds, runs)

@@ -75,28 +75,20 @@ def test_the_strength_is_the_best_on_the_held_out_rows(corpora):
 def test_of_strengths_alike_the_stronger_penalty_is_chosen(corpora):
     rows = _rows(corpora)
     easy = replace(rows, X=rows.X + 100.0 * rows.y[:, None].astype(np.float32))
-    assert fit_head("logreg", easy, metric="accuracy", params={}, seed=0).selection["C"] < max(STRENGTHS)
-    assert fit_head("logreg", easy, metric="accuracy", params={}, seed=0).held_out["accuracy"] == 1.0
+    fitted = fit_head("logreg", easy, metric="accuracy", params={}, seed=0)
+    assert (fitted.held_out["accuracy"], fitted.selection["C"]) == (1.0, min(STRENGTHS))
+    assert fit_head("logreg", rows, metric="accuracy", params={}, seed=0).selection["C"] > min(STRENGTHS)
 
 
-def test_the_tasks_metric_decides(corpora):
-    """Held-out rows almost all of class 1: accuracy and MCC want different strengths there."""
-    corpus = corpora["train"]
+def test_the_tasks_metric_decides():
+    """Most rows are of class 1 and the signal is weak: accuracy wants the penalty that says 1 always, MCC does not."""
     rng = np.random.default_rng(2)
-    chosen = set()
-    for _ in range(20):
-        y = (rng.random(300) < 0.8).astype(np.int64)
-        X = (corpus.X["L1-mean"] + 0.8 * y[:, None]).astype(np.float32)
-        order = rng.permutation(300)
-        rows = TrainingRows(X, y, np.sort(order[60:]), np.sort(order[:60]))
-        by = {
-            metric: fit_head("logreg", rows, metric=metric, params={}, seed=0).held_out
-            for metric in ("mcc", "accuracy")
-        }
-        assert by["mcc"]["mcc"] >= by["accuracy"]["mcc"]
-        assert by["accuracy"]["accuracy"] >= by["mcc"]["accuracy"]
-        chosen.add(by["mcc"] == by["accuracy"])
-    assert False in chosen
+    y = (rng.random(300) < 0.8).astype(np.int64)
+    X = (rng.normal(size=(300, 16)) + 0.25 * y[:, None]).astype(np.float32)
+    rows = TrainingRows(X, y, np.arange(60, 300), np.arange(60))
+    by_mcc, by_accuracy = (fit_head("logreg", rows, metric=m, params={}, seed=0).held_out for m in ("mcc", "accuracy"))
+    assert by_mcc["mcc"] > by_accuracy["mcc"]
+    assert by_accuracy["accuracy"] > by_mcc["accuracy"]
 
 
 def test_the_final_head_is_fitted_on_all_training_rows(corpora):

@@ -120,7 +120,7 @@ def test_probabilities_go_with_the_predictions_where_a_head_has_them(train: Trai
     for head in ("logreg", "mlp"):
         rows = _predictions(tmp_path, train(heads=(head,)), "validation")
         assert rows["probabilities"].shape == (80, 2)
-        np.testing.assert_allclose(rows["probabilities"].sum(axis=1), 1.0, rtol=1e-9)
+        np.testing.assert_allclose(rows["probabilities"].sum(axis=1), 1.0, rtol=1e-6)
         assert rows["probabilities"].argmax(axis=1).tolist() == rows["prediction"].tolist()
     without = _predictions(tmp_path, train(heads=("RidgeClassifier",)), "validation")
     assert set(without["probabilities"].tolist()) == {None}
