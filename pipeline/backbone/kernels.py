@@ -10,16 +10,17 @@ EXACT = 1e-5
 
 
 @contextmanager
-def exact_float32() -> Iterator[str]:
+def exact_float32(device: str) -> Iterator[str]:
     """Within, float32 products run on the fastest kernel that stays exact; gives the name of its precision setting.
 
-    torch's setting `medium` moves float32 products of the CPU to oneDNN. On most CPUs that is true float32 and faster;
-    on one with AMX it computes in bfloat16. One product, held against float64, tells which.
+    On CUDA only `highest` is exact. On the CPU torch's setting `medium` moves float32 products to oneDNN: on most CPUs
+    that is true float32 and faster; on one with AMX it computes in bfloat16. One product, held against float64, tells
+    which.
     """
     before = torch.get_float32_matmul_precision()
     try:
-        torch.set_float32_matmul_precision("medium")
-        if _relative_error() > EXACT:
+        torch.set_float32_matmul_precision("medium" if device == "cpu" else "highest")
+        if device == "cpu" and _relative_error() > EXACT:
             torch.set_float32_matmul_precision("highest")
         yield torch.get_float32_matmul_precision()
     finally:

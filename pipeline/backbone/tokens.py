@@ -46,6 +46,11 @@ class TokenRows:
         """`[n]` tokens a row, prompt included."""
         return np.diff(self.offsets)
 
+    @property
+    def own_lengths(self) -> np.ndarray:
+        """`[n]` tokens from each row's sentence on: what is left to compute where the prompt before it is shared."""
+        return np.subtract(self.lengths, self.start)
+
 
 def load_tokenizer(folder: Path) -> Any:
     """The folder's tokenizer, which must be a fast one (only these say which characters a token covers).

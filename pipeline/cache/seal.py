@@ -17,6 +17,7 @@ class Seal:
     """What a whole shard is.
 
     Args:
+        first_row: the place of its first row in the split.
         rows: rows of the shard.
         tokens: tokens of its prompted texts.
         truncated: sentences that were cut to fit.
@@ -25,6 +26,7 @@ class Seal:
         index_bytes, index_sha256: the Parquet file.
     """
 
+    first_row: int
     rows: int
     tokens: int
     truncated: int

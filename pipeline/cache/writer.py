@@ -72,7 +72,11 @@ class FeatureSetWriter:
             sizes = states.stat().st_size, index.stat().st_size
         except (DamagedFeatureSet, OSError):
             return None
-        whole = sizes == (seal.states_bytes, seal.index_bytes) and seal.rows == len(self.rows_of(number))
+        rows = self.rows_of(number)
+        whole = sizes == (seal.states_bytes, seal.index_bytes) and (seal.first_row, seal.rows) == (
+            rows.start,
+            len(rows),
+        )
         return seal if whole else None
 
     def write(self, number: int, data: ShardData, index: pa.Table, *, truncated: int) -> Seal:
@@ -103,6 +107,7 @@ class FeatureSetWriter:
         with whole_file(index_path) as partial:
             write_index(partial, index)
         seal = Seal(
+            first_row=self.rows_of(number).start,
             rows=index.num_rows,
             tokens=int(np.sum(index["n_tokens"].to_numpy())),
             truncated=truncated,

@@ -104,7 +104,7 @@ def _compute(
         tokenized.append(rows)
     if passes.threads:
         torch.set_num_threads(passes.threads)
-    with exact_float32():
+    with exact_float32(device):
         began = time.monotonic()
         loaded = load_backbone(source, config, device=device, compute_dtype=dtype)
         say(f"{source.name}: {loaded.note}, on {device}, loaded in {time.monotonic() - began:.1f} s")
@@ -124,7 +124,7 @@ def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, st
         say(f"{job.label}: {len(shards) - len(todo)} of {len(shards)} shards are whole already")
     rows_of = {n: job.writers[0].rows_of(n) for n in todo}
     rows = sum(map(len, rows_of.values()))
-    total = sum(int(tokens.lengths[r.start : r.stop].sum()) for r in rows_of.values())
+    total = sum(int(tokens.own_lengths[r.start : r.stop].sum()) for r in rows_of.values())
     with ProgressLine(job.label, rows, total) as line:
         for number, places in todo.items():
             began = time.monotonic()

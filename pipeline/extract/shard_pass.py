@@ -33,7 +33,7 @@ def compute_shard(
     Args:
         rows: the shard's rows, in the split's order.
         views: with layers that the engine computes.
-        advance: told of rows, and of tokens (those of the prompt included), as they are done.
+        advance: told of rows, and of their tokens from the sentence on, as they are done.
 
     Returns:
         by view, one float32 tensor a row, `[d]` or `[t, d]`, in the order of `rows`.
@@ -51,7 +51,7 @@ def compute_shard(
         for view in views:
             for row, vector in zip(batch, pool(states[int(view.layer)], view.pooling, *place), strict=True):
                 pooled[view][row] = vector
-        advance(len(batch), int(length[batch].sum()) + len(prefix) * len(batch))
+        advance(len(batch), int((length - start)[batch].sum()))
     return pooled
 
 

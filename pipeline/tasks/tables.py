@@ -1,6 +1,7 @@
 """Rows out of CSV, TSV, Parquet and JSON-lines files, with the line that each stood on."""
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def read_tsv(path: Path, columns: Sequence[str] | None = None) -> Table:
 
 def _read_csv(path: Path) -> Table:
     rows, lines = [], []
-    reader = csv.reader(iter("\n".join(read_lines(path)).splitlines(keepends=True)), strict=True)
+    reader = csv.reader(io.StringIO("\n".join(read_lines(path)), newline=""), strict=True)
     try:
         for row in reader:
             if row:

@@ -80,7 +80,7 @@ def test_damaged_weights_are_one_error(tiny_backbone, tmp_path):
 def test_the_fast_float32_kernel_is_exact_or_not_taken():
     before = torch.get_float32_matmul_precision()
     a, b = torch.randn(64, 300), torch.randn(300, 80)
-    with exact_float32() as setting:
+    with exact_float32("cpu") as setting:
         assert setting in ("medium", "highest")
         error = ((a @ b).double() - a.double() @ b.double()).abs().max() / (a.double() @ b.double()).abs().max()
         assert error < 1e-5

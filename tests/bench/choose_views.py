@@ -128,7 +128,7 @@ def main():
     backbone = load_backbone(source, config, device=device, compute_dtype=resolve_dtype(config.compute_dtype, device))
     engine = PrefillEngine(backbone, args.layers)
     tokenizer = load_tokenizer(source.folder)
-    with exact_float32():
+    with exact_float32(device):
         for name in args.prompts or PROMPTS[args.task]:
             prompt = PROMPTS[args.task][name]
             after = not prompt.endswith("{}")

@@ -260,3 +260,17 @@ def test_what_does_not_exist_is_refused_before_anything_is_written(stage_one, tm
 def test_all_layers_are_all_layers(stage_one):
     records = stage_one(tasks=("cola",), splits=("test",), layers=("all",), poolings=("last",))
     assert [record["name"].split("-")[3] for record in records] == ["L0", "L1", "L2"]
+
+
+def test_shards_of_another_size_are_never_taken_for_these(stage_one, tmp_path):
+    """30 rows in shards of 26 leave a second shard of 4 rows, as many as shards of 4 have: not the same rows."""
+    stage_one(tasks=("cola",), splits=("validation",), shard_rows=26)
+    for manifest in (tmp_path / "cache").rglob("manifest.json"):
+        manifest.unlink()
+    stage_one(tasks=("cola",), splits=("validation",), shard_rows=4)
+    stage_one(tmp_path / "fresh", tasks=("cola",), splits=("validation",), shard_rows=4)
+    found, expected = (
+        FeatureCache(tmp_path / n).open("cola", "validation", layer=-1, pooling="mean") for n in ("cache", "fresh")
+    )
+    assert found.texts == expected.texts
+    assert np.array_equal(found.X, expected.X)

@@ -48,10 +48,10 @@ class Corpus:
 
 
 def _sentences(rng: np.random.Generator, labels: np.ndarray, taken: set[str]) -> list[str]:
-    nouns = "baker sailor teacher pigeon doctor gardener robot neighbour violinist guest".split()
-    verbs = "painted found admired ignored repaired sold described remembered".split()
-    things = "old_clock red_kettle wooden_bridge broken_lamp long_letter small_boat green_door".split()
-    endings = "yesterday again quietly before_noon in_the_rain with_great_care".split()
+    nouns = ["baker", "sailor", "teacher", "pigeon", "doctor", "gardener", "robot", "neighbour", "violinist", "guest"]
+    verbs = ["painted", "found", "admired", "ignored", "repaired", "sold", "described", "remembered"]
+    things = ["old_clock", "red_kettle", "wooden_bridge", "broken_lamp", "long_letter", "small_boat", "green_door"]
+    endings = ["yesterday", "again", "quietly", "before_noon", "in_the_rain", "with_great_care"]
     texts: list[str] = []
     for label in labels:
         while True:
@@ -69,7 +69,7 @@ def _sentences(rng: np.random.Generator, labels: np.ndarray, taken: set[str]) ->
 
 @pytest.fixture(scope="session")
 def corpora() -> dict[str, Corpus]:
-    """Three splits of CoLA-like rows; two classes stand apart in every view, with noise, at scales of a hidden state."""
+    """Three splits of CoLA-like rows; two classes stand apart in every view, with noise, at scales of their own."""
     rng = np.random.default_rng(11)
     directions = {str(view): rng.normal(size=HIDDEN_SIZE) for view in VIEWS}
     scales = {str(view): np.exp(rng.normal(size=HIDDEN_SIZE)) for view in VIEWS}

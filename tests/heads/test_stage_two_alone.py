@@ -3,9 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
+from pipeline.tasks.spec import BUILT_IN
+from pipeline.views import View
+
+pytestmark = pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")
 STAGE_ONE = ("transformers", "datasets", "bitsandbytes", "peft", "accelerate", "huggingface_hub", "gguf", "tokenizers")
 
 TRAIN = """
@@ -120,3 +125,21 @@ def test_a_task_of_ones_own_is_printed_as_json_too(pipeline, write_cache, corpor
     (run,) = json.loads(out)
     assert run["tasks"] == ["tone"]
     assert run["config"]["task_files"] == [str(file)]
+
+
+@pytest.mark.parametrize("prompt", ["Sentence: {}", "[INST] Good English? {} [/INST]", "a [red]b[/red] {}"])
+def test_a_record_is_shown_to_a_person_as_it_is(pipeline, tmp_path, write_cache, corpora, prompt):
+    """Chat prompts are full of square brackets, which a terminal library may take for its own markup."""
+    task = replace(BUILT_IN["cola"], prompt=prompt)
+    cache = write_cache(tmp_path / "cache", corpora, task=task, views=(View(1, "mean"),))
+    where = ("--cache-dir", cache.cache_dir)
+    (name,) = [path.name for path in (cache.cache_dir / "cola" / "train").iterdir()]
+    code, out, err = pipeline("cache", "show", name, *where)
+    assert (code, err) == (0, "")
+    assert prompt in out
+    arguments = ("--tasks", "cola", "--heads", "logreg", "--views", "L1-mean", "--prompt", prompt)
+    assert pipeline("heads", *arguments, *where, "--runs-dir", tmp_path / "runs")[0] == 0
+    (run,) = [path.name for path in (tmp_path / "runs").iterdir()]
+    code, out, err = pipeline("runs", "show", run, "--runs-dir", tmp_path / "runs")
+    assert (code, err) == (0, "")
+    assert prompt in out

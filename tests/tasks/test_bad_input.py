@@ -45,7 +45,9 @@ def test_an_empty_or_white_space_sentence_names_file_and_row(own_folder, tone, t
 
 
 def test_an_empty_sentence_of_a_glue_file_counts_lines_with_the_header(glue_folder):
-    data = glue_folder({"SST-2/train.tsv": "sentence\tlabel\ngood\t1\n \t0\n", "CoLA/train.tsv": "a\t1\t\tA.\nb\t1\t\t\n"})
+    data = glue_folder(
+        {"SST-2/train.tsv": "sentence\tlabel\ngood\t1\n \t0\n", "CoLA/train.tsv": "a\t1\t\tA.\nb\t1\t\t\n"}
+    )
     assert "SST-2/train.tsv, row 3" in refusal(SST2, data)
     assert "CoLA/train.tsv, row 2" in refusal(COLA, data)
 

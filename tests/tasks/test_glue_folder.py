@@ -16,7 +16,7 @@ from pipeline.tasks.spec import COLA, SST2
 
 FILES = {
     "CoLA/train.tsv": 'gj04\t1\t\tThe dog barked.\nbc01\t0\t*\tDog the barked.\nks08\t1\t\tHe said "no.\n',
-    "CoLA/dev.tsv": "gj04\t0\t*\t\"Nobody's\" here not.\n",
+    "CoLA/dev.tsv": 'gj04\t0\t*\t"Nobody\'s" here not.\n',
     "CoLA/test.tsv": "index\tsentence\n0\tShe left.\n7\tLeft she's \"\n",
     "SST-2/train.tsv": 'sentence\tlabel\na " moving film \t1\n"quoted" throughout\t0\n',
     "SST-2/dev.tsv": "sentence\tlabel\nit 's dull\t0\n",

@@ -118,7 +118,12 @@ except DataError as error:
 def test_a_hub_out_of_reach_is_a_data_error_that_says_what_to_do(tmp_path):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", CODE], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", "-c", CODE],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "the data set cannot be had from the Hub" in done.stdout

@@ -72,9 +72,7 @@ def test_columns_may_have_names_of_their_own(own_folder, tone, form):
 
 def test_a_task_may_name_its_columns_itself(own_folder, tone, form):
     content = WRITERS[form]({"body": list(TEXTS), "verdict": list(LABELS)})
-    task = type(tone)(
-        name="tone", labels=tone.labels, prompt=tone.prompt, text_column="body", label_column="verdict"
-    )
+    task = type(tone)(name="tone", labels=tone.labels, prompt=tone.prompt, text_column="body", label_column="verdict")
     assert read_task(task, own_folder({f"train.{form}": content}), ("train",))["train"].labels == NUMBERS
 
 

@@ -1,0 +1,102 @@
+"""Files are whole or not there; what dead writers left goes, what living ones write stays."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.cache.files import clear_partials, whole_file
+from pipeline.errors import CacheError
+
+HOST = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
+
+
+@pytest.fixture
+def dead():
+    """The id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def partial(folder, name, pid, host=HOST):
+    path = folder / f".{name}.{host}.{pid}.0123abcd.partial"
+    path.write_text("half")
+    return path
+
+
+def test_a_file_appears_whole_and_its_partial_goes(tmp_path):
+    path = tmp_path / "file"
+    with whole_file(path) as place:
+        assert place.parent == tmp_path
+        place.write_text("half")
+        assert not path.exists()
+        place.write_text("whole")
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_body_that_raises_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("before")
+    with pytest.raises(KeyError), whole_file(path) as place:
+        place.write_text("half")
+        raise KeyError
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_a_cache_error_that_names_the_file(tmp_path):
+    with pytest.raises(CacheError, match="No space left") as caught, whole_file(tmp_path / "file") as place:
+        place.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert caught.value.where == tmp_path / "file"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    with whole_file(tmp_path / "file") as one, whole_file(tmp_path / "file") as two:
+        assert one != two
+        one.write_text("one")
+        two.write_text("two")
+    assert (tmp_path / "file").read_text() == "one"  # the outer one is renamed last
+
+
+def test_partials_of_dead_processes_go_and_all_others_stay(tmp_path, dead):
+    gone = [partial(tmp_path, "shard-00000.h5", dead), partial(tmp_path, "manifest.json", dead)]
+    stay = [
+        partial(tmp_path, "shard-00001.h5", os.getpid()),
+        partial(tmp_path, "shard-00002.h5", os.getppid()),
+        partial(tmp_path, "shard-00003.h5", 1),
+        partial(tmp_path, "shard-00004.h5", dead, host="another-machine"),
+        tmp_path / "shard-00005.h5",
+        tmp_path / ".notes.partial",
+    ]
+    for path in stay[-2:]:
+        path.write_text("mine")
+    assert clear_partials(tmp_path) == len(gone)
+    assert sorted(tmp_path.iterdir()) == sorted(stay)
+    assert clear_partials(tmp_path) == 0
+
+
+def test_opening_a_writer_clears_what_the_dead_left(tmp_path, corpus, dead):
+    small = corpus()
+    writer = small.writer(tmp_path)
+    small.write_shard(writer, 0)
+    gone = partial(writer.folder, "shard-00001.h5", dead)
+    alive = partial(writer.folder, "shard-00002.h5", os.getpid())
+    again = small.writer(tmp_path)
+    assert (gone.exists(), alive.exists()) == (False, True)
+    assert again.sealed(0) == writer.sealed(0)
+    assert again.sealed(0) is not None
+
+
+def test_a_partial_name_says_whose_it_is(tmp_path):
+    with whole_file(tmp_path / "shard-00000.h5") as place:
+        place.write_text("half")
+        assert place.name.startswith(f".shard-00000.h5.{HOST}.{os.getpid()}.")
+        assert clear_partials(tmp_path) == 0
+        assert place.exists()

@@ -1,0 +1,177 @@
+"""The ledger: a run is there whole or not at all, and is found by its name."""
+
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import HeadError, RunError
+from pipeline.results import ledger
+from pipeline.results.ledger import (
+    find_run,
+    new_run,
+    new_run_name,
+    predictions_table,
+    read_run,
+    read_runs,
+    write_predictions,
+    write_record,
+)
+
+
+def test_a_run_appears_when_its_body_is_done(tmp_path, make_run):
+    run = make_run()
+    with new_run(tmp_path, run.run) as folder:
+        write_record(folder, run)
+        assert folder.parent == tmp_path
+        assert not (tmp_path / run.run).exists()
+        assert read_runs(tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir()] == [run.run]
+    assert [found.run for found in read_runs(tmp_path)] == [run.run]
+
+
+@pytest.mark.parametrize("error", [HeadError("cannot be stored"), ValueError("a bug"), KeyboardInterrupt()])
+def test_a_body_that_raises_leaves_nothing(tmp_path, make_run, error):
+    with pytest.raises(type(error)), new_run(tmp_path, "name") as folder:
+        write_record(folder, make_run("name"))
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path):
+    with pytest.raises(RunError, match="cannot be stored") as caught, new_run(tmp_path, "name") as folder:
+        (folder / "half").write_text("half")
+        raise OSError(28, os.strerror(28))
+    assert caught.value.found == os.strerror(28)
+    assert caught.value.where == tmp_path / "name"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_taken_is_refused_and_what_is_there_stays(tmp_path, enter):
+    run = enter("20260101-000000-a")
+    with pytest.raises(RunError), new_run(tmp_path, run.run) as folder:
+        write_record(folder, run)
+    assert [path.name for path in tmp_path.iterdir()] == [run.run]
+    assert (tmp_path / run.run / "run.json").is_file()
+
+
+def test_a_folder_that_a_killed_run_left_is_no_run(tmp_path, make_run, enter):
+    run = enter("20260101-000000-whole")
+    partial = tmp_path / ".20260102-000000-killed.partial"
+    partial.mkdir()
+    write_record(partial, make_run("20260102-000000-killed"))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "report.html").write_text("")
+    assert [found.run for found in read_runs(tmp_path)] == [run.run]
+
+
+def test_what_is_read_is_what_was_written(tmp_path, enter):
+    run = enter("20260101-000000-a", head="mlp", seed=9)
+    read = read_run(tmp_path / run.run)
+    assert json.loads(json.dumps(read.to_dict())) == json.loads(json.dumps(run.to_dict()))
+    assert (read.head, read.seed, read.scores["cola"]["validation"]["mcc"]) == ("mlp", 9, 0.4)
+    assert (read.created, read.versions) == (run.created, run.versions)
+
+
+def test_a_record_is_json_that_people_can_read(tmp_path, enter):
+    run = enter("20260101-000000-a")
+    text = (tmp_path / run.run / "run.json").read_text("utf-8")
+    record = json.loads(text)
+    assert text == json.dumps(record, indent=2, sort_keys=True) + "\n"
+    needed = {"run", "created", "path", "tasks", "head", "config", "seed", "features", "versions", "seconds", "scores"}
+    assert needed <= set(record)
+
+
+def test_runs_are_listed_the_oldest_first(tmp_path, enter):
+    names = ["20260301-120000-c", "20251231-235959-a", "20260301-115959-b"]
+    for name in names:
+        enter(name)
+    assert [run.run for run in read_runs(tmp_path)] == sorted(names)
+    assert names != sorted(names)
+
+
+def test_without_a_ledger_there_are_no_runs(tmp_path):
+    assert read_runs(tmp_path / "nothing") == []
+
+
+def test_names_sort_by_time_read_to_a_person_and_are_unique(monkeypatch):
+    import datetime
+
+    times = [datetime.datetime(2026, 3, day, 9, tzinfo=datetime.UTC) for day in (1, 2, 10)]
+    names = []
+    for time in times:
+        monkeypatch.setattr(ledger, "_now", lambda time=time: time)
+        names += [new_run_name("cola", "LinearSVC"), new_run_name("cola", "LinearSVC")]
+    assert len(set(names)) == 6
+    assert all(name.startswith("202603") and "-cola-linearsvc-" in name for name in names)
+    assert [name[:15] for name in sorted(names)] == [name[:15] for name in names]
+    assert "/" not in new_run_name("../etc", "a b/c")
+    assert ".." not in new_run_name("../etc", "a b/c")
+
+
+def test_a_run_is_found_by_its_name_or_how_it_begins(tmp_path, enter):
+    for name in ("20260101-000000-cola", "20260101-000000-cola-b", "20260202-000000-sst2"):
+        enter(name)
+    assert find_run(tmp_path, "20260202") == tmp_path / "20260202-000000-sst2"
+    assert find_run(tmp_path, "20260101-000000-cola-b") == tmp_path / "20260101-000000-cola-b"
+    assert (
+        find_run(tmp_path, "20260101-000000-cola") == tmp_path / "20260101-000000-cola"
+    )  # whole, though another begins so
+
+
+def test_a_beginning_of_several_runs_is_refused(tmp_path, enter):
+    for name in ("20260101-000000-cola", "20260101-000000-sst2", "20260202-000000-sst2"):
+        enter(name)
+    with pytest.raises(RunError, match="several") as caught:
+        find_run(tmp_path, "20260101")
+    assert caught.value.found == "20260101-000000-cola, 20260101-000000-sst2"
+    with pytest.raises(RunError, match="no such run") as caught:
+        find_run(tmp_path, "sst2")
+    assert caught.value.found == "sst2"
+    assert "runs ls" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '"run"', "null", b"\xff\xfe", '{"run": "20260101-000000-a", "path": "cached"}']
+)
+def test_a_broken_record_is_said_with_its_path(tmp_path, enter, text):
+    run = enter("20260101-000000-a")
+    path = tmp_path / run.run / "run.json"
+    whole = path.read_bytes()
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    for read in (read_runs, lambda folder: read_run(folder / run.run), lambda folder: find_run(folder, run.run)):
+        with pytest.raises(RunError, match="cannot be read") as caught:
+            read(tmp_path)
+        assert caught.value.where == path
+    path.write_bytes(whole)
+    assert read_run(tmp_path / run.run).run == run.run
+
+
+def test_a_folder_without_a_record_is_no_run(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="cannot be read"):
+        read_run(tmp_path / "empty")
+
+
+def _table(split: str, y: np.ndarray | None, probabilities: np.ndarray | None) -> pa.Table:
+    ids, predictions = np.asarray([40, 20, 30]), np.asarray([1, 0, 1])
+    return predictions_table(
+        task="cola", split=split, sample_ids=ids, y=y, predictions=predictions, probabilities=probabilities
+    )
+
+
+def test_predictions_keep_their_rows_splits_and_gaps(tmp_path):
+    probabilities = np.asarray([[0.25, 0.75], [0.5, 0.5], [0.125, 0.875]], dtype=np.float32)
+    tables = [_table("validation", np.asarray([1, 1, 0]), probabilities), _table("test", None, None)]
+    write_predictions(tmp_path, tables)
+    table = pq.read_table(tmp_path / "predictions.parquet").to_pydict()
+    assert table["split"] == ["validation"] * 3 + ["test"] * 3
+    assert table["row"] == [0, 1, 2, 0, 1, 2]
+    assert table["idx"] == [40, 20, 30, 40, 20, 30]
+    assert table["label"] == [1, 1, 0, None, None, None]
+    assert table["prediction"] == [1, 0, 1, 1, 0, 1]
+    assert table["probabilities"] == [*probabilities.tolist(), None, None, None]
+    assert table["task"] == ["cola"] * 6

@@ -1,0 +1,75 @@
+"""The table for people: what is starred was chosen without looking at validation."""
+
+from pipeline.results.table import runs_table
+
+
+def _cells(table) -> dict[str, list[str]]:
+    return {str(column.header): list(column.cells) for column in table.columns}
+
+
+def test_a_run_is_one_line_with_its_scores(make_run):
+    cells = _cells(runs_table([make_run("a-run")], {"cola": "mcc"}))
+    assert {name: column[0] for name, column in cells.items()} == {
+        "task": "cola",
+        "head": "logreg",
+        "features": "L20-mean",
+        "held-out": "0.500",
+        "MCC": "0.400",
+        "accuracy": "0.800",
+        "F1": "0.875",
+        "majority": "0.691",
+        "seconds": "1.2",
+        "run": "a-run",
+    }
+
+
+def test_the_run_with_the_best_held_out_score_is_starred(make_run):
+    best_on_validation = {"cola": {"held_out": {"mcc": 0.3}, "validation": {"mcc": 0.9, "accuracy": 0.95, "f1": 0.96}}}
+    runs = [
+        make_run("1", held_out=0.4, head="linear"),
+        make_run("2", held_out=0.6, head="mlp"),
+        make_run("3", head="logreg", scores=best_on_validation),
+    ]
+    assert _cells(runs_table(runs, {"cola": "mcc"}))["head"] == ["linear", "mlp *", "logreg"]
+    assert _cells(runs_table(runs[::-1], {"cola": "mcc"}))["head"] == ["logreg", "mlp *", "linear"]
+
+
+def test_the_tasks_metric_decides_the_star(make_run):
+    by_mcc = {"cola": {"held_out": {"mcc": 0.5, "accuracy": 0.7, "f1": 0.7}}}
+    by_accuracy = {"cola": {"held_out": {"mcc": 0.3, "accuracy": 0.8, "f1": 0.8}}}
+    runs = [make_run("1", head="one", scores=by_mcc), make_run("2", head="two", scores=by_accuracy)]
+    assert _cells(runs_table(runs, {"cola": "mcc"}))["head"] == ["one *", "two"]
+    assert _cells(runs_table(runs, {"cola": "accuracy"}))["head"] == ["one", "two *"]
+    assert _cells(runs_table(runs, {}))["head"] == ["one", "two *"]
+
+
+def test_every_task_has_its_own_star(make_run):
+    scores = {"held_out": {"accuracy": 0.1, "mcc": 0.1}, "validation": {}}
+    runs = [
+        make_run("1", held_out=0.9, head="a"),
+        make_run("2", tasks=("sst2",), scores={"sst2": scores}, head="b"),
+        make_run("3", held_out=0.8, head="c"),
+        make_run("4", tasks=("sst2",), scores={"sst2": {**scores, "held_out": {"accuracy": 0.2}}}, head="d"),
+    ]
+    cells = _cells(runs_table(runs, {"cola": "mcc", "sst2": "accuracy"}))
+    assert cells["task"] == ["cola", "cola", "sst2", "sst2"]
+    assert cells["head"] == ["a *", "c", "b", "d *"]
+    assert cells["majority"][2:] == ["-", "-"]
+
+
+def test_a_run_that_selected_on_nothing_is_not_starred(make_run):
+    runs = [make_run("1", held_out=None, head="a"), make_run("2", held_out=None, head="b")]
+    cells = _cells(runs_table(runs, {"cola": "mcc"}))
+    assert cells["head"] == ["a", "b"]
+    assert cells["held-out"] == ["-", "-"]
+    assert _cells(runs_table([*runs, make_run("3", head="c")], {"cola": "mcc"}))["head"] == ["a", "b", "c *"]
+
+
+def test_a_run_of_two_tasks_has_a_line_for_each(make_run):
+    both = {task: {"validation": {"mcc": mcc}} for task, mcc in (("cola", 0.25), ("sst2", 0.75))}
+    cells = _cells(runs_table([make_run("1", tasks=("cola", "sst2"), scores=both)], {}))
+    assert (cells["task"], cells["MCC"]) == (["cola", "sst2"], ["0.250", "0.750"])
+
+
+def test_no_run_is_an_empty_table():
+    assert runs_table([], {}).row_count == 0

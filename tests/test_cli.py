@@ -1,0 +1,242 @@
+"""The command line: one clear message and exit code 2 for every kind of bad input; JSON alone on standard output."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipeline import cli
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path, tiny_backbone, small_glue):
+    """Run `pipeline <words>` on the tiny backbone and a few real rows; give exit code, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GLUE_DIR", str(small_glue))
+
+    def run(*words, backbone=tiny_backbone):
+        if words[0] in ("extract", "heads") and "--backbone" not in words and backbone:
+            words = (*words, "--backbone", str(backbone))
+        monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def refused(result, *parts):
+    """Exit code 2, nothing on standard output, and one message with all of `parts` in it."""
+    code, out, err = result
+    assert code == 2, err
+    assert out == ""
+    message = err[err.index("pipeline: ") :]
+    assert message.count("pipeline: ") == 1
+    assert "Traceback" not in err
+    for part in parts:
+        assert part in message, message
+
+
+def replace_line(path, number, text):
+    lines = path.read_text("utf-8").split("\n")
+    lines[number] = text
+    path.write_text("\n".join(lines), "utf-8")
+
+
+def test_a_label_that_is_no_class(command, small_glue):
+    replace_line(small_glue / "CoLA" / "train.tsv", 4, "agr\t7\t\tThe cat sleeps.")
+    refused(command("extract"), "label is not a class", "train.tsv, row 5", "0 (unacceptable) | 1 (acceptable)", "'7'")
+
+
+def test_an_empty_sentence(command, small_glue):
+    replace_line(small_glue / "SST-2" / "dev.tsv", 2, " \t1")
+    refused(command("extract"), "sentence is empty", "dev.tsv, row 3")
+
+
+def test_a_file_with_the_wrong_columns(command, small_glue):
+    replace_line(small_glue / "SST-2" / "train.tsv", 0, "text\tlabel")
+    refused(command("extract"), "wrong columns", "train.tsv", "sentence, label", "text, label")
+
+
+def test_a_row_with_the_wrong_number_of_columns(command, small_glue):
+    replace_line(small_glue / "CoLA" / "dev.tsv", 3, "agr\t1\tThe cat sleeps.")
+    refused(command("extract"), "wrong number of columns", "dev.tsv, row 4", "4 (source, label, mark, sentence)")
+
+
+def test_a_sentence_beyond_the_limit_and_truncation_on_demand(command):
+    refused(command("extract", "--max-length", 70), "longer than the limit", "at most 70 tokens", "--truncation")
+    code, out, err = command("extract", "--max-length", 70, "--truncation", "--json")
+    assert code == 0
+    records = json.loads(out)
+    assert sum(record["truncated"] for record in records) > 0
+    assert "sentences cut to 70 tokens" in err
+
+
+def test_two_files_that_disagree(command, tmp_path):
+    folder = tmp_path / "own" / "cola"
+    folder.mkdir(parents=True)
+    rows = "sentence,label\n" + "".join(f"Sentence number {n}.,{n % 2}\n" for n in range(30))
+    for name in ("train.csv", "validation.csv", "dev.csv"):
+        (folder / name).write_text(rows)
+    words = ("extract", "--tasks", "cola", "--data", tmp_path / "own")
+    refused(command(*words), "two files disagree", "validation.csv, dev.csv")
+    (folder / "dev.csv").unlink()
+    (folder / "validation.csv").write_text("sentence\nNo label here.\n")
+    refused(command(*words), "validation.csv", "label")
+    (folder / "validation.csv").write_text(rows)
+    assert command(*words)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("--tasks", "mnli"), ("no such task", "cola | sst2", "mnli")),
+        (("--layers", "99"), ("no such layer", "99")),
+        (("--layers", "upper"), ("layer is not a number", "upper")),
+        (("--poolings", "max"), ("no such pooling", "last | mean | first | tokens", "max")),
+        (("--backbone", "gpt-17"), ("no such backbone", "smollm2-135m", "gpt-17")),
+        (("--backbone", "org/model"), ("Hub cannot be reached", "org/model")),
+        (("--prompt", "no slot"), ("slot {} exactly once", "no slot")),
+        (("--shard-rows", "0", "--token-budget", "-3"), ("shard_rows", "token_budget")),
+        (("--quantization", "nf3"), ("nf3",)),
+        (("--splits", "dev"), ("dev",)),
+        (("--no-such-option",), ("no-such-option",)),
+        (("--device", "cuda:9"), ("no such device", "cuda:9")),
+    ],
+    ids=lambda value: value[0].strip("-") if isinstance(value, tuple) and value[0].startswith("--") else "",
+)
+def test_what_does_not_exist_is_one_message(command, words, parts):
+    refused(command("extract", *words), *parts)
+
+
+def test_all_errors_of_a_config_are_said_at_once(command):
+    refused(command("heads", "--held-out", "0.9", "--seed", "-1", "--params", "C"), "held_out", "seed", "params")
+
+
+def test_no_glue_names_the_three_ways_to_get_it(command, small_glue):
+    shutil.rmtree(small_glue / "SST-2")
+    refused(command("extract"), "SST-2 is not there", "make data", "GLUE_DIR=", "DATA=sample")
+
+
+def test_features_that_are_not_there_name_the_nearest(command):
+    refused(command("heads"), "no features of cola/train")
+    assert command("extract", "--tasks", "cola", "--quantization", "none")[0] == 0
+    refused(command("heads", "--tasks", "cola"), "nearest is", "quantization.type", "nf4", "none")
+    assert command("extract", "--tasks", "cola", "--layers", "1", "--poolings", "mean")[0] == 0
+    refused(command("heads", "--tasks", "cola", "--views", "L1-last"), "pooling", "last", "mean")
+
+
+def test_unknown_heads_and_settings(command):
+    assert command("extract", "--tasks", "cola")[0] == 0
+    refused(command("heads", "--tasks", "cola", "--heads", "transformer"), "no such head", "logreg | linear | mlp")
+    words = ("heads", "--tasks", "cola", "--heads", "LinearSVC", "--params", "gamma=2")
+    refused(command(*words), "no such setting", "gamma")
+
+
+def test_the_road_from_sentences_to_scores_with_json_alone_on_standard_output(command, tmp_path):
+    code, out, _ = command("extract", "--json")
+    assert code == 0
+    features = json.loads(out)
+    assert {(r["task"], r["split"]) for r in features} == {
+        (task, split) for task in ("cola", "sst2") for split in ("train", "validation", "test")
+    }
+    code, out, _ = command("heads", "--json", "--heads", "logreg", "mlp", "RidgeClassifier")
+    assert code == 0
+    runs = json.loads(out)
+    assert len(runs) == 6
+    for run in runs:
+        (task,) = run["tasks"]
+        assert set(run["scores"][task]["validation"]) == {"mcc", "accuracy", "f1"}
+        assert "test" not in run["scores"][task]
+        assert (tmp_path / "data" / "runs" / run["run"] / "predictions.parquet").is_file()
+    _, out, _ = command("runs", "ls", "--json")
+    assert {run["run"] for run in json.loads(out)} == {run["run"] for run in runs}
+    _, out, _ = command("runs", "show", runs[0]["run"], "--json")
+    assert json.loads(out) == runs[0]
+    _, out, _ = command("cache", "ls", "--json")
+    listed = json.loads(out)
+    assert {r["fingerprint"] for r in listed} == {r["fingerprint"] for r in features}
+    _, out, _ = command("cache", "show", features[0]["name"], "--json")
+    assert json.loads(out)["identity"]["prompt"].count("{}") == 1
+    for words in (
+        ("runs", "ls"),
+        ("cache", "ls"),
+        ("runs", "show", runs[0]["run"]),
+        ("cache", "show", features[0]["name"]),
+    ):
+        code, out, _ = command(*words)
+        assert code == 0
+        assert out.count("\n") > 3
+
+
+def test_settings_come_from_a_toml_file_and_the_command_line_wins(command, tmp_path):
+    (tmp_path / "settings.toml").write_text('[extract]\ntasks = ["cola"]\nlayers = ["1"]\npoolings = ["first"]\n')
+    _, out, _ = command("extract", "--config", "settings.toml", "--splits", "test", "--json")
+    assert [record["name"].split("-")[3:5] for record in json.loads(out)] == [["L1", "first"]]
+    _, out, _ = command("extract", "--config", "settings.toml", "--splits", "test", "--layers", "2", "--json")
+    assert [record["name"].split("-")[3:5] for record in json.loads(out)] == [["L2", "first"]]
+    refused(command("extract", "--config", "missing.toml"), "settings file is not there")
+    (tmp_path / "settings.toml").write_text("[extract\n")
+    refused(command("extract", "--config", "settings.toml"), "not TOML")
+    (tmp_path / "settings.toml").write_text("[extract]\nlayer = 3\n")
+    assert command("extract", "--config", "settings.toml")[0] == 2
+
+
+def test_a_task_of_ones_own_from_a_toml_file_and_csv(command, tmp_path):
+    (tmp_path / "topic.toml").write_text(
+        'name = "topic"\nlabels = ["animals", "food", "cars"]\nprompt = "Topic: {}"\n'
+        'views = ["L0.5-mean", "L-1-last"]\nhead_view = ["L0.5-mean"]\ntext_column = "text"\n'
+    )
+    words = {
+        "animals": ("cat", "dog", "horse"),
+        "food": ("bread", "soup", "cheese"),
+        "cars": ("engine", "wheel", "brake"),
+    }
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for split, rows in (("train", 40), ("validation", 12)):
+        lines = [f"The {w[n % 3]} of day {split} {n},{label}" for n in range(rows) for label, w in words.items()]
+        (folder / f"{split}.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    common = ("--tasks", "topic", "--task-files", "topic.toml", "--data", folder)
+    assert command("extract", *common)[0] == 0
+    code, out, err = command("heads", *common, "--heads", "logreg", "linear", "--json")
+    assert code == 0, err
+    assert all(run["scores"]["topic"]["validation"]["accuracy"] > 0.34 for run in json.loads(out))
+
+
+def test_a_copied_cache_trains_the_same_heads_elsewhere(command, tmp_path, monkeypatch):
+    command("extract", "--tasks", "cola")
+    _, out, _ = command("heads", "--tasks", "cola", "--heads", "logreg", "--json")
+    elsewhere = tmp_path / "cpu-machine"
+    shutil.copytree(tmp_path / "data" / "cache", elsewhere / "data" / "cache")
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("GLUE_DIR", "nowhere")
+    _, again, _ = command("heads", "--tasks", "cola", "--heads", "logreg", "--json")
+    assert json.loads(again)[0]["scores"] == json.loads(out)[0]["scores"]
+
+
+def test_help_answers_at_once_and_loads_nothing_heavy():
+    began = time.perf_counter()
+    words = [sys.executable, "-X", "importtime", "-m", "pipeline", "--help"]
+    result = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert time.perf_counter() - began < 20  # a hang, not a speed: speed is measured elsewhere
+    assert "extract" in result.stdout
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
+    assert loaded.isdisjoint({"torch", "numpy", "transformers", "sklearn", "h5py", "pyarrow"})
+
+
+def test_make_data_stores_the_hubs_glue_as_a_folder_or_says_why_not(command, tmp_path):
+    refused(command("data"), "cannot be had from the Hub", "nyu-mll/glue", "GLUE_DIR=")
+    code, out, _ = command("data", "--data", "glue", "--json")
+    assert code == 0
+    assert {(r["task"], r["split"], r["rows"]) for r in json.loads(out)} >= {
+        ("cola", "train", 60),
+        ("sst2", "test", 10),
+    }

@@ -1,0 +1,114 @@
+"""Each command and each Python example of the README runs, on few rows and a tiny backbone."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.S) for line in block.splitlines()]
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
+FETCHES = ("make data",)  # what needs the Hub: here it must say so
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tiny_backbone, sample_dir):
+    """A working folder with few rows of everything that the README's commands name."""
+    folder = tmp_path_factory.mktemp("readme")
+    for source in ("data/sample", "glue"):
+        for task, header in (("CoLA", 0), ("SST-2", 1)):
+            (folder / source / task).mkdir(parents=True)
+            for file, rows in (("train.tsv", 80), ("dev.tsv", 30), ("test.tsv", 10)):
+                lines = (sample_dir / task / file).read_text("utf-8").split("\n")
+                keep = rows + (1 if file == "test.tsv" else header)
+                (folder / source / task / file).write_text("\n".join(lines[:keep]) + "\n", "utf-8")
+    (folder / "topic.toml").write_text(re.search(r"```toml\n(.*?)```", README, re.S)[1])
+    (folder / "my-data").mkdir()
+    for split in ("train", "validation"):
+        rows = [f"The {'cat' if n % 2 else 'soup'} of day {n},{'animals' if n % 2 else 'food'}" for n in range(40)]
+        (folder / "my-data" / f"{split}.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def run(words, folder, **environment):
+    return subprocess.run(
+        words, cwd=folder, capture_output=True, text=True, timeout=600,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+    )  # fmt: skip
+
+
+def small(command, folder, backbone):
+    """The command as the README has it, with the tiny backbone and this folder's data in place of the real ones."""
+    words = shlex.split(command)
+    if words[0] == "make":
+        data = {"GLUE_DIR": folder / "glue", "BACKBONE": backbone, "CACHE_DIR": folder / "data/cache"}
+        data |= {"RUNS_DIR": folder / "data/runs"}
+        if words[1] == "test":
+            data |= {"ARGS": "--collect-only -q tests/test_views.py"}
+        return [*words, *(f"{name}={value}" for name, value in data.items())]
+    assert words[0] == "pipeline"
+    flags = ["--backbone", str(backbone)] if words[1] in ("extract", "heads") else []
+    if words[1] == "extract":
+        flags += ["--models-dir", str(folder / "models")]
+    tiny = {"10": "1", "20": "2", "L20-mean": "L2-mean", "L10-mean+L20-mean": "L1-mean+L2-mean"}
+    return [sys.executable, "-m", "pipeline", *(tiny.get(word, word) for word in words[1:]), *flags]
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_runs_in_its_order(place, tiny_backbone):
+    assert len(COMMANDS) >= 12
+    for command in COMMANDS:
+        words = small(command, place, tiny_backbone)
+        if command in FETCHES:
+            words = [*words, f"GLUE_DIR={place / 'not-there-yet'}"]
+        result = run(words, ROOT if words[0] == "make" else place)
+        if command in FETCHES:
+            assert result.returncode == 2
+            assert "cannot be had from the Hub" in result.stderr
+        else:
+            assert result.returncode == 0, (command, result.stdout, result.stderr)
+
+
+@pytest.mark.slow
+def test_every_python_example_of_the_readme_runs(place, tiny_backbone):
+    for words in (
+        ("extract", "--data", "sample", "--tasks", "cola"),
+        ("heads", "--data", "sample", "--tasks", "cola", "--heads", "logreg"),
+    ):
+        assert run(small(f"pipeline {shlex.join(words)}", place, tiny_backbone), place).returncode == 0
+    assert SNIPPETS
+    for snippet in SNIPPETS:
+        result = run([sys.executable, "-c", snippet], place)
+        assert result.returncode == 0, result.stderr
+
+
+def test_every_make_target_of_the_readme_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"`make ([a-z-]+)", README)) | {
+        word for command in COMMANDS if command.startswith("make ") for word in command.split()[1:] if "=" not in word
+    }
+    assert named <= targets
+    help_text = run(["make"], ROOT).stdout
+    assert all(f"make {target}" in help_text for target in named)
+
+
+def test_the_files_that_the_readme_links_to_exist():
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert links
+    assert all((ROOT / link).exists() for link in links)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_a_missing_python_is_named_with_its_remedy(tmp_path):
+    for name in ("Makefile", "pyproject.toml", ".constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    result = run(["make", "setup", "PYTHON="], tmp_path)
+    assert result.returncode == 2
+    assert "Python 3.11 or newer is not here" in result.stderr
+    assert "apt-get install python3" in result.stderr
