@@ -95,12 +95,13 @@ def _print(result: Any, as_json: bool, for_people: Callable[[Any], "Table | str"
 
 def _columns(rows: Iterable[dict[str, Any]], names: tuple[str, ...]) -> "Table":
     from rich.table import Table
+    from rich.text import Text
 
     table = Table()
     for name in names:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(str(row[name]) for name in names))
+        table.add_row(*(Text(str(row[name])) for name in names))  # a value is text, never markup
     return table
 
 

@@ -195,7 +195,7 @@ class HeadsConfig:
         prompt: and the text around them; by default each task's own.
         where: other fields of the features' identity, such as quantization.compute_dtype=float32.
         params: settings of the scikit-learn classifier, such as C=0.1.
-        held_out: the share of the training rows to select on.
+        held_out: about the share of the training rows to select on (one over a whole number).
         seed: of the held-out rows, of a head's first weights and of its batches.
         threads: CPU threads; 0 is all cores.
     """
@@ -218,8 +218,8 @@ class HeadsConfig:
         problems = []
         if not 0 < self.held_out <= 0.5:
             problems.append(f"held_out: expected a share above 0 and up to 0.5, found {self.held_out}")
-        if self.seed < 0:
-            problems.append(f"seed: expected a number from 0 on, found {self.seed}")
+        if not 0 <= self.seed < 2**32:
+            problems.append(f"seed: expected a number from 0 to {2**32 - 1}, found {self.seed}")
         if self.threads < 0:
             problems.append(f"threads: expected at least 0, found {self.threads}")
         if not self.heads:

@@ -390,8 +390,13 @@ def test_a_planted_import_of_a_room_is_judged(plant, room, text, forbidden):
 
 
 def test_a_planted_reader_of_tasks_in_heads_is_found(plant):
-    text = "from pipeline.tasks.spec import TaskSpec\nfrom pipeline.tasks import spec\nfrom pipeline.tasks.read import x\nfrom pipeline.tasks import glue"
-    imports = read_imports(plant(heads__m=text, tasks__spec="", tasks__read="", tasks__glue=""))
+    lines = [
+        "from pipeline.tasks.spec import TaskSpec",
+        "from pipeline.tasks import spec",
+        "from pipeline.tasks.read import x",
+        "from pipeline.tasks import glue",
+    ]
+    imports = read_imports(plant(heads__m="\n".join(lines), tasks__spec="", tasks__read="", tasks__glue=""))
     assert more_of_tasks_than_specs_in_heads(imports) == [
         "pipeline.heads.m:3 imports pipeline.tasks.read",
         "pipeline.heads.m:4 imports pipeline.tasks.glue",
@@ -400,7 +405,9 @@ def test_a_planted_reader_of_tasks_in_heads_is_found(plant):
 
 def test_planted_h5py_and_cli_are_found(plant):
     texts = {"cache__shard": "import h5py", "heads__m": "def f():\n    from h5py import h5d"}
-    imports = read_imports(plant(**texts, cli="", __main__="", results__m="from pipeline import cli"))
+    root = plant(**texts, cli="", results__m="from pipeline import cli")
+    (root / "pipeline" / "__main__.py").write_text("from pipeline.cli import main")
+    imports = read_imports(root)
     assert importers_of_h5py(imports) == {"pipeline.cache.shard", "pipeline.heads.m"}
     assert importers_of_cli(imports) == ["pipeline.results.m:1 imports pipeline.cli"]
 
@@ -489,6 +496,6 @@ def test_help_loads_nothing_heavy(arguments):
 
 
 def test_what_is_heavy_would_be_seen():
-    loaded, done = _loaded_by("-c", "import pipeline.heads.holdout")
+    loaded, done = _loaded_by("-c", "import pipeline.heads, numpy")
     assert done.returncode == 0
-    assert {"numpy", "sklearn"} <= loaded & HEAVY
+    assert loaded & HEAVY == {"numpy"}

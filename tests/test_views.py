@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
@@ -22,6 +22,7 @@ def test_one_whole_number_is_a_layer_and_one_point_zero_a_share():
     assert resolve_layer(1.0, 30) == 30
 
 
+@settings(deadline=None)
 @given(depth=st.integers(1, 200), data=st.data())
 def test_a_negative_layer_is_what_python_indexing_says(depth, data):
     layers = list(range(depth + 1))
@@ -29,6 +30,7 @@ def test_a_negative_layer_is_what_python_indexing_says(depth, data):
     assert resolve_layer(layer, depth) == layers[layer]
 
 
+@settings(deadline=None)
 @given(share=st.floats(0, 1), depth=st.integers(1, 200))
 def test_a_share_of_the_depth_is_the_nearest_layer(share, depth):
     number = resolve_layer(share, depth)
@@ -48,6 +50,7 @@ def test_a_layer_that_the_backbone_lacks_is_refused_and_the_range_named(layer):
 LAYERS = st.integers(-500, 500) | st.integers(0, 10_000).map(lambda number: number / 10_000)
 
 
+@settings(deadline=None)
 @given(layer=LAYERS, pooling=st.sampled_from(POOLINGS))
 def test_a_view_reads_back_as_it_was_written(layer, pooling):
     view = View(layer, pooling)

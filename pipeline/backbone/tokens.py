@@ -49,7 +49,8 @@ class TokenRows:
     @property
     def own_lengths(self) -> np.ndarray:
         """`[n]` tokens from each row's sentence on: what is left to compute where the prompt before it is shared."""
-        return np.subtract(self.lengths, self.start)
+        own: np.ndarray = self.lengths - self.start
+        return own
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -1,5 +1,6 @@
 """The cache: a folder of feature sets, found by identity and never by likeness."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from pipeline.cache.feature_set import FeatureSet
 from pipeline.cache.identity import Difference, difference_table, differences, flatten
 from pipeline.cache.manifest import MANIFEST, Manifest
-from pipeline.errors import CacheError, DamagedFeatureSet, FeatureSetNotFound
+from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet, FeatureSetNotFound
 from pipeline.views import Layer, check_pooling, resolve_layer
 
 
@@ -126,7 +127,8 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
 def _differences(wanted: Mapping[str, Any], manifest: Manifest) -> list[Difference]:
     resolved = dict(wanted)
     if "layer" in resolved:
-        resolved["layer"] = resolve_layer(resolved["layer"], manifest.identity.architecture["num_hidden_layers"])
+        with contextlib.suppress(ConfigError):  # a backbone without such a layer is just not the one that is wanted
+            resolved["layer"] = resolve_layer(resolved["layer"], manifest.identity.architecture["num_hidden_layers"])
     return differences(resolved, _facts(manifest))
 
 

@@ -24,7 +24,7 @@ The lowest held-out log-loss decides: on few rows it is far steadier than a scor
 """
 MAX_ITER = 1000
 TORCH_HEADS: Mapping[str, Mapping[str, Any]] = {
-    "linear": {"hidden_size": 0, "learning_rate": 3e-4, "weight_decay": 0.1},
+    "linear": {"hidden_size": 0, "learning_rate": 1e-3, "weight_decay": 0.1},
     "mlp": {"hidden_size": 256, "dropout": 0.3, "learning_rate": 3e-4, "weight_decay": 0.1},
 }
 
@@ -58,6 +58,20 @@ class TrainingRows:
     y: np.ndarray
     fit: np.ndarray
     held: np.ndarray
+
+
+def check_head(kind: str, params: Mapping[str, Any]) -> None:
+    """Refuse a head that does not exist, or that has no such setting, before anything is trained.
+
+    Raises:
+        HeadError: it is so.
+    """
+    if kind in TORCH_HEADS:
+        _with_params(TorchHead(**TORCH_HEADS[kind]), params)._check_params()
+    elif kind == "logreg":
+        _with_params(LogisticRegression(), params)
+    else:
+        _sklearn_classifier(kind, params, seed=0)
 
 
 def fit_head(kind: str, rows: TrainingRows, *, params: Mapping[str, Any], seed: int) -> Fitted:

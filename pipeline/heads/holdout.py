@@ -29,6 +29,7 @@ def sentence_groups(texts: Sequence[str]) -> np.ndarray:
     for phrase in sorted(distinct, key=lambda phrase: (-len(phrase), phrase)):
         if phrase in group_of:
             continue
+        group_of[phrase] = groups
         for length in range(1, len(phrase) + 1):
             if length not in lengths:
                 continue
@@ -57,12 +58,13 @@ def hold_out(texts: Sequence[str], y: np.ndarray, *, share: float, seed: int) ->
     """
     folds = max(2, round(1 / share))
     groups = sentence_groups(texts)
-    counts = np.bincount(y)
-    if len(np.unique(groups)) < folds or counts[counts > 0].min() < folds:
+    sentences = {int(label): len(np.unique(groups[y == label])) for label in np.unique(y)}
+    if len(sentences) < 2 or min(sentences.values()) < folds:
         raise HeadError(
             "too few training rows to hold some out",
-            expected=f"at least {folds} rows of every class, from {folds} sentences",
-            found=f"{len(y)} rows, {counts.tolist()} of each class, {len(np.unique(groups))} sentences",
+            expected=f"two or more classes, each in at least {folds} sentences that do not contain each other",
+            found=f"{len(y)} rows; sentences by class: {sentences}",
+            remedy="bring more rows, or hold out a larger share of them with --held-out",
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     fit, held = next(splitter.split(np.zeros(len(y)), y, groups))

@@ -44,9 +44,9 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dropout: float = 0.1,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
-        batch_size: int = 256,
-        max_epochs: int = 100,
-        patience: int = 5,
+        batch_size: int = 128,
+        max_epochs: int = 200,
+        patience: int = 10,
         random_state: int = 0,
     ) -> None:
         self.hidden_size = hidden_size
@@ -59,7 +59,12 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: np.ndarray, y: np.ndarray, X_held_out: np.ndarray, y_held_out: np.ndarray) -> Self:
-        """Fit on `X` `[n, d]`, `y` `[n]`; stop on `X_held_out` `[m, d]`, `y_held_out` `[m]`."""
+        """Fit on `X` `[n, d]`, `y` `[n]`; stop on `X_held_out` `[m, d]`, `y_held_out` `[m]`.
+
+        Raises:
+            HeadError: a setting is wrong, or training diverges.
+        """
+        self._check_params()
         generator = torch.Generator().manual_seed(self.random_state)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
@@ -151,12 +156,29 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 record: dict[str, Any] = json.loads((file.metadata() or {})["head"])
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             head = cls(**record["params"])
+            head._check_params()
             head.classes_ = np.asarray(record["classes"])
-            head.module_ = head._build(record["width"], len(head.classes_))
+            with torch.random.fork_rng(devices=[]):  # first weights are drawn only to be replaced
+                head.module_ = head._build(record["width"], len(head.classes_))
             head.module_.load_state_dict(state)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise HeadError("a head cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
         return head
+
+    def _check_params(self) -> None:
+        """Raise one error for all settings that are wrong."""
+        whole = {"hidden_size": 0, "batch_size": 1, "max_epochs": 1, "patience": 1, "random_state": 0}
+        real = {"dropout": (0.0, 1.0), "learning_rate": (1e-12, 1e3), "weight_decay": (0.0, 1e6)}
+        problems = []
+        for name, value in self.get_params().items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                problems.append(f"{name}: expected a number, found {value!r}")
+            elif name in whole and (not isinstance(value, int) or value < whole[name]):
+                problems.append(f"{name}: expected a whole number from {whole[name]} on, found {value!r}")
+            elif name in real and not real[name][0] <= value <= real[name][1]:
+                problems.append(f"{name}: expected {real[name][0]:g} to {real[name][1]:g}, found {value!r}")
+        if problems:
+            raise HeadError("the head's settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
     def _build(self, width: int, classes: int) -> "_Module":
         return _Module(width, classes, self.hidden_size, self.dropout)

@@ -1,5 +1,6 @@
 """Stage two: train heads on cached features and enter each as a run."""
 
+import json
 import time
 from dataclasses import asdict
 from typing import Any
@@ -8,9 +9,9 @@ import numpy as np
 
 from pipeline.cache import FeatureCache
 from pipeline.config import CacheConfig, HeadsConfig, RunsConfig
-from pipeline.errors import DamagedFeatureSet, HeadError
+from pipeline.errors import HeadError
 from pipeline.heads.features import SplitFeatures, load_features, name_views, parse_settings, parse_views
-from pipeline.heads.fit import Fitted, TrainingRows, fit_head
+from pipeline.heads.fit import Fitted, TrainingRows, check_head, fit_head
 from pipeline.heads.holdout import hold_out
 from pipeline.heads.store import save_head
 from pipeline.progress import say
@@ -30,17 +31,24 @@ def train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig) -> li
 
         torch.set_num_threads(config.threads)
     tasks = find_tasks(config.tasks, config.task_files)
+    params = parse_settings(config.params)
+    for kind in config.heads:
+        check_head(kind, params)
+    views_of = {task.name: [parse_views(text) for text in config.views] or [task.head_view] for task in tasks}
     features_cache = FeatureCache(cache.cache_dir)
     done = []
     for task in tasks:
-        for views in [parse_views(text) for text in config.views] or [task.head_view]:
+        for views in views_of[task.name]:
             features = load_features(features_cache, task, views, config)
+            if features["validation"].y is None:
+                raise HeadError("the validation rows have no labels", where=task.name, expected="a labelled split")
             rows = _training_rows(features["train"], config)
             for kind in config.heads:
                 began = time.monotonic()
-                fitted = fit_head(kind, rows, params=parse_settings(config.params), seed=config.seed)
+                fitted = fit_head(kind, rows, params=params, seed=config.seed)
                 seconds = time.monotonic() - began
-                settings = {**asdict(config), "features": name_views(views), "cache_dir": str(cache.cache_dir)}
+                settings = json.loads(json.dumps(asdict(config), default=str))  # paths become text
+                settings |= {"features": name_views(views), "cache_dir": str(cache.cache_dir), "metric": task.metric}
                 run = _enter(task, kind, fitted, features, settings, config.seed, seconds, runs)
                 shown = run.scores[task.name]["validation"]
                 say(
@@ -80,8 +88,6 @@ def _enter(
         if rows.y is not None:
             scores[split] = score(rows.y, predictions)
             baseline[split] = score(rows.y, np.full_like(rows.y, majority))
-        elif split == "validation":
-            raise DamagedFeatureSet("the validation rows have no labels", where=task.name)
         tables.append(
             predictions_table(
                 task=task.name,

@@ -56,7 +56,7 @@ class Run:
     scores: Scores
     baseline: Scores
     selection: Mapping[str, Any]
-    created: str = field(default_factory=lambda: _now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+    created: str = field(default_factory=lambda: _now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
     versions: Mapping[str, str] = field(default_factory=lambda: {name: _version(name) for name in PACKAGES})
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _version(package: str) -> str:
 def new_run_name(*parts: str) -> str:
     """A name that sorts by time, reads to a person, and is unique."""
     slug = "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts)
-    return f"{_now():%Y%m%d-%H%M%S}-{slug}-{uuid.uuid4().hex[:6]}"
+    return f"{_now():%Y%m%d-%H%M%S-%f}-{slug}-{uuid.uuid4().hex[:6]}"
 
 
 @contextmanager
@@ -154,7 +154,7 @@ def read_run(folder: Path) -> Run:
     path = folder / RECORD
     try:
         record = json.loads(path.read_text("utf-8"))
-        return Run(**{f.name: record[f.name] for f in fields(Run)})
+        return Run(**{**{f.name: record[f.name] for f in fields(Run)}, "tasks": tuple(record["tasks"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError("a run's record cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
 

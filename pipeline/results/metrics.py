@@ -16,8 +16,9 @@ def score(y: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
         classes, as GLUE has it; the macro mean for more.
     """
     average = "binary" if max(y.max(), predictions.max()) <= 1 else "macro"
+    one_class = len(np.union1d(y, predictions)) < 2
     return {
-        "mcc": float(matthews_corrcoef(y, predictions)),
+        "mcc": 0.0 if one_class else float(matthews_corrcoef(y, predictions)),
         "accuracy": float(accuracy_score(y, predictions)),
         "f1": float(f1_score(y, predictions, average=average, zero_division=0.0)),
     }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.results.ledger import Run
 
@@ -11,8 +12,8 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
     """One line a task and run: what it was trained on, its scores, and what the majority class scores.
 
     Args:
-        metrics: the deciding metric of each task, for the mark: the run with the best held-out score is starred, which
-            is a choice made without looking at validation.
+        metrics: the deciding metric of each task. Of several runs of a task, the one with the best held-out score by it
+            is starred: a choice made without looking at validation.
     """
     table = Table(
         caption="* chosen on held-out training rows; majority: the accuracy of always saying the commonest class"
@@ -26,7 +27,7 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
     lines = [(task, run) for run in runs for task in run.tasks]
     for task in dict.fromkeys(task for task, _ in lines):
         of_task = [run for name, run in lines if name == task]
-        metric = metrics.get(task, "accuracy")
+        metric = metrics.get(task) or of_task[0].config.get("metric", "accuracy")
         best = max(of_task, key=lambda run: run.scores[task].get("held_out", {}).get(metric, float("-inf")))
         for run in of_task:
             scores = run.scores[task].get("validation", {})
@@ -35,11 +36,11 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
             mark = " *" if run is best and len(of_task) > 1 and held is not None else ""
             cells = [held, scores.get("mcc"), scores.get("accuracy"), scores.get("f1"), base.get("accuracy")]
             table.add_row(
-                task,
-                run.head + mark,
-                str(run.config.get("features", "")),
+                Text(task),
+                Text(run.head + mark),
+                Text(str(run.config.get("features", ""))),
                 *("-" if value is None else f"{value:.3f}" for value in cells),
                 f"{run.seconds:.1f}",
-                run.run,
+                Text(run.run),
             )
     return table

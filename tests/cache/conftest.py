@@ -1,5 +1,6 @@
 """A small corpus whose every value follows from its row, so that any shard can be made, and known, alone."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,12 +131,18 @@ class Corpus:
         assert feature_set.index["token_id"].to_pylist() == [40 + row for row in rows]
 
 
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    """Leave out fsync: no test here cuts the power, and hundreds of sets would wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 @pytest.fixture
 def identity():
     return IDENTITY
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def corpus():
     """The small corpus' class: `corpus(rows=…, shard_rows=…, changes=…, facts=…)`."""
     return Corpus

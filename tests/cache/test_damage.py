@@ -24,18 +24,32 @@ def read_all(folder):
     return values, feature_set.y, feature_set.texts, feature_set.sample_ids
 
 
-@pytest.fixture(params=["mean", "tokens"])
-def small(request, corpus):
-    return corpus(changes={"pooling": request.param})
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, corpus):
+    """A whole feature set of each pooling, which reads right before it is damaged."""
+    sets = {}
+    for pooling in ("mean", "tokens"):
+        small = corpus(changes={"pooling": pooling})
+        sets[pooling] = small, small.write(tmp_path_factory.mktemp(pooling)).folder
+        small.check(FeatureSet(sets[pooling][1]))
+        read_all(sets[pooling][1])
+    return sets
+
+
+def copy(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / folder.relative_to(folder.parents[2]))
 
 
 @pytest.fixture
-def folder(small, tmp_path):
-    """A whole feature set, which reads right before it is damaged."""
-    feature_set = small.write(tmp_path)
-    small.check(feature_set)
-    read_all(feature_set.folder)
-    return feature_set.folder
+def folder(written, tmp_path):
+    """A whole feature set of a pooled view."""
+    return copy(written["mean"][1], tmp_path)
+
+
+@pytest.fixture(params=["mean", "tokens"])
+def either(request, written, tmp_path):
+    """A whole feature set of a pooled view, and one of the tokens view."""
+    return copy(written[request.param][1], tmp_path)
 
 
 def edit(path, **changes):
@@ -70,10 +84,10 @@ def test_a_file_that_grew(folder, name):
 
 
 @pytest.mark.parametrize("name", [*SHARD_FILES, MANIFEST])
-def test_a_file_whose_bytes_are_all_zero(folder, name):
-    (folder / name).write_bytes(bytes((folder / name).stat().st_size))
+def test_a_file_whose_bytes_are_all_zero(either, name):
+    (either / name).write_bytes(bytes((either / name).stat().st_size))
     with pytest.raises(DamagedFeatureSet):
-        read_all(folder)
+        read_all(either)
 
 
 @pytest.mark.parametrize("name", [*SHARD_FILES, MANIFEST])
@@ -85,6 +99,7 @@ def test_a_folder_in_the_place_of_a_file(folder, name):
 
 
 SEAL_FIELDS = (
+    ("first_row", 5),
     ("rows", 3),
     ("tokens", 0),
     ("truncated", 7),
@@ -154,10 +169,10 @@ MANIFEST_FIELDS = (
 
 
 @pytest.mark.parametrize(("field", "value"), MANIFEST_FIELDS)
-def test_a_manifest_edited_by_hand(folder, field, value):
-    edit(folder / MANIFEST, **{field: value})
+def test_a_manifest_edited_by_hand(either, field, value):
+    edit(either / MANIFEST, **{field: value})
     with pytest.raises(DamagedFeatureSet):
-        read_all(folder)
+        read_all(either)
 
 
 @pytest.mark.parametrize(
@@ -165,10 +180,10 @@ def test_a_manifest_edited_by_hand(folder, field, value):
     [("labels", ["acceptable", "unacceptable"]), ("source", "glue"), ("recorded", {"numpy": "3"})],
     ids=["labels", "source", "recorded"],
 )
-def test_a_manifest_edited_by_hand_in_what_no_other_file_says(folder, small, field, value):
+def test_a_manifest_edited_by_hand_in_what_no_other_file_says(folder, written, field, value):
     """Names of classes, source and versions stand nowhere else; the rows themselves stay right."""
     edit(folder / MANIFEST, **{field: value})
-    small.check(FeatureSet(folder))
+    written["mean"][0].check(FeatureSet(folder))
 
 
 def test_a_manifest_that_calls_an_unlabelled_split_labelled(corpus, tmp_path):
@@ -232,10 +247,10 @@ def swap(folder, *suffixes):
             other.write_bytes(content)
 
 
-def test_swapped_shards(folder):
-    swap(folder, ".h5", ".parquet", ".json")
+def test_swapped_shards(either):
+    swap(either, ".h5", ".parquet", ".json")
     with pytest.raises(DamagedFeatureSet, match="not about these shards"):
-        FeatureSet(folder)
+        FeatureSet(either)
 
 
 def test_swapped_seals(folder):
@@ -244,11 +259,11 @@ def test_swapped_seals(folder):
         FeatureSet(folder)
 
 
-def test_a_shard_twice(folder):
-    for one, other in zip(shard_paths(folder, 0), shard_paths(folder, 1), strict=True):
+def test_a_shard_twice(either):
+    for one, other in zip(shard_paths(either, 0), shard_paths(either, 1), strict=True):
         shutil.copyfile(one, other)
     with pytest.raises(DamagedFeatureSet, match="not about these shards"):
-        FeatureSet(folder)
+        FeatureSet(either)
 
 
 def test_swapped_indexes(folder):

@@ -5,7 +5,7 @@ import json
 import math
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.digests import canonical_json, sha256_of_file, sha256_of_record, sha256_of_texts
@@ -35,11 +35,13 @@ def test_a_text_that_looks_like_a_length_is_still_a_text():
     assert sha256_of_texts(["a", "b"]) != sha256_of_texts([f"a{length}b"])
 
 
+@settings(deadline=None)
 @given(left=st.lists(TEXT, max_size=5), right=st.lists(TEXT, max_size=5))
 def test_different_texts_have_different_digests(left, right):
     assert (sha256_of_texts(left) == sha256_of_texts(right)) == (left == right)
 
 
+@settings(deadline=None)
 @given(texts=st.lists(TEXT, min_size=1, max_size=5), cut=st.integers(0, 4), place=st.integers(0, 20))
 def test_cutting_a_text_in_two_changes_the_digest(texts, cut, place):
     assume(cut < len(texts))
@@ -48,6 +50,7 @@ def test_cutting_a_text_in_two_changes_the_digest(texts, cut, place):
     assert sha256_of_texts(pieces) != sha256_of_texts(texts)
 
 
+@settings(deadline=None)
 @given(record=st.dictionaries(TEXT, JSON, max_size=6), seed=st.randoms(use_true_random=False))
 def test_canonical_json_does_not_depend_on_the_order_of_keys(record, seed):
     items = list(record.items())

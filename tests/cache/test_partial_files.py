@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,18 @@ def test_a_file_appears_whole_and_its_partial_goes(tmp_path):
         place.write_text("whole")
     assert path.read_text() == "whole"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_is_and_the_folder_after(tmp_path, monkeypatch):
+    path, synced = tmp_path / "file", []
+
+    def note(descriptor):
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    with whole_file(path) as place:
+        place.write_text("whole")
+    assert synced == [(place, False), (tmp_path, True)]
 
 
 def test_a_body_that_raises_leaves_what_was_there(tmp_path):

@@ -33,7 +33,7 @@ def _predictions(tmp_path: Path, run: Run, split: str) -> dict[str, np.ndarray]:
     return {name: np.asarray([column[row] for row in here]) for name, column in table.items()}
 
 
-HEADS = ("logreg", "linear", "mlp", "RidgeClassifier", "LinearDiscriminantAnalysis", "KNeighborsClassifier")
+HEADS = ("logreg", "linear", "mlp", "RidgeClassifier", "LinearDiscriminantAnalysis")
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -96,7 +96,7 @@ def test_a_record_that_is_read_says_what_was_written(train: Train, tmp_path):
     assert json.loads(json.dumps(read_run(tmp_path / "runs" / run.run).to_dict())) == _record(tmp_path, run)
 
 
-@pytest.mark.parametrize("head", ["logreg", "linear", "RidgeClassifier"])
+@pytest.mark.parametrize("head", ["logreg", "mlp", "RidgeClassifier"])
 def test_predictions_stand_in_the_order_of_the_data_and_give_the_scores(train: Train, tmp_path, corpora, head):
     run = train(heads=(head,))
     rows = _predictions(tmp_path, run, "validation")
@@ -204,7 +204,7 @@ def test_how_the_rows_are_cut_into_shards_and_stored_decides_nothing(train: Trai
     assert in_three.features == in_one.features
 
 
-@pytest.mark.parametrize("head", ["logreg", "linear", "mlp", "RidgeClassifier"])
+@pytest.mark.parametrize("head", ["logreg", "mlp", "RidgeClassifier"])
 def test_a_seed_decides_every_prediction(train: Train, tmp_path, head):
     def logits(seed: int) -> np.ndarray:
         run = train(heads=(head,), seed=seed)
@@ -214,7 +214,7 @@ def test_a_seed_decides_every_prediction(train: Train, tmp_path, head):
 
     first, again, other = logits(3), logits(3), logits(8)
     np.testing.assert_array_equal(first, again)
-    if head in ("linear", "mlp"):
+    if head == "mlp":
         assert not np.array_equal(first, other)
 
 

@@ -112,6 +112,18 @@ def test_names_sort_by_time_read_to_a_person_and_are_unique(monkeypatch):
     assert ".." not in new_run_name("../etc", "a b/c")
 
 
+def test_names_of_runs_in_the_same_second_sort_by_time_too(monkeypatch):
+    """Heads on cached features take less than a second, so that several runs fall into one."""
+    import datetime
+
+    names = []
+    for microsecond, head in ((100_000, "zeta"), (400_000, "mlp"), (900_000, "alpha")):
+        time = datetime.datetime(2026, 3, 1, 9, 0, 0, microsecond, tzinfo=datetime.UTC)
+        monkeypatch.setattr(ledger, "_now", lambda time=time: time)
+        names.append(new_run_name("cola", head))
+    assert sorted(names) == names
+
+
 def test_a_run_is_found_by_its_name_or_how_it_begins(tmp_path, enter):
     for name in ("20260101-000000-cola", "20260101-000000-cola-b", "20260202-000000-sst2"):
         enter(name)

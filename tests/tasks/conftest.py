@@ -60,7 +60,7 @@ def hub_folder(tmp_path, monkeypatch):
 
     def write(splits: dict[str, dict[str, list[object]]]) -> DataConfig:
         folder: Path = tmp_path / "hub"
-        (folder / "cola").mkdir(parents=True)
+        (folder / "cola").mkdir(parents=True, exist_ok=True)
         card = ["---", "configs:", "- config_name: cola", "  data_files:"]
         for split, columns in splits.items():
             pq.write_table(pa.table(columns), folder / "cola" / f"{split}-00000-of-00001.parquet")

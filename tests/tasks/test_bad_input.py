@@ -190,8 +190,3 @@ def test_a_source_that_is_no_folder_is_refused_and_the_sources_named(tone, tmp_p
 def test_a_folder_without_a_split_names_the_files_it_looked_for(own_folder, tone):
     message = refusal(tone, own_folder({"train.csv": GOOD}), None)
     assert "validation.{csv,tsv,parquet,jsonl} or valid." in message
-
-
-def test_a_duplicated_column_is_refused(own_folder, tone):
-    message = refusal(tone, own_folder({"train.csv": "sentence,label,label\none,odd,dull\n"}))
-    assert "train.csv" in message

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
@@ -102,6 +102,7 @@ ROWS = st.lists(st.tuples(SENTENCE, st.integers(0, 1)), min_size=1, max_size=8)
 
 
 @pytest.mark.parametrize("task", [COLA, SST2], ids=lambda task: task.name)
+@settings(max_examples=40, deadline=None)
 @given(rows=ROWS)
 def test_a_written_split_reads_back_the_same(task, rows):
     texts, labels = zip(*rows, strict=True)

@@ -145,7 +145,7 @@ def test_line_separators_of_unicode_do_not_cut_a_sentence(own_folder, tone, form
 FREE_TEXT = st.text(st.characters(exclude_characters="\r", exclude_categories=["Cs", "Zl", "Zp", "Cc"]), min_size=1)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(
         st.tuples(FREE_TEXT.filter(lambda text: text == text.strip()), st.integers(0, 2)), min_size=1, max_size=6
