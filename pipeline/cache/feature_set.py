@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.cache.index import read_index
 from pipeline.cache.manifest import Manifest, shard_paths
-from pipeline.cache.seal import Seal, digest_of_seals
+from pipeline.cache.seal import Seal, digest_of_seals, passport_of_seals
 from pipeline.cache.shard import REPAIR, ShardData, map_shard, to_float32
 from pipeline.errors import CacheError, DamagedFeatureSet
 
@@ -42,6 +42,14 @@ class FeatureSet:
                 found=digest_of_seals(seals),
                 remedy=REPAIR,
             )
+        if dict(self.manifest.passport) != passport_of_seals(seals):
+            raise DamagedFeatureSet(
+                "the manifest's passport is not that of its shards",
+                where=folder,
+                expected=passport_of_seals(seals),
+                found=self.manifest.passport,
+                remedy=REPAIR,
+            )
 
     def __len__(self) -> int:
         return self.manifest.rows
@@ -69,6 +77,14 @@ class FeatureSet:
             raise DamagedFeatureSet(
                 "the index does not hold every row once, in order", where=self.folder, remedy=REPAIR
             )
+        if index["label"].null_count != (0 if self.manifest.labelled else len(self)):
+            raise DamagedFeatureSet(
+                "the manifest and the index disagree on labels: one has a label where the other has no class",
+                where=self.folder,
+                expected="every row labelled" if self.manifest.labelled else "no row labelled",
+                found=f"{index['label'].null_count} rows without a label",
+                remedy=REPAIR,
+            )
         return index
 
     @property
@@ -93,11 +109,11 @@ class FeatureSet:
     @property
     def y(self) -> np.ndarray | None:
         """`[n]` int64 class numbers, or None where the split is unlabelled."""
+        labels = self.index["label"]
         if not self.manifest.labelled:
             return None
-        labels = self.index["label"]
         y = labels.to_numpy()
-        if labels.null_count or y.min() < 0 or y.max() >= len(self.manifest.labels):
+        if y.min() < 0 or y.max() >= len(self.manifest.labels):
             raise DamagedFeatureSet("the index holds a label that is no class", where=self.folder, remedy=REPAIR)
         return np.asarray(y, dtype=np.int64)
 

@@ -81,12 +81,13 @@ class Manifest:
         try:
             record: Any = json.loads(path.read_bytes())
             manifest = cls._parse(record)
+            fingerprint, name = manifest.fingerprint, manifest.name
         except (OSError, ValueError, CacheError) as error:
             raise DamagedFeatureSet("a manifest cannot be read", where=path, found=error, remedy=_REMEDY) from error
         problem = ""
-        if record["fingerprint"] != manifest.fingerprint:
+        if record["fingerprint"] != fingerprint:
             problem = "its fingerprint is not that of its identity"
-        elif (manifest.task, manifest.split, manifest.name) != (
+        elif (manifest.task, manifest.split, name) != (
             folder.parent.parent.name,
             folder.parent.name,
             folder.name,

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,23 @@ class Seal:
         for name, kind in kinds.items():
             value = record[name]
             wanted: tuple[type, ...] = {int: (int,), float: (int, float), str: (str,)}[kind]  # type: ignore[index]
-            if not isinstance(value, wanted) or isinstance(value, bool):
+            if not isinstance(value, wanted) or isinstance(value, bool) or value in _NOT_FINITE or value != value:
                 raise DamagedFeatureSet("a seal's field is wrong", where=f"{path}, {name}", found=repr(value))
         return cls(**record)
+
+
+def passport_of_seals(seals: Sequence[Seal]) -> dict[str, Any]:
+    """What was found while writing, over all shards."""
+    return {
+        "tokens": sum(seal.tokens for seal in seals),
+        "truncated": sum(seal.truncated for seal in seals),
+        "minimum": min(seal.minimum for seal in seals),
+        "maximum": max(seal.maximum for seal in seals),
+        "non_finite": 0,  # a shard with one is never written
+    }
+
+
+_NOT_FINITE = (inf, -inf)
 
 
 def digest_of_seals(seals: Sequence[Seal]) -> str:

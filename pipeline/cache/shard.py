@@ -52,9 +52,7 @@ class ShardData:
 
 def write_shard(path: Path, data: ShardData) -> None:
     """Write a shard to a path where nothing is yet; the bytes depend on the data alone."""
-    with h5py.File(
-        path, "x", libver=("v110", "v114"), alignment_threshold=PAGE_BYTES, alignment_interval=PAGE_BYTES
-    ) as file:
+    with h5py.File(path, "x", libver=("v110", "v114"), alignment_threshold=1, alignment_interval=PAGE_BYTES) as file:
         _write(file, "hidden_states", np.ascontiguousarray(data.hidden_states, RAW[data.dtype]), TYPES[data.dtype])
         if data.offsets is not None:
             _write(file, "offsets", np.ascontiguousarray(data.offsets, "<i8"), TYPES["int64"])

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from pipeline.cache.files import clear_partials, whole_file
 from pipeline.cache.identity import Identity
-from pipeline.cache.index import write_index
+from pipeline.cache.index import read_index, write_index
 from pipeline.cache.manifest import MANIFEST, Manifest, feature_set_name, shard_paths
-from pipeline.cache.seal import Seal, digest_of_seals
+from pipeline.cache.seal import Seal, digest_of_seals, passport_of_seals
 from pipeline.cache.shard import ShardData, to_float32, write_shard
 from pipeline.digests import sha256_of_file
 from pipeline.errors import CacheError, DamagedFeatureSet
@@ -88,8 +88,9 @@ class FeatureSetWriter:
             truncated: how many of their sentences were cut.
 
         Raises:
-            CacheError: a value is not finite, or the disk refuses.
+            CacheError: the data or the index is not of these rows, a value is not finite, or the disk refuses.
         """
+        self._check_rows(number, data, index)
         values = to_float32(data.hidden_states, data.dtype)
         if not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
@@ -121,6 +122,48 @@ class FeatureSetWriter:
         seal.write(seal_path)
         return seal
 
+    def reindex(self, number: int, columns: Mapping[str, pa.Array]) -> bool:
+        """Bring a whole shard's index up to date where labels (or other columns that no feature depends on) changed.
+
+        Args:
+            columns: new columns by name, one value a row of the shard.
+
+        Returns:
+            whether anything had to be changed.
+        """
+        seal = self.sealed(number)
+        if seal is None:
+            return False
+        _, index_path, seal_path = shard_paths(self.folder, number)
+        index = read_index(index_path)
+        changed = index
+        for name, values in columns.items():
+            place = index.schema.get_field_index(name)
+            changed = changed.set_column(place, index.schema.field(place), pa.chunked_array([values], index[name].type))
+        if changed.equals(index):
+            return False
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+        seal_path.unlink()
+        with whole_file(index_path) as partial:
+            write_index(partial, changed)
+        dataclasses.replace(seal, index_bytes=index_path.stat().st_size, index_sha256=sha256_of_file(index_path)).write(
+            seal_path
+        )
+        return True
+
+    def _check_rows(self, number: int, data: ShardData, index: pa.Table) -> None:
+        rows = self.rows_of(number)
+        identity = self.manifest.identity
+        found = (data.rows, data.hidden_states.shape[1:], data.dtype, index["row"].to_pylist() == list(rows))
+        expected = (len(rows), (identity.architecture["hidden_size"],), identity.storage_dtype, True)
+        if found != expected:
+            raise CacheError(
+                "this is not the shard that belongs here",
+                where=f"{self.folder.name}, shard {number}",
+                expected=f"rows, width, dtype, index in order: {expected}",
+                found=found,
+            )
+
     def note_pass(self, record: Mapping[str, Any]) -> None:
         """Add a line on how a shard was computed (when, seconds, tokens) to `passes.jsonl`, which no seal covers."""
         try:
@@ -143,13 +186,6 @@ class FeatureSetWriter:
             if seal is None:
                 raise CacheError("a shard is missing", where=self.folder, found=f"no whole shard {number}")
             seals.append(seal)
-        passport = {
-            "tokens": sum(seal.tokens for seal in seals),
-            "truncated": sum(seal.truncated for seal in seals),
-            "minimum": min(seal.minimum for seal in seals),
-            "maximum": max(seal.maximum for seal in seals),
-            "non_finite": 0,
-        }
-        manifest = dataclasses.replace(self.manifest, seals=digest_of_seals(seals), passport=passport)
+        manifest = dataclasses.replace(self.manifest, seals=digest_of_seals(seals), passport=passport_of_seals(seals))
         manifest.write(self.folder)
         return manifest

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from pipeline.backbone.catalogue import BackboneSource
 from pipeline.backbone.facts import BackboneFacts
 from pipeline.cache import FeatureSet
 from pipeline.cache.identity import Identity
-from pipeline.cache.manifest import MANIFEST
+from pipeline.cache.manifest import MANIFEST, shard_paths
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.config import CacheConfig, Dtype, PassConfig, TokensConfig
 from pipeline.digests import sha256_of_texts
@@ -40,8 +42,40 @@ class Job:
 
     def missing(self) -> "Job":
         """The same job with only those views that are not whole yet. Damage is said, and makes a view not whole."""
+        columns = label_columns(self.examples)
+        for writer in self.writers:
+            _update_labels(writer, columns)
         left = [pair for pair in zip(self.writers, self.views, strict=True) if not _is_whole(pair[0])]
         return Job(self.examples, tuple(w for w, _ in left), tuple(v for _, v in left))
+
+
+def label_columns(examples: Examples) -> dict[str, pa.Array]:
+    """The columns of the index that no feature depends on, and that may change under it: `idx`, `label`, `source`."""
+    rows = len(examples)
+    return {
+        "idx": pa.array(examples.idx, pa.int64()),
+        "label": pa.nulls(rows, pa.int64()) if examples.labels is None else pa.array(examples.labels, pa.int64()),
+        "source": pa.nulls(rows, pa.string()) if examples.sources is None else pa.array(examples.sources, pa.string()),
+    }
+
+
+def _update_labels(writer: FeatureSetWriter, columns: dict[str, pa.Array]) -> None:
+    """A label is no part of an identity: where one was corrected, the features stay and the index is written anew."""
+    changed = 0
+    was_whole = writer.is_whole
+    for number in range(writer.manifest.shards):
+        rows = writer.rows_of(number)
+        try:
+            changed += writer.reindex(
+                number, {name: values[rows.start : rows.stop] for name, values in columns.items()}
+            )
+        except DamagedFeatureSet as error:
+            say(f"{error}\n  this shard of {writer.folder.name} is computed again")
+            shard_paths(writer.folder, number)[2].unlink()
+    if changed:
+        say(f"{writer.folder.name}: labels changed since; the index of {changed} shards was written anew")
+        if was_whole and all(writer.sealed(number) for number in range(writer.manifest.shards)):
+            writer.finish()
 
 
 def _is_whole(writer: FeatureSetWriter) -> bool:

@@ -9,8 +9,10 @@ import torch
 from pipeline.backbone.pooling import pool
 from pipeline.backbone.prefill import PrefillEngine, common_prefix_length
 from pipeline.backbone.tokens import TokenRows
+from pipeline.cache.index import SCHEMA
 from pipeline.cache.shard import RAW, ShardData
 from pipeline.errors import CacheError
+from pipeline.extract.job import label_columns
 from pipeline.extract.plan import plan_batches
 from pipeline.tasks.examples import Examples
 from pipeline.views import Pooling, View
@@ -89,20 +91,13 @@ def index_of(examples: Examples, tokens: TokenRows, rows: range, pooling: Poolin
         "mean": (start, stop - start),
         "tokens": (start, length - start),
     }[pooling]
-    return pa.table(
-        {
-            "row": np.arange(rows.start, rows.stop, dtype=np.int64),
-            "idx": np.asarray(examples.idx[span], dtype=np.int64),
-            "label": pa.nulls(len(rows), pa.int64())
-            if examples.labels is None
-            else pa.array(examples.labels[span], pa.int64()),
-            "text": pa.array(examples.texts[span], pa.string()),
-            "source": pa.nulls(len(rows), pa.string())
-            if examples.sources is None
-            else pa.array(examples.sources[span], pa.string()),
-            "n_tokens": length.astype(np.int32),
-            "position": position.astype(np.int32),
-            "n_pooled": n_pooled.astype(np.int32),
-            "token_id": tokens.ids[tokens.offsets[span] + position],
-        }
-    )
+    columns = {
+        **{name: values[span] for name, values in label_columns(examples).items()},
+        "row": np.arange(rows.start, rows.stop, dtype=np.int64),
+        "text": pa.array(examples.texts[span], pa.string()),
+        "n_tokens": length.astype(np.int32),
+        "position": position.astype(np.int32),
+        "n_pooled": n_pooled.astype(np.int32),
+        "token_id": tokens.ids[tokens.offsets[span] + position],
+    }
+    return pa.table({name: columns[name] for name in SCHEMA.names})

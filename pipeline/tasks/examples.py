@@ -71,6 +71,10 @@ def parse_examples(
                 found=repr(text),
                 remedy="remove the row, or give it its sentence",
             )
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError("a sentence is not Unicode text", where=f"{path}, row {line}", found=error) from error
         clean.append(text.strip())
     numbers = None
     if labels is not None:

@@ -1,25 +1,30 @@
 """GLUE as a folder: fetched from the Hub once, or checked where it is."""
 
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from pipeline.config import DataConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.progress import say
+from pipeline.tasks.examples import Examples
 from pipeline.tasks.glue import write_glue
 from pipeline.tasks.read import read_task
-from pipeline.tasks.spec import find_tasks
+from pipeline.tasks.spec import GlueLayout, TaskSpec, find_tasks
 
 
 def check_or_fetch(names: tuple[str, ...], data: DataConfig) -> list[dict[str, Any]]:
-    """Read the tasks' splits; those from the Hub are written to `data.glue_dir`, unless they are there.
+    """Read the tasks' splits; a task from the Hub is written to `data.glue_dir`, unless its folder is there.
 
     Returns:
         one record a split: task, split, rows, labels, origin.
 
     Raises:
         ConfigError: a task is not one of GLUE's.
-        DataError: the source is missing or malformed.
+        DataError: the source is missing or malformed, or the folder cannot be written.
     """
     records = []
     for task in find_tasks(names):
@@ -29,21 +34,35 @@ def check_or_fetch(names: tuple[str, ...], data: DataConfig) -> list[dict[str, A
         if data.source == "hub" and there:
             say(f"{task.name}: {data.glue_dir / task.glue.folder} is there; checking it, fetching nothing")
         source = replace(data, data="glue") if data.source == "hub" and there else data
-        for examples in read_task(task, source).values():
-            if source.source == "hub":
-                say(f"{task.name}/{examples.split}: written to {write_glue(data.glue_dir, examples, task.glue)}")
-            labels = (
-                "none"
-                if examples.labels is None
-                else " ".join(f"{name}:{examples.labels.count(number)}" for number, name in enumerate(task.labels))
-            )
-            records.append(
-                {
-                    "task": task.name,
-                    "split": examples.split,
-                    "rows": len(examples),
-                    "labels": labels,
-                    "origin": examples.origin,
-                }
-            )
+        splits = read_task(task, source)
+        if source.source == "hub":
+            _store(splits.values(), task.glue, data)
+        records += [_describe(task, examples) for examples in splits.values()]
     return records
+
+
+def _store(splits: Iterable[Examples], layout: GlueLayout, data: DataConfig) -> None:
+    """Write a task's splits into a partial folder, which then appears as a whole or not at all."""
+    partial = data.glue_dir / f".{layout.folder}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
+    try:
+        for examples in splits:
+            write_glue(partial, examples, layout)
+        (partial / layout.folder).rename(data.glue_dir / layout.folder)
+    except OSError as error:
+        raise DataError("GLUE cannot be stored", where=data.glue_dir, found=error.strerror or str(error)) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    say(f"{layout.folder}: written to {data.glue_dir / layout.folder}")
+
+
+def _describe(task: TaskSpec, examples: Examples) -> dict[str, Any]:
+    labels = "none"
+    if examples.labels is not None:
+        labels = " ".join(f"{name}:{examples.labels.count(number)}" for number, name in enumerate(task.labels))
+    return {
+        "task": task.name,
+        "split": examples.split,
+        "rows": len(examples),
+        "labels": labels,
+        "origin": examples.origin,
+    }

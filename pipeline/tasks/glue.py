@@ -38,6 +38,7 @@ def read_glue(folder: Path, task: TaskSpec, layout: GlueLayout, split: Split, na
             found=", ".join(table.columns),
             remedy=f"this is GLUE's layout of {layout.folder}; other tables are read with DATA=<folder>",
         )
+    sources = table.columns.get("source", [])
     return parse_examples(
         task,
         split,
@@ -46,7 +47,7 @@ def read_glue(folder: Path, task: TaskSpec, layout: GlueLayout, split: Split, na
         idx=None
         if labelled
         else [_index(value, path, line) for value, line in zip(table.column("index"), table.lines, strict=True)],
-        sources=[str(source) for source in table.column("source")] if "source" in table.columns else None,
+        sources=[str(source) for source in sources] if any(sources) else None,
         lines=table.lines,
         path=path,
         origin=f"{name}: {path}",
@@ -60,7 +61,7 @@ def _index(value: object, path: Path, line: int) -> int:
 
 
 def write_glue(folder: Path, examples: Examples, layout: GlueLayout) -> Path:
-    """Write one split as a GLUE file and return its path; an existing file is replaced as a whole.
+    """Write one split as a GLUE file and return its path.
 
     Raises:
         DataError: a sentence holds a tab or a newline, which GLUE's layout cannot say.
@@ -81,7 +82,5 @@ def write_glue(folder: Path, examples: Examples, layout: GlueLayout) -> Path:
         }
         lines.append("\t".join(value[column] for column in columns))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("\n".join(lines) + "\n", "utf-8", newline="\n")
-    partial.replace(path)
+    path.write_text("\n".join(lines) + "\n", "utf-8", newline="\n")
     return path

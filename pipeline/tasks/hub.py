@@ -7,15 +7,20 @@ from pipeline.tasks.spec import GlueLayout, Split, TaskSpec
 REPOSITORY = "nyu-mll/glue"
 
 
-def read_hub(task: TaskSpec, layout: GlueLayout, split: Split, *, repository: str, revision: str | None) -> Examples:
+def read_hub(
+    task: TaskSpec, layout: GlueLayout, split: Split, *, repository: str, revision: str | None
+) -> Examples | None:
     """Read one split of one of GLUE's tasks from a data set of the Hub, or from a local folder laid out as one.
 
     Args:
         repository: the data set's Hub id, or a local folder.
         revision: a commit, branch or tag; None is the main branch.
 
+    Returns:
+        the split, or None where the data set has no such split.
+
     Raises:
-        DataError: the Hub cannot be reached and has not been before, or there is no such data set or split.
+        DataError: the Hub cannot be reached and has not been before, or there is no such data set.
         MissingPackage: `datasets` is not installed.
     """
     try:
@@ -24,7 +29,7 @@ def read_hub(task: TaskSpec, layout: GlueLayout, split: Split, *, repository: st
         raise MissingPackage("datasets", "extract") from error
     place = f"{repository}/{layout.hub_config}, split {split}" + (f", revision {revision}" if revision else "")
     try:
-        table = datasets.load_dataset(repository, layout.hub_config, split=split, revision=revision)
+        splits = datasets.load_dataset(repository, layout.hub_config, revision=revision)
     except (ConnectionError, OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             "the data set cannot be had from the Hub",
@@ -32,6 +37,9 @@ def read_hub(task: TaskSpec, layout: GlueLayout, split: Split, *, repository: st
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             remedy="check the network and HF_HUB_OFFLINE; or bring GLUE as a folder: GLUE_DIR=<folder>",
         ) from error
+    if split not in splits:
+        return None
+    table = splits[split]
     if not {"sentence", "label"} <= set(table.column_names):
         raise DataError(
             "the data set has the wrong columns",

@@ -125,4 +125,5 @@ def _missing(task: TaskSpec, data: DataConfig, missing: list[Split]) -> DataErro
                 found="no such file",
             )
         case source:
-            return DataError("a split is not there", where=f"{source}, task {task.name}", found=", ".join(missing))
+            names = ", ".join(f"split {split}" for split in missing)
+            return DataError(f"{names}: not there", where=f"{source}, task {task.name}", found="no such split")

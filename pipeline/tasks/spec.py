@@ -72,6 +72,13 @@ class TaskSpec:
             raise ConfigError(
                 "a task needs two or more distinct labels", where=f"{where}, field labels", found=list(self.labels)
             )
+        if any(label.isdigit() and label != str(number) for number, label in enumerate(self.labels)):
+            raise ConfigError(
+                "a label's name is another label's number",
+                where=f"{where}, field labels",
+                expected="names, or the numbers 0, 1, 2 … in order",
+                found=list(self.labels),
+            )
         if self.metric not in get_args(Metric):
             raise ConfigError(
                 "no such metric",

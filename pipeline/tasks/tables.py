@@ -91,6 +91,8 @@ def _table(path: Path, rows: list[list[str]], lines: list[int], columns: Sequenc
         if not rows:
             raise DataError("the file is empty", where=path, expected="a line of column names")
         columns, rows, lines = rows[0], rows[1:], lines[1:]
+    if len(set(columns)) != len(columns):
+        raise DataError("two columns have one name", where=path, found=", ".join(columns))
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(columns):
             raise DataError(

@@ -274,3 +274,22 @@ def test_shards_of_another_size_are_never_taken_for_these(stage_one, tmp_path):
     )
     assert found.texts == expected.texts
     assert np.array_equal(found.X, expected.X)
+
+
+def test_a_corrected_label_reaches_the_index_and_no_feature_is_computed_again(
+    stage_one, tmp_path, small_glue, monkeypatch, capsys
+):
+    stage_one(tasks=("cola",))
+    before = FeatureCache(tmp_path / "cache").open("cola", "train", layer=-1, pooling="mean")
+    labels, states = before.y.copy(), np.array(before.X)
+    path = small_glue / "CoLA" / "train.tsv"
+    lines = path.read_text("utf-8").split("\n")
+    source, label, mark, text = lines[20].split("\t")
+    lines[20] = "\t".join((source, str(1 - int(label)), mark, text))
+    path.write_text("\n".join(lines), "utf-8")
+    monkeypatch.setattr("pipeline.extract.run.load_backbone", lambda *a, **k: pytest.fail("the model was loaded"))
+    assert {record["status"] for record in stage_one(tasks=("cola",))} == {"present"}
+    assert "labels changed since" in capsys.readouterr().err
+    after = FeatureCache(tmp_path / "cache").open("cola", "train", layer=-1, pooling="mean")
+    assert np.flatnonzero(after.y != labels).tolist() == [20]
+    assert np.array_equal(after.X, states)
