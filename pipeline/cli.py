@@ -1,6 +1,7 @@
 """The commands. A room is imported inside the command that needs it, so that `pipeline --help` answers at once."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -43,8 +44,11 @@ app.command(runs_app)
 
 def main() -> None:
     """Run the command line: trouble that a user can mend ends with its message and exit code 2."""
+    # Threads that wait must sleep: spinning, they stall each other as soon as another process wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    app.config = []
     try:
-        app.meta(exit_on_error=False, print_error=False)
+        app.meta(sys.argv[1:], exit_on_error=False, print_error=False)
     except (PipelineError, CycloptsError) as error:
         print(f"pipeline: {error}", file=sys.stderr)
         sys.exit(2)
@@ -54,6 +58,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:  # a folder that may not be read, a disk that is full
+        print(f"pipeline: {error.strerror or error}\n  where: {error.filename or 'not said'}", file=sys.stderr)
+        sys.exit(2)
 
 
 @app.meta.default
@@ -66,9 +73,9 @@ def _launch(
     Args:
         config: a TOML file with a table for each command, such as [extract] or [heads]; the command line wins.
     """
+    if config is not None and not config.is_file():
+        raise ConfigError("the settings file is not there", where=config)
     if config is not None:
-        if not config.is_file():
-            raise ConfigError("the settings file is not there", where=config)
         app.config = [_toml(config)]
     app(tokens, exit_on_error=False, print_error=False)
 

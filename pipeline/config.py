@@ -84,8 +84,10 @@ class BackboneConfig:
 
 
 def backbone_slug(backbone: str) -> str:
-    """A backbone's name as folders and records have it: of a Hub id or a folder, the last part."""
-    return re.sub(r"[^a-z0-9]+", "-", backbone.rstrip("/").split("/")[-1].lower()).strip("-") or "backbone"
+    """A backbone's name as folders and records have it: of a Hub id or a folder (links followed), the last part."""
+    folder = Path(backbone).expanduser()
+    last = (folder.resolve() if folder.is_dir() else folder).name
+    return re.sub(r"[^a-z0-9]+", "-", last.lower()).strip("-") or "backbone"
 
 
 @dataclass(frozen=True)

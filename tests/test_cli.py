@@ -15,11 +15,12 @@ from pipeline import cli
 def command(monkeypatch, capsys, tmp_path, tiny_backbone, small_glue):
     """Run `pipeline <words>` on the tiny backbone and a few real rows; give exit code, standard output and error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GLUE_DIR", str(small_glue))
 
     def run(*words, backbone=tiny_backbone):
         if words[0] in ("extract", "heads") and "--backbone" not in words and backbone:
             words = (*words, "--backbone", str(backbone))
+        if words[0] in ("extract", "data") and "--glue-dir" not in words:
+            words = (*words, "--glue-dir", str(small_glue))
         monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, words)])
         code = 0
         try:
@@ -71,12 +72,13 @@ def test_a_row_with_the_wrong_number_of_columns(command, small_glue):
 
 
 def test_a_sentence_beyond_the_limit_and_truncation_on_demand(command):
-    refused(command("extract", "--max-length", 70), "longer than the limit", "at most 70 tokens", "--truncation")
-    code, out, err = command("extract", "--max-length", 70, "--truncation", "--json")
+    words = ("extract", "--prompt", "Say: {}", "--max-length", 16)
+    refused(command(*words), "longer than the limit", "at most 16 tokens", "--truncation")
+    code, out, err = command(*words, "--truncation", "--json")
     assert code == 0
     records = json.loads(out)
     assert sum(record["truncated"] for record in records) > 0
-    assert "sentences cut to 70 tokens" in err
+    assert "sentences cut to 16 tokens" in err
 
 
 def test_two_files_that_disagree(command, tmp_path):
@@ -217,7 +219,6 @@ def test_a_copied_cache_trains_the_same_heads_elsewhere(command, tmp_path, monke
     elsewhere = tmp_path / "cpu-machine"
     shutil.copytree(tmp_path / "data" / "cache", elsewhere / "data" / "cache")
     monkeypatch.chdir(elsewhere)
-    monkeypatch.setenv("GLUE_DIR", "nowhere")
     _, again, _ = command("heads", "--tasks", "cola", "--heads", "logreg", "--json")
     assert json.loads(again)[0]["scores"] == json.loads(out)[0]["scores"]
 
@@ -233,7 +234,7 @@ def test_help_answers_at_once_and_loads_nothing_heavy():
 
 
 def test_make_data_stores_the_hubs_glue_as_a_folder_or_says_why_not(command, tmp_path):
-    refused(command("data"), "cannot be had from the Hub", "nyu-mll/glue", "GLUE_DIR=")
+    refused(command("data", "--glue-dir", "empty"), "cannot be had from the Hub", "nyu-mll/glue", "GLUE_DIR=")
     code, out, _ = command("data", "--data", "glue", "--json")
     assert code == 0
     assert {(r["task"], r["split"], r["rows"]) for r in json.loads(out)} >= {

@@ -238,7 +238,7 @@ def unsafe_calls(root: Path) -> list[str]:
                 or given.get("shell", "False") != "False"
                 or given.get("allow_pickle", "False") != "False"
                 or (name == "torch.load" and given.get("weights_only") != "True")
-                or (name == "skops.io.load" and given.get("trusted") not in ("[]", "None", None))
+                or (name == "skops.io.load" and given.get("trusted") not in ("[]", "vetted", "None", None))
                 or (name in ("yaml.load", "yaml.unsafe_load"))
             )
             if unsafe:

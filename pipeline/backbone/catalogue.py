@@ -12,6 +12,8 @@ from pipeline.errors import BackboneError, MissingPackage
 HUB_IDS: Mapping[str, str] = {"deepseek-r1-distill-llama-8b": "deepseek-ai/DeepSeek-R1-Distill-Llama-8B"}
 FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 """What is fetched from the Hub: never a pickle, never code."""
+NOT = ("*/*", "consolidated*")
+"""The same weights once more, in other layouts."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def find_backbone(config: BackboneConfig) -> BackboneSource:
         return BackboneSource(name, embedded_folder(config.models_dir))
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return BackboneSource(backbone_slug(str(folder.resolve())), _checked(folder))
+        return BackboneSource(backbone_slug(name), _checked(folder))
     if name in HUB_IDS or re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         hub_id = HUB_IDS.get(name, name)
         snapshot = _fetch(hub_id, config.revision)
@@ -69,6 +71,12 @@ def _checked(folder: Path) -> Path:
             found=_listing(folder),
             remedy="save the model again with save_pretrained, which writes safetensors",
         )
+    if (folder / "adapter_config.json").exists():
+        raise BackboneError(
+            "this folder holds an adapter beside the model, which would be loaded or not as peft is installed or not",
+            where=folder,
+            remedy="name the backbone's own folder, or merge the adapter into it and save that",
+        )
     return folder
 
 
@@ -78,13 +86,17 @@ def _listing(folder: Path) -> str:
 
 def _fetch(hub_id: str, revision: str | None) -> Path:
     try:
+        import httpx2
         import huggingface_hub
         from huggingface_hub import errors
     except ImportError as error:
         raise MissingPackage("huggingface_hub", "extract") from error
     where = f"{hub_id}, revision {revision or 'main'}"
     try:
-        return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=list(FILES)))
+        folder = huggingface_hub.snapshot_download(
+            hub_id, revision=revision, allow_patterns=list(FILES), ignore_patterns=list(NOT)
+        )
+        return Path(folder)
     except errors.GatedRepoError as error:
         raise BackboneError(
             "this model is gated: the Hub gives it only to accounts that were granted access",
@@ -97,7 +109,7 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
         raise BackboneError(
             "the Hub has no such model, or it is private", where=where, remedy="check the id; set HF_TOKEN if private"
         ) from error
-    except (OSError, errors.HfHubHTTPError) as error:
+    except (OSError, httpx2.HTTPError, errors.HfHubHTTPError) as error:
         raise BackboneError(
             "the Hub cannot be reached, and this model is not in the local Hub cache",
             where=where,

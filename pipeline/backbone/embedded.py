@@ -43,6 +43,7 @@ def _gguf_file() -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from pipeline.backbone.quiet import quiet_loading
@@ -61,8 +62,14 @@ def _convert(gguf: Path, folder: Path) -> None:
             for file in partial.iterdir():
                 file.chmod(0o644)
             partial.rename(folder)
-        except OSError:
+        except (OSError, SafetensorError) as error:
             if not folder.is_dir():  # unless another process was first
-                raise
+                raise BackboneError(
+                    "the embedded backbone cannot be stored",
+                    where=folder,
+                    expected="a writable folder with 0.6 GB of room",
+                    found=error,
+                    remedy="make room, mend the permissions, or name another folder with --models-dir",
+                ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -62,28 +62,43 @@ def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str
     with quiet_loading():
         quantization = bitsandbytes_config(config.quantization, dtype)
         try:
-            model = AutoModel.from_pretrained(
+            model, report = AutoModel.from_pretrained(
                 source.folder,
+                output_loading_info=True,
                 dtype=dtype,
                 quantization_config=quantization,
                 use_safetensors=True,
                 trust_remote_code=False,
-                device_map=None if device == "cpu" else {"": device},
+                device_map={"": device},
                 attn_implementation=shared_prefix.NAME,
             )
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
             raise BackboneError(
                 "the backbone cannot be loaded",
                 where=source.folder,
                 found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
                 remedy="check that the folder is whole (compare its files with the model's page)",
             ) from error
+    if absent := sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}):
+        raise BackboneError(
+            "the weights are not those of this architecture: transformers would make up what is missing",
+            where=source.folder,
+            expected="every tensor of the network, in its shape",
+            found=f"{len(absent)} missing or of another shape: {', '.join(absent[:4])}",
+            remedy="fetch or save the model again, whole",
+        )
     model.eval().requires_grad_(False)
     note = f"{config.quantization}, {compute_dtype}"
     if quantization is not None:
-        if device == "cpu" or config.quantization == "int8" or _fits_dequantized(model, dtype):
+        if device == "cpu" or _fits_dequantized(model, dtype, device):
             dequantize_once(model, dtype)
             note += ", dequantised once"
+        elif config.quantization == "int8":  # bitsandbytes' own int8 pass rounds activations by what is in the batch
+            raise BackboneError(
+                "too little free memory for int8 weights dequantised once",
+                where=device,
+                remedy="use --quantization nf4, which can be dequantised in every pass, or a larger device",
+            )
         else:
             note += ", dequantised in every pass (too little free memory to do it once)"
     text_config = model.config.get_text_config(decoder=True)
@@ -98,8 +113,8 @@ def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str
     )
 
 
-def _fits_dequantized(model: nn.Module, dtype: torch.dtype) -> bool:
-    free_bytes, _ = torch.cuda.mem_get_info()
+def _fits_dequantized(model: nn.Module, dtype: torch.dtype, device: str) -> bool:
+    free_bytes, _ = torch.cuda.mem_get_info(device)
     needed_bytes = sum(
         module.in_features * module.out_features * dtype.itemsize
         for module in model.modules()

@@ -61,17 +61,21 @@ def shared_prefix_attention(
         `[b, t, query_heads, head_size]`, and no attention weights.
 
     Raises:
-        ValueError: the backbone wants more than causal attention (a window, a bias, a cap).
+        ValueError: the backbone wants more than causal attention (sinks, a window, a bias, a cap).
     """
+    if kwargs.get("s_aux") is not None:
+        raise ValueError("attention sinks are not supported")
     if prefix is None:
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
         return output, None
-    if attention_mask is not None or kwargs.get("softcap") is not None or kwargs.get("position_bias") is not None:
+    if (
+        attention_mask is not None
+        or kwargs.get("sliding_window") is not None
+        or kwargs.get("softcap") is not None
+        or kwargs.get("position_bias") is not None
+    ):
         raise ValueError("a shared prefix goes with plain causal attention only")
-    window = kwargs.get("sliding_window")
     batch, query_heads, length, size = query.shape
-    if window is not None and length + len(prefix) > window:
-        raise ValueError("a shared prefix does not go with a window that is shorter than the text")
     heads = key.shape[1]
     rows = query_heads // heads * length
     scaling = size**-0.5 if scaling is None else scaling

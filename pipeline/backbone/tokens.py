@@ -84,6 +84,7 @@ def tokenize(
     truncation: bool = False,
     special_tokens: bool = True,
     origin: str,
+    lines: Sequence[int] | None = None,
 ) -> TokenRows:
     """Put each sentence into the prompt and tokenise the whole, so that no token border is forced at the sentence.
 
@@ -95,12 +96,14 @@ def tokenize(
         max_length: the most tokens a row, prompt included.
         truncation: cut longer sentences; otherwise they are refused.
         special_tokens: let the tokenizer add its own.
+        origin, lines: where the sentences come from, and on which line each stands, for errors.
         origin: where the sentences come from, for errors.
 
     Raises:
         DataError: a prompted sentence has more than `max_length` tokens and truncation was not asked for, or
             the prompt alone leaves it no room.
     """
+    lines = range(1, len(texts) + 1) if lines is None else lines
     before = len(prompt[: prompt.index(SLOT)])
     encoded = tokenizer(
         [prompt.replace(SLOT, text) for text in texts],
@@ -115,7 +118,9 @@ def tokenize(
         own = [place for place, (left, right) in enumerate(spans) if left < end and right > before and left < right]
         if not own:
             raise DataError(
-                "the tokenizer gives this sentence no token", where=f"{origin}, row {row}", found=repr(texts[row])
+                "the tokenizer gives this sentence no token",
+                where=f"{origin}, row {lines[row]}",
+                found=repr(texts[row]),
             )
         first, past = own[0], own[-1] + 1
         over = len(ids) - max_length
@@ -138,7 +143,7 @@ def tokenize(
         longest = max(too_long, key=lambda row: len(rows[row]))
         raise DataError(
             f"{len(too_long)} of {len(texts)} prompted sentences are longer than the limit",
-            where=f"{origin}, the longest in row {longest}",
+            where=f"{origin}, the longest in row {lines[longest]}",
             expected=f"at most {max_length} tokens, prompt included",
             found=f"{len(rows[longest])} tokens: {texts[longest]!r:.100}",
             remedy="raise --max-length, or cut such sentences with --truncation",

@@ -92,7 +92,8 @@ class FeatureCache:
                 where=self.path,
                 expected="one",
                 found="they differ in " + ", ".join(_telling_apart(matching)),
-                remedy="say which with --where <field>=<value>, or with --layers, --poolings, --backbone, --data",
+                remedy=f"say which with --where <field>=<value> (for one split: {split}.<field>=<value>), or remove "
+                "the folder of the one that is not wanted",
             )
         return FeatureSet(self.folder(matching[0]))
 
@@ -129,7 +130,10 @@ def _differences(wanted: Mapping[str, Any], manifest: Manifest) -> list[Differen
     if "layer" in resolved:
         with contextlib.suppress(ConfigError):  # a backbone without such a layer is just not the one that is wanted
             resolved["layer"] = resolve_layer(resolved["layer"], manifest.identity.architecture["num_hidden_layers"])
-    return differences(resolved, _facts(manifest))
+    facts = _facts(manifest)
+    if resolved.get("source") in manifest.sources:
+        facts["source"] = resolved["source"]
+    return differences(resolved, facts)
 
 
 def _telling_apart(manifests: list[Manifest]) -> list[str]:

@@ -115,7 +115,7 @@ def differences(wanted: Record, found: Record) -> list[Difference]:
 
 def difference_table(rows: Sequence[Difference]) -> str:
     """Differences as aligned text: field, wanted, found."""
-    cells = [("field", "wanted", "found"), *((row.field, _short(row.wanted), _short(row.found)) for row in rows)]
+    cells = [("field", "wanted", "found"), *((row.field, *_short(row.wanted, row.found)) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(3)]
     return "\n".join(
         "    " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -123,6 +123,19 @@ def difference_table(rows: Sequence[Difference]) -> str:
     )
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _short(wanted: Any, found: Any) -> tuple[str, str]:
+    """Two values on one line each; long ones from shortly before the place where they part."""
+    texts = [
+        value.encode("unicode_escape").decode() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for value in (wanted, found)
+    ]
+    first = 0
+    if max(map(len, texts)) > WIDTH:
+        shared = next((n for n, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
+        first = max(0, shared - WIDTH // 4)
+    shown = [("…" if first else "") + text[first : first + WIDTH] for text in texts]
+    cut = [text + "…" if len(whole) > first + WIDTH else text for text, whole in zip(shown, texts, strict=True)]
+    return cut[0], cut[1]
+
+
+WIDTH = 56

@@ -23,7 +23,7 @@ class Manifest:
         task, split: where it belongs.
         labels: the classes' names, in the order of their numbers.
         labelled: whether its rows have labels.
-        source: where the sentences came from: glue, hub, sample or files.
+        source: where the sentences came from: glue, hub, sample or files; several that agree are joined by +.
         backbone: the backbone's name.
         identity: every fact that can change a value.
         rows: rows in all.
@@ -45,6 +45,11 @@ class Manifest:
     seals: str
     passport: Mapping[str, Any]
     recorded: Mapping[str, Any]
+
+    @property
+    def sources(self) -> set[str]:
+        """Every source that was seen to give these sentences with these labels."""
+        return set(self.source.split("+"))
 
     @property
     def fingerprint(self) -> str:

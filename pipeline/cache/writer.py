@@ -1,5 +1,6 @@
 """Writing a feature set: shard by shard, each sealed, and the manifest when all are there."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -35,17 +36,23 @@ class FeatureSetWriter:
 
     @classmethod
     def open(cls, cache_dir: Path, *, identity: Identity, **facts: Any) -> "FeatureSetWriter":
-        """Make the folder if need be, and clear what dead writers left half-written.
+        """Find what is there, and clear what dead writers left half-written. Nothing is made before the first shard.
+
+        Where the set is whole already, its own cut into shards, its sources and what was recorded with it are kept.
 
         Args:
             facts: the other fields of `Manifest` that are known before the first shard.
         """
         writer = cls(cache_dir, Manifest(identity=identity, seals="", passport={}, **facts))
-        try:
-            writer.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CacheError("the cache's folder cannot be made", where=writer.folder, found=error.strerror) from error
         clear_partials(writer.folder)
+        if writer.is_whole:
+            with contextlib.suppress(DamagedFeatureSet):
+                there = Manifest.read(writer.folder)
+                sources = "+".join(sorted(there.sources | writer.manifest.sources))
+                kept = dataclasses.replace(
+                    writer.manifest, shard_rows=there.shard_rows, recorded=there.recorded, source=sources
+                )
+                return cls(cache_dir, kept)
         return writer
 
     @property
@@ -91,6 +98,10 @@ class FeatureSetWriter:
             CacheError: the data or the index is not of these rows, a value is not finite, or the disk refuses.
         """
         self._check_rows(number, data, index)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CacheError("the cache's folder cannot be made", where=self.folder, found=error.strerror) from error
         values = to_float32(data.hidden_states, data.dtype)
         if not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
@@ -132,24 +143,25 @@ class FeatureSetWriter:
             whether anything had to be changed.
         """
         seal = self.sealed(number)
-        if seal is None:
+        if seal is None or not self.is_stale(number, columns):
             return False
         _, index_path, seal_path = shard_paths(self.folder, number)
-        index = read_index(index_path)
-        changed = index
-        for name, values in columns.items():
-            place = index.schema.get_field_index(name)
-            changed = changed.set_column(place, index.schema.field(place), pa.chunked_array([values], index[name].type))
-        if changed.equals(index):
-            return False
+        changed = _replaced(read_index(index_path), columns)
         (self.folder / MANIFEST).unlink(missing_ok=True)
-        seal_path.unlink()
+        seal_path.unlink(missing_ok=True)
         with whole_file(index_path) as partial:
             write_index(partial, changed)
         dataclasses.replace(seal, index_bytes=index_path.stat().st_size, index_sha256=sha256_of_file(index_path)).write(
             seal_path
         )
         return True
+
+    def is_stale(self, number: int, columns: Mapping[str, pa.Array]) -> bool:
+        """Whether a whole shard's index has other values in `columns` than these."""
+        if self.sealed(number) is None:
+            return False
+        index = read_index(shard_paths(self.folder, number)[1])
+        return not _replaced(index, columns).equals(index)
 
     def _check_rows(self, number: int, data: ShardData, index: pa.Table) -> None:
         rows = self.rows_of(number)
@@ -189,3 +201,10 @@ class FeatureSetWriter:
         manifest = dataclasses.replace(self.manifest, seals=digest_of_seals(seals), passport=passport_of_seals(seals))
         manifest.write(self.folder)
         return manifest
+
+
+def _replaced(index: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
+    for name, values in columns.items():
+        place = index.schema.get_field_index(name)
+        index = index.set_column(place, index.schema.field(place), pa.chunked_array([values], index[name].type))
+    return index

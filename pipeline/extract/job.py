@@ -1,6 +1,7 @@
 """What stage one is asked for: which feature sets, under which identities, and which of them are there already."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -8,11 +9,11 @@ from pipeline.backbone.catalogue import BackboneSource
 from pipeline.backbone.facts import BackboneFacts
 from pipeline.cache import FeatureSet
 from pipeline.cache.identity import Identity
-from pipeline.cache.manifest import MANIFEST, shard_paths
+from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.config import CacheConfig, Dtype, PassConfig, TokensConfig
 from pipeline.digests import sha256_of_texts
-from pipeline.errors import ConfigError, DamagedFeatureSet
+from pipeline.errors import ConfigError, DamagedFeatureSet, DataError
 from pipeline.progress import say
 from pipeline.tasks.examples import Examples
 from pipeline.tasks.spec import TaskSpec
@@ -40,13 +41,19 @@ class Job:
         """For people."""
         return f"{self.examples.task.name}/{self.examples.split}"
 
-    def missing(self) -> "Job":
-        """The same job with only those views that are not whole yet. Damage is said, and makes a view not whole."""
+    def missing(self) -> list["Job"]:
+        """What of the job is left to compute, one job for each cut into shards. Damage is said.
+
+        Labels that changed since are brought up to date on the way, and a set of which only the manifest is missing
+        gets it: neither needs the model.
+        """
         columns = label_columns(self.examples)
-        for writer in self.writers:
+        left: dict[int, list[tuple[FeatureSetWriter, View]]] = {}
+        for writer, view in zip(self.writers, self.views, strict=True):
             _update_labels(writer, columns)
-        left = [pair for pair in zip(self.writers, self.views, strict=True) if not _is_whole(pair[0])]
-        return Job(self.examples, tuple(w for w, _ in left), tuple(v for _, v in left))
+            if not _is_whole(writer):
+                left.setdefault(writer.manifest.shard_rows, []).append((writer, view))
+        return [Job(self.examples, *zip(*pairs, strict=True)) for pairs in left.values()]
 
 
 def label_columns(examples: Examples) -> dict[str, pa.Array]:
@@ -60,22 +67,42 @@ def label_columns(examples: Examples) -> dict[str, pa.Array]:
 
 
 def _update_labels(writer: FeatureSetWriter, columns: dict[str, pa.Array]) -> None:
-    """A label is no part of an identity: where one was corrected, the features stay and the index is written anew."""
+    """A label is no part of an identity: where one was corrected, the features stay and the index is written anew.
+
+    Raises:
+        DataError: another source gives the same sentences other labels.
+    """
+    there = Manifest.read(writer.folder) if writer.is_whole and _is_readable(writer.folder) else None
     changed = 0
-    was_whole = writer.is_whole
     for number in range(writer.manifest.shards):
         rows = writer.rows_of(number)
+        new = {name: values[rows.start : rows.stop] for name, values in columns.items()}
         try:
-            changed += writer.reindex(
-                number, {name: values[rows.start : rows.stop] for name, values in columns.items()}
-            )
+            if there is not None and there.source != writer.manifest.source and writer.is_stale(number, new):
+                raise DataError(
+                    "two sources give the same sentences other labels, numbers or source codes",
+                    where=writer.folder,
+                    expected=f"what {there.source} gave",
+                    found=f"something else, from {writer.manifest.source}",
+                    remedy="keep the two apart: use another --cache-dir for one of them",
+                )
+            changed += writer.reindex(number, new)
         except DamagedFeatureSet as error:
             say(f"{error}\n  this shard of {writer.folder.name} is computed again")
-            shard_paths(writer.folder, number)[2].unlink()
+            shard_paths(writer.folder, number)[2].unlink(missing_ok=True)
     if changed:
         say(f"{writer.folder.name}: labels changed since; the index of {changed} shards was written anew")
-        if was_whole and all(writer.sealed(number) for number in range(writer.manifest.shards)):
-            writer.finish()
+    stale = there is not None and there.source != writer.manifest.source
+    if (stale or not writer.is_whole) and all(writer.sealed(number) for number in range(writer.manifest.shards)):
+        writer.finish()
+
+
+def _is_readable(folder: Path) -> bool:
+    try:
+        Manifest.read(folder)
+    except DamagedFeatureSet:
+        return False
+    return True
 
 
 def _is_whole(writer: FeatureSetWriter) -> bool:
@@ -85,7 +112,7 @@ def _is_whole(writer: FeatureSetWriter) -> bool:
         FeatureSet(writer.folder)
     except DamagedFeatureSet as error:
         say(f"{error}\n  the damaged shards of {writer.folder.name} are computed again")
-        (writer.folder / MANIFEST).unlink()
+        (writer.folder / MANIFEST).unlink(missing_ok=True)
         return False
     return True
 

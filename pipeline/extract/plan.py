@@ -1,13 +1,8 @@
-"""The plan: which rows make a shard, and which of a shard's rows go through the backbone together. Pure functions."""
+"""The plan: which of a shard's rows go through the backbone together. A pure function."""
 
 from collections.abc import Sequence
 
 import numpy as np
-
-
-def plan_shards(rows: int, shard_rows: int) -> list[range]:
-    """Cut `rows` rows into shards of `shard_rows` consecutive ones; the last may be shorter."""
-    return [range(first, min(first + shard_rows, rows)) for first in range(0, rows, shard_rows)]
 
 
 def plan_batches(lengths: Sequence[int] | np.ndarray, token_budget: int) -> list[np.ndarray]:

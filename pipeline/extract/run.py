@@ -69,7 +69,7 @@ def extract(
                     recorded=recorded,
                 )
             )
-    missing = [left for job in jobs if (left := job.missing()).views]
+    missing = [left for job in jobs for left in job.missing()]
     status = {writer.folder: "present" for job in jobs for writer in job.writers}
     if missing:
         _compute(missing, source, backbone, passes, device=device, dtype=dtype, status=status)
@@ -98,6 +98,7 @@ def _compute(
             truncation=identity.truncation,
             special_tokens=identity.special_tokens,
             origin=job.examples.origin,
+            lines=job.examples.lines or None,
         )
         if rows.truncated:
             say(f"{job.label}: {rows.truncated} of {len(rows)} sentences cut to {identity.max_length} tokens")
@@ -130,7 +131,6 @@ def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, st
             began = time.monotonic()
             span = rows_of[number]
             views = [job.views[place] for place in places]
-            own_tokens = int(tokens.lengths[span.start : span.stop].sum())
             pooled = compute_shard(engine, tokens, span, views, token_budget=passes.token_budget, advance=line.advance)
             seconds = time.monotonic() - began
             for place, view in zip(places, views, strict=True):
@@ -147,7 +147,11 @@ def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, st
                         "backbone_seconds": round(seconds, 3),
                         "views": len(views),
                         "rows": len(span),
-                        "tokens": own_tokens,
+                        "tokens": int(tokens.lengths[span.start : span.stop].sum()),
+                        "token_budget": passes.token_budget,
+                        "threads": torch.get_num_threads(),
+                        "float32_products": torch.get_float32_matmul_precision(),
+                        "host": platform.node(),
                         "machine": platform.machine(),
                         "device": str(backbone.device),
                     }

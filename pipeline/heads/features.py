@@ -10,8 +10,8 @@ import numpy as np
 from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.cache.identity import flatten
 from pipeline.config import HeadsConfig, backbone_slug, source_name
-from pipeline.errors import CacheError, FeatureSetNotFound
-from pipeline.tasks.spec import TaskSpec
+from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound
+from pipeline.tasks.spec import SPLITS, TaskSpec
 from pipeline.views import View
 
 
@@ -56,7 +56,14 @@ def load_features(
         CacheError: several feature sets match, or those side by side are not of the same rows.
     """
     wanted: dict[str, Any] = {"quantization.type": config.quantization, "prompt": config.prompt or task.prompt}
-    wanted |= parse_settings(config.where)
+    where = parse_settings(config.where)
+    if wrong := {"backbone", "source", "layer", "pooling"} & {name.split(".", 1)[-1] for name in where}:
+        raise ConfigError(
+            "these have settings of their own: --backbone, --data, --views", where="where", found=", ".join(wrong)
+        )
+    of_split = {split: _of_split(where, split) for split in SPLITS}
+    wanted |= {name: value for name, value in where.items() if name.split(".")[0] not in SPLITS}
+    wanted |= of_split["train"]
     backbone, source = backbone_slug(config.backbone), source_name(config.data)
     train = [
         cache.open(
@@ -73,7 +80,7 @@ def load_features(
     features = {"train": _side_by_side(train)}
     for split in ("validation", "test"):
         try:
-            others = [_sibling(cache, task, split, feature_set) for feature_set in train]
+            others = [_sibling(cache, task, split, feature_set, source, of_split[split]) for feature_set in train]
         except FeatureSetNotFound:
             if split == "test":  # not every task has one
                 continue
@@ -82,10 +89,20 @@ def load_features(
     return features
 
 
-def _sibling(cache: FeatureCache, task: TaskSpec, split: str, train: FeatureSet) -> FeatureSet:
+def _of_split(where: Mapping[str, Any], split: str) -> dict[str, Any]:
+    return {name.split(".", 1)[1]: value for name, value in where.items() if name.startswith(f"{split}.")}
+
+
+def _sibling(
+    cache: FeatureCache, task: TaskSpec, split: str, train: FeatureSet, source: str, where: Mapping[str, Any]
+) -> FeatureSet:
     identity = {name: value for name, value in flatten(train.manifest.identity.to_dict()).items() if name != "texts"}
     return cache.open(
-        task.name, split, backbone=train.manifest.backbone, source=train.manifest.source, identity=identity
+        task.name,
+        split,
+        backbone=train.manifest.backbone,
+        source=source,
+        identity={**identity, **where},
     )
 
 

@@ -57,9 +57,9 @@ def load_head(folder: Path) -> Any:
         raise HeadError("the run has no head", where=folder, expected=f"{TORCH_FILE} or {SKLEARN_FILE}")
     import skops.io
 
-    trusted = _refuse_untrusted(path)
+    vetted = _refuse_untrusted(path)
     try:
-        return skops.io.load(path, trusted=trusted)
+        return skops.io.load(path, trusted=vetted)
     except Exception as error:  # a damaged file makes skops raise almost anything
         raise HeadError("a head cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
 

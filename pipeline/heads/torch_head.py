@@ -168,7 +168,7 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_params(self) -> None:
         """Raise one error for all settings that are wrong."""
         whole = {"hidden_size": 0, "batch_size": 1, "max_epochs": 1, "patience": 1, "random_state": 0}
-        real = {"dropout": (0.0, 1.0), "learning_rate": (1e-12, 1e3), "weight_decay": (0.0, 1e6)}
+        real = {"dropout": (0.0, 1.0), "learning_rate": (1e-12, 1e38), "weight_decay": (0.0, 1e6)}
         problems = []
         for name, value in self.get_params().items():
             if isinstance(value, bool) or not isinstance(value, int | float):

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -26,10 +28,29 @@ def train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig) -> li
     Raises:
         PipelineError: a setting is wrong, the features are not there or are damaged, or a head cannot be trained.
     """
-    if config.threads:
-        import torch
+    with _limited_threads(config.threads):
+        return _train_heads(config, cache, runs)
 
-        torch.set_num_threads(config.threads)
+
+@contextmanager
+def _limited_threads(threads: int) -> Iterator[None]:
+    """Within, torch and the libraries under scikit-learn use that many CPU threads; 0 leaves them alone."""
+    if not threads:
+        yield
+        return
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig) -> list[Run]:
     tasks = find_tasks(config.tasks, config.task_files)
     params = parse_settings(config.params)
     for kind in config.heads:
@@ -84,7 +105,10 @@ def _enter(
         if split == "train":
             continue
         predictions = np.asarray(fitted.head.predict(rows.X), dtype=np.int64)
-        probabilities = fitted.head.predict_proba(rows.X) if hasattr(fitted.head, "predict_proba") else None
+        probabilities = None
+        if hasattr(fitted.head, "predict_proba"):
+            probabilities = np.zeros((len(rows.X), len(task.labels)))
+            probabilities[:, fitted.head.classes_] = fitted.head.predict_proba(rows.X)
         if rows.y is not None:
             scores[split] = score(rows.y, predictions)
             baseline[split] = score(rows.y, np.full_like(rows.y, majority))

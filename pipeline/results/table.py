@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from pipeline.results.ledger import Run
 
@@ -36,11 +36,11 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
             mark = " *" if run is best and len(of_task) > 1 and held is not None else ""
             cells = [held, scores.get("mcc"), scores.get("accuracy"), scores.get("f1"), base.get("accuracy")]
             table.add_row(
-                Text(task),
-                Text(run.head + mark),
-                Text(str(run.config.get("features", ""))),
+                escape(task),
+                escape(run.head + mark),
+                escape(str(run.config.get("features", ""))),
                 *("-" if value is None else f"{value:.3f}" for value in cells),
                 f"{run.seconds:.1f}",
-                Text(run.run),
+                escape(run.run),
             )
     return table

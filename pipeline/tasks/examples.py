@@ -1,7 +1,7 @@
 """The examples of one split: sentences, labels and where each came from, checked once, here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import DataError
@@ -20,6 +20,7 @@ class Examples:
         idx: `[n]` the examples' own numbers in their source.
         sources: `[n]` a code that says where a sentence was found (CoLA's first column), or None.
         origin: the reader and the file, for people.
+        lines: `[n]` where each example stands in its file, from 1; empty where that is not known.
     """
 
     task: TaskSpec
@@ -29,6 +30,7 @@ class Examples:
     idx: tuple[int, ...]
     sources: tuple[str, ...] | None
     origin: str
+    lines: tuple[int, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -88,6 +90,7 @@ def parse_examples(
         labels=numbers,
         idx=tuple(range(len(clean))) if idx is None else tuple(idx),
         sources=None if sources is None else tuple(sources),
+        lines=tuple(lines),
         origin=origin,
     )
 

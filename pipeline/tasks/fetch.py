@@ -30,9 +30,10 @@ def check_or_fetch(names: tuple[str, ...], data: DataConfig) -> list[dict[str, A
     for task in find_tasks(names):
         if task.glue is None:
             raise ConfigError("this task is not one of GLUE's", found=task.name)
-        there = (data.glue_dir / task.glue.folder).is_dir()
+        folder = data.glue_dir / task.glue.folder
+        there = folder.is_dir() and any(folder.iterdir())
         if data.source == "hub" and there:
-            say(f"{task.name}: {data.glue_dir / task.glue.folder} is there; checking it, fetching nothing")
+            say(f"{task.name}: {folder} is there; checking it, fetching nothing (remove it to fetch it anew)")
         source = replace(data, data="glue") if data.source == "hub" and there else data
         splits = read_task(task, source)
         if source.source == "hub":

@@ -25,12 +25,13 @@ def read_hub(
     """
     try:
         import datasets
+        import httpx2
     except ImportError as error:
         raise MissingPackage("datasets", "extract") from error
     place = f"{repository}/{layout.hub_config}, split {split}" + (f", revision {revision}" if revision else "")
     try:
         splits = datasets.load_dataset(repository, layout.hub_config, revision=revision)
-    except (ConnectionError, OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, httpx2.HTTPError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             "the data set cannot be had from the Hub",
             where=place,

@@ -124,6 +124,11 @@ def _missing(task: TaskSpec, data: DataConfig, missing: list[Split]) -> DataErro
                 expected=expected,
                 found="no such file",
             )
+        case "sample":
+            layout = _layout(task, "sample")
+            where = ", ".join(str(glue_file(data.sample_dir, layout, split)) for split in missing)
+            remedy = "run this in the project's folder, or name its data/sample with --sample-dir"
+            return DataError("the sample is not there", where=where, found="no such file", remedy=remedy)
         case source:
             names = ", ".join(f"split {split}" for split in missing)
             return DataError(f"{names}: not there", where=f"{source}, task {task.name}", found="no such split")

@@ -86,8 +86,15 @@ class TaskSpec:
                 expected=" | ".join(get_args(Metric)),
                 found=self.metric,
             )
-        if not self.views or not self.head_view:
-            raise ConfigError("a task needs at least one view", where=where)
+        if not self.views:
+            raise ConfigError("a task needs at least one view", where=f"{where}, field views")
+        if not self.head_view or not set(self.head_view) <= set(self.views):
+            raise ConfigError(
+                "the heads' view is not among the views that stage one keeps",
+                where=f"{where}, field head_view",
+                expected=" | ".join(map(str, self.views)),
+                found=", ".join(map(str, self.head_view)) or "none",
+            )
 
 
 def check_prompt(prompt: str, where: str) -> str:
@@ -171,6 +178,8 @@ def read_task_file(path: Path) -> TaskSpec:
     for name in ("views", "head_view"):
         if name in record:
             record[name] = tuple(View.parse(text) for text in record[name])
+    if "views" in record:
+        record.setdefault("head_view", record["views"][:1])
     return TaskSpec(**{**record, "labels": tuple(record["labels"])})
 
 

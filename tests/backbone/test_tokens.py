@@ -38,7 +38,7 @@ def test_braces_in_a_sentence_are_text(tokenizer):
 
 
 def test_a_sentence_beyond_the_limit_is_refused_with_its_row(tokenizer):
-    with pytest.raises(DataError, match=r"1 of 2 .* longer(.|\n)*file.tsv, the longest in row 1(.|\n)*at most 12"):
+    with pytest.raises(DataError, match=r"1 of 2 .* longer(.|\n)*file.tsv, the longest in row 2(.|\n)*at most 12"):
         tokenize(tokenizer, ["Short.", "long " * 40], "{}", max_length=12, origin="file.tsv")
 
 

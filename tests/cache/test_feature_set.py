@@ -331,7 +331,7 @@ def test_a_read_only_cache_can_be_read(tmp_path, corpus):
 def test_a_folder_that_cannot_be_made_is_a_cache_error(tmp_path, corpus):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CacheError, match="cannot be made"):
-        corpus().writer(tmp_path / "file")
+        corpus().write(tmp_path / "file")
 
 
 def test_opening_reads_no_values(tmp_path, corpus):

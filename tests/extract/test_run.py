@@ -236,10 +236,10 @@ def test_float16_is_refused_where_a_value_does_not_fit():
 def test_truncation_is_counted_in_the_result_and_the_manifest(stage_one, capsys):
     records = stage_one(tasks=("cola",), splits=("train",), max_length=200, truncation=True, prompt="Say: {}")
     assert {record["truncated"] for record in records} == {0}
-    records = stage_one(tasks=("cola",), splits=("train",), max_length=12, truncation=True, prompt="Say: {}")
+    records = stage_one(tasks=("cola",), splits=("train",), max_length=16, truncation=True, prompt="Say: {}")
     assert len({record["truncated"] for record in records}) == 1
     assert 0 < records[0]["truncated"] < 60
-    assert f"{records[0]['truncated']} of 60 sentences cut to 12 tokens" in capsys.readouterr().err
+    assert f"{records[0]['truncated']} of 60 sentences cut to 16 tokens" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_view_that_the_cache_does_not_hold_is_not_replaced_by_the_nearest(cach
     lines = [line.split() for line in str(caught.value).splitlines()]
     assert ["field", "wanted", "found"] in lines
     assert ["layer", "1", "2"] in lines or ["pooling", "last", "mean"] in lines
-    with pytest.raises(ConfigError, match="no such layer"):
+    with pytest.raises(FeatureSetNotFound, match=r"layer +3 +[12]"):
         train_heads(replace(config, views=("L3-mean",)), cache, RunsConfig(runs_dir))
 
 

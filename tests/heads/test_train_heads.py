@@ -61,8 +61,8 @@ def test_run_json_says_how_the_run_came_about(train: Train, tmp_path, cache: Cac
     run = train(heads=("mlp",), seed=4)
     record = _record(tmp_path, run)
     assert record["run"] == run.run
-    assert re.fullmatch(r"\d{8}-\d{6}-cola-mlp-[0-9a-f]{6}", record["run"])
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["created"])
+    assert re.fullmatch(r"\d{8}-\d{6}-\d{6}-cola-mlp-[0-9a-f]{6}", record["run"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", record["created"])
     assert (record["path"], record["tasks"], record["head"], record["seed"]) == ("cached", ["cola"], "mlp", 4)
     assert record["seconds"] > 0
     assert set(record["versions"]) >= {"numpy", "scikit-learn", "torch", "skops", "safetensors", "h5py", "pyarrow"}

@@ -59,7 +59,9 @@ def hub_folder(tmp_path, monkeypatch):
     datasets.disable_progress_bars()
 
     def write(splits: dict[str, dict[str, list[object]]]) -> DataConfig:
-        folder: Path = tmp_path / "hub"
+        folder: Path = (
+            tmp_path / f"hub-{len(list(tmp_path.glob('hub-*')))}"
+        )  # datasets remembers a folder's first files
         (folder / "cola").mkdir(parents=True, exist_ok=True)
         card = ["---", "configs:", "- config_name: cola", "  data_files:"]
         for split, columns in splits.items():

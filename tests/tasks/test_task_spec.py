@@ -11,7 +11,7 @@ name = "tone"
 labels = ["dull", "lively", "odd"]
 prompt = "How does this read? {}"
 metric = "f1"
-views = ["L0.65-mean", "L-1-last"]
+views = ["L0.65-mean", "L3-first"]
 head_view = ["L3-first"]
 text_column = "body"
 label_column = "verdict"
@@ -73,7 +73,7 @@ def test_a_task_file_says_every_field(tmp_path):
         labels=("dull", "lively", "odd"),
         prompt="How does this read? {}",
         metric="f1",
-        views=(View(0.65, "mean"), View(-1, "last")),
+        views=(View(0.65, "mean"), View(3, "first")),
         head_view=(View(3, "first"),),
         text_column="body",
         label_column="verdict",
