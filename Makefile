@@ -26,12 +26,12 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads test lint clean
+.PHONY: help setup setup-cpu demo data features heads choose-views test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo
 	@echo 'Settings: TASKS="cola sst2" BACKBONE=smollm2-135m QUANTIZATION=nf4 DATA=glue GLUE_DIR=data/glue'
 	@echo '          HEADS="logreg linear mlp" CACHE_DIR=data/cache RUNS_DIR=data/runs ARGS="options of the first target"'
@@ -70,6 +70,9 @@ features: setup ## stage one: write the features of TASKS
 
 heads: $(VENV)/.base ## stage two: train HEADS on the features, from the cache alone
 	@$(PIPELINE) heads $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' --heads $(HEADS) $(call ARGS_OF,heads)
+
+choose-views: setup ## measure prompts, layers and poolings of TASKS on training rows
+	@for task in $(TASKS); do $(BIN)/python -m tests.bench.choose_views --task $$task --quantization $(QUANTIZATION) $(call ARGS_OF,choose-views) || exit; done
 
 test: setup ## run the tests
 	@$(BIN)/python -m pytest $(call ARGS_OF,test)

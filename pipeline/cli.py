@@ -16,6 +16,7 @@ from pipeline.config import (
     CacheConfig,
     DataConfig,
     ExtractConfig,
+    FetchConfig,
     HeadsConfig,
     PassConfig,
     RunsConfig,
@@ -116,7 +117,7 @@ def _columns(rows: Iterable[dict[str, Any]], names: tuple[str, ...]) -> "Table":
 def data(
     *,
     tasks: tuple[str, ...] = ("cola", "sst2"),
-    data: Annotated[DataConfig, Flat] = DataConfig(data="hub"),
+    data: Annotated[FetchConfig, Flat] = FetchConfig(),
     json: Json = False,
 ) -> None:
     """Fetch GLUE from the Hub into a GLUE folder, or with --data glue check the folder that is there."""

@@ -52,6 +52,17 @@ class DataConfig:
         return source_name(self.data)
 
 
+@dataclass(frozen=True)
+class FetchConfig(DataConfig):
+    """Where GLUE comes from when it is fetched.
+
+    Args:
+        data: `hub` (fetch it) or `glue` (check the folder that is there).
+    """
+
+    data: str = "hub"
+
+
 def source_name(data: str) -> str:
     """What a source of data is called in records: a folder of one's own is `files`."""
     return data if data in ("glue", "hub", "sample") else "files"

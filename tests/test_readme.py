@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.S) for line in block.splitlines()]
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
+ACTIVATES = ("source .venv/bin/activate",)  # the test runs the same interpreter by its path
 FETCHES = ("make data",)  # what needs the Hub: here it must say so
 
 
@@ -21,13 +22,13 @@ FETCHES = ("make data",)  # what needs the Hub: here it must say so
 def place(tmp_path_factory, tiny_backbone, sample_dir):
     """A working folder with few rows of everything that the README's commands name."""
     folder = tmp_path_factory.mktemp("readme")
-    for source in ("data/sample", "glue"):
-        for task, header in (("CoLA", 0), ("SST-2", 1)):
-            (folder / source / task).mkdir(parents=True)
-            for file, rows in (("train.tsv", 80), ("dev.tsv", 30), ("test.tsv", 10)):
-                lines = (sample_dir / task / file).read_text("utf-8").split("\n")
-                keep = rows + (1 if file == "test.tsv" else header)
-                (folder / source / task / file).write_text("\n".join(lines[:keep]) + "\n", "utf-8")
+    shutil.copytree(sample_dir, folder / "data" / "sample")
+    for task, header in (("CoLA", 0), ("SST-2", 1)):
+        (folder / "glue" / task).mkdir(parents=True)
+        for file, rows in (("train.tsv", 80), ("dev.tsv", 30), ("test.tsv", 10)):
+            lines = (sample_dir / task / file).read_text("utf-8").split("\n")
+            keep = rows + (1 if file == "test.tsv" else header)
+            (folder / "glue" / task / file).write_text("\n".join(lines[:keep]) + "\n", "utf-8")
     (folder / "topic.toml").write_text(re.search(r"```toml\n(.*?)```", README, re.S)[1])
     (folder / "my-data").mkdir()
     for split in ("train", "validation"):
@@ -64,6 +65,8 @@ def small(command, folder, backbone):
 def test_every_command_of_the_readme_runs_in_its_order(place, tiny_backbone):
     assert len(COMMANDS) >= 12
     for command in COMMANDS:
+        if command in ACTIVATES:
+            continue
         words = small(command, place, tiny_backbone)
         if command in FETCHES:
             words = [*words, f"GLUE_DIR={place / 'not-there-yet'}"]
@@ -93,7 +96,7 @@ def test_every_make_target_of_the_readme_exists():
     named = set(re.findall(r"`make ([a-z-]+)", README)) | {
         word for command in COMMANDS if command.startswith("make ") for word in command.split()[1:] if "=" not in word
     }
-    assert named <= targets
+    assert named <= targets, named - targets
     help_text = run(["make"], ROOT).stdout
     assert all(f"make {target}" in help_text for target in named)
 

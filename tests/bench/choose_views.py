@@ -1,6 +1,6 @@
 """Choose a task's prompt and views by measurement, on training rows alone.
 
-    python tests/bench/choose_views.py --task cola --quantization nf4 --rows 8551
+    make choose-views TASKS=cola GLUE_DIR=...
 
 For every candidate prompt, one pass computes all layers asked for; logistic regression on standardised features is
 scored by cross-validation over the training rows, phrases of one sentence always in one fold. Validation rows are never
@@ -115,11 +115,17 @@ def main():
     parser.add_argument("--rows", type=int, default=8551, help="training rows, the first ones")
     parser.add_argument("--layers", type=int, nargs="+", default=[12, 15, 16, 18, 19, 20, 22, 24, 27, 30])
     parser.add_argument("--prompts", nargs="+", default=None)
-    parser.add_argument("--side-by-side", nargs="*", default=[], help="such as 16-mean+20-mean+24-mean")
+    parser.add_argument(
+        "--side-by-side",
+        nargs="*",
+        default=["16-mean+20-mean+24-mean", "18-mean+18-last", "18-mean+20-last"],
+        help="views joined by +, of layers that are measured",
+    )
+    parser.add_argument("--data", default="glue", help="glue, or sample to try this out")
     parser.add_argument("--dtype", default="float32")
     args = parser.parse_args()
     (task,) = find_tasks((args.task,))
-    examples = read_task(task, DataConfig(), ("train",))["train"]
+    examples = read_task(task, DataConfig(data=args.data), ("train",))["train"]
     texts, y = examples.texts[: args.rows], np.asarray(examples.labels[: args.rows])
     groups = sentence_groups(texts)
     config = BackboneConfig(quantization=args.quantization, compute_dtype=args.dtype)

@@ -170,7 +170,8 @@ def test_killed_at_any_instant_and_run_again_gives_the_same_bytes(tiny_backbone,
         )
 
     uninterrupted = start(tmp_path / "whole")
-    assert uninterrupted.wait() == 0, uninterrupted.stderr.read()
+    _, said = uninterrupted.communicate()
+    assert uninterrupted.returncode == 0, said
     draw = random.Random(5)
     kills = 0
     killed = tmp_path / "killed"
