@@ -169,5 +169,6 @@ def _fit_quietly(head: Any, X: np.ndarray, y: np.ndarray) -> Any:
         if issubclass(warning.category, ConvergenceWarning):
             from pipeline.progress import say
 
-            say(f"note: {type(head).__name__} stopped before it converged: {str(warning.message).splitlines()[0]}")
+            name = type(head[-1] if isinstance(head, Pipeline) else head).__name__
+            say(f"note: {name} stopped before it converged: {str(warning.message).splitlines()[0]}")
     return head
