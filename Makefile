@@ -60,7 +60,7 @@ $(VENV)/.full: pyproject.toml .constraints.txt | $(VENV)/.made
 
 demo: setup ## both stages with the embedded backbone on the sample corpora
 	@$(PIPELINE) extract $(COMMON) --data sample $(call ARGS_OF,demo) > /dev/null
-	@$(PIPELINE) heads $(COMMON) --data sample --runs-dir '$(RUNS_DIR)' --heads logreg mlp --held-out 0.2
+	@$(PIPELINE) heads $(COMMON) --data sample --runs-dir '$(RUNS_DIR)' --heads logreg linear --held-out 0.2
 
 data: setup ## fetch GLUE from the Hub into GLUE_DIR
 	@$(PIPELINE) data --tasks $(TASKS) --glue-dir '$(GLUE_DIR)' $(call ARGS_OF,data)

@@ -27,9 +27,14 @@ from pipeline.errors import ConfigError, PipelineError
 if TYPE_CHECKING:
     from rich.table import Table
 
+
+def _show_default(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 Flat = Parameter(name="*")
 Json = Annotated[bool, Parameter(name="--json", help="Print the result as JSON on standard output, and nothing else.")]
-LISTS = Parameter(consume_multiple=True, negative_iterable=())
+LISTS = Parameter(consume_multiple=True, negative_iterable=(), show_default=_show_default)
 
 app = App(
     name="pipeline",
@@ -75,7 +80,12 @@ def _launch(
         config: a TOML file with a table for each command, such as [extract] or [heads]; the command line wins.
     """
     if config is not None and not config.is_file():
-        raise ConfigError("the settings file is not there", where=config)
+        raise ConfigError(
+            "the settings file is not there",
+            where=config,
+            expected="a TOML file with a table for each command, such as [extract] and [heads]",
+            remedy="check the path, or leave --config out",
+        )
     if config is not None:
         app.config = [_toml(config)]
     app(tokens, exit_on_error=False, print_error=False)

@@ -21,7 +21,7 @@ class ProgressLine:
     Args:
         label: what is being done.
         rows: how many rows there are to do.
-        tokens: how many tokens these rows have; the time left is reckoned by them.
+        tokens: how many tokens these rows have from the sentence on; the time left is reckoned by them.
     """
 
     def __init__(self, label: str, rows: int, tokens: int) -> None:
@@ -45,7 +45,7 @@ class ProgressLine:
             self._bar.start()
             self._task = self._bar.add_task(self.label, total=self.rows, speed="-")
         else:
-            say(f"{self.label}: {self.rows} rows, {self.tokens} tokens")
+            say(f"{self.label}: {self.rows} rows, {self.tokens} tokens after the prompt")
         return self
 
     def advance(self, rows: int, tokens: int) -> None:

@@ -38,9 +38,16 @@ def find_backbone(config: BackboneConfig) -> BackboneSource:
         BackboneError: the name is unknown, the folder is no model, or the Hub refuses or cannot be reached.
     """
     name = config.backbone
+    folder = Path(name).expanduser()
+    if config.revision is not None and (name == EMBEDDED or folder.is_dir()):
+        raise BackboneError(
+            "only a model of the Hub has revisions",
+            where=name,
+            found=f"--revision {config.revision}",
+            remedy="leave it out",
+        )
     if name == EMBEDDED:
         return BackboneSource(name, embedded_folder(config.models_dir))
-    folder = Path(name).expanduser()
     if folder.is_dir():
         return BackboneSource(backbone_slug(name), _checked(folder))
     if name in HUB_IDS or re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):

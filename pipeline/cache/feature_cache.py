@@ -1,7 +1,9 @@
 """The cache: a folder of feature sets, found by identity and never by likeness."""
 
 import contextlib
-from collections.abc import Mapping
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from pipeline.cache.feature_set import FeatureSet
 from pipeline.cache.identity import Difference, difference_table, differences, flatten
 from pipeline.cache.manifest import MANIFEST, Manifest
 from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet, FeatureSetNotFound
-from pipeline.views import Layer, check_pooling, resolve_layer
+from pipeline.views import Layer, View, check_pooling, resolve_layer
 
 
 class FeatureCache:
@@ -83,17 +85,17 @@ class FeatureCache:
                 f"the cache holds no such features of {task}/{split}; the nearest is {nearest.name}, and differs in\n"
                 + difference_table(differ),
                 where=self.path,
-                remedy="run pipeline extract with the wanted settings, or ask for what is there",
+                remedy="run pipeline extract with the wanted settings, or ask for what is there"
+                + _asking_for(difference.field for difference in differ),
             )
         if len(matching) > 1:
+            apart = _telling_apart(matching)
             raise CacheError(
-                f"{len(matching)} feature sets of {task}/{split} match:\n"
-                + "\n".join(f"    {manifest.name}" for manifest in matching),
+                f"{len(matching)} feature sets of {task}/{split} match, which differ in {', '.join(apart)}:\n"
+                + "\n".join(f"    {m.name}: {m.rows} rows, {_choosing(m, split, apart)}" for m in matching),
                 where=self.path,
                 expected="one",
-                found="they differ in " + ", ".join(_telling_apart(matching)),
-                remedy=f"say which with --where <field>=<value> (for one split: {split}.<field>=<value>), or remove "
-                "the folder of the one that is not wanted",
+                remedy="say which as written beside it, or remove the folder of the one that is not wanted",
             )
         return FeatureSet(self.folder(matching[0]))
 
@@ -134,6 +136,29 @@ def _differences(wanted: Mapping[str, Any], manifest: Manifest) -> list[Differen
     if resolved.get("source") in manifest.sources:
         facts["source"] = resolved["source"]
     return differences(resolved, facts)
+
+
+OPTIONS = {"backbone": "--backbone", "source": "--data", "quantization.type": "--quantization", "prompt": "--prompt"}
+"""Fields that the command line has options for; any other is a `--where`."""
+
+
+def _asking_for(fields: Iterable[str]) -> str:
+    options = [OPTIONS[field] for field in fields if field in OPTIONS]
+    return f" with {', '.join(options)}" if options else ""
+
+
+def _choosing(manifest: Manifest, split: str, fields: Sequence[str]) -> str:
+    """The options that ask for this feature set and not for one that differs in any of `fields`."""
+    facts = _facts(manifest)
+    view = View(manifest.identity.layer, check_pooling(manifest.identity.pooling))
+    options = {name: f"{option} {shlex.quote(str(facts[name]))}" for name, option in OPTIONS.items()}
+    options |= dict.fromkeys(("layer", "pooling"), f"--views {view}")
+    options |= {
+        name: f"--where {shlex.quote(f'{split}.{name}={json.dumps(facts.get(name), ensure_ascii=False)}')}"
+        for name in fields
+        if name not in options
+    }
+    return " ".join(dict.fromkeys(options[name] for name in fields))
 
 
 def _telling_apart(manifests: list[Manifest]) -> list[str]:

@@ -1,5 +1,6 @@
 """Fit one head: what is chosen (a strength, when to stop) is chosen on held-out training rows, never on validation."""
 
+import difflib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ The lowest held-out log-loss decides: on few rows it is far steadier than a scor
 """
 MAX_ITER = 1000
 TORCH_HEADS: Mapping[str, Mapping[str, Any]] = {
-    "linear": {"hidden_size": 0, "learning_rate": 1e-3, "weight_decay": 0.1},
-    "mlp": {"hidden_size": 256, "dropout": 0.3, "learning_rate": 3e-4, "weight_decay": 0.1},
+    "linear": {"hidden_size": 0, "weight_decay": 0.1},
+    "mlp": {"hidden_size": 256, "dropout": 0.3, "weight_decay": 0.1},
 }
 
 
@@ -131,11 +132,13 @@ def _sklearn_classifier(name: str, params: Mapping[str, Any], seed: int) -> Pipe
 
     known: dict[str, type[ClassifierMixin]] = dict(all_estimators(type_filter="classifier"))
     if name not in known:
+        near = difflib.get_close_matches(name, ["logreg", *TORCH_HEADS, *known], n=1)
         raise HeadError(
             "no such head",
             where="heads",
             expected=f"logreg | {' | '.join(TORCH_HEADS)} | a scikit-learn classifier, such as LinearSVC",
             found=name,
+            remedy=f"did you mean {near[0]}?" if near else None,
         )
     try:
         classifier = known[name]()

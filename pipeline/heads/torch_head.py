@@ -13,18 +13,23 @@ from torch import nn
 
 from pipeline.errors import HeadError
 
+LOGIT_STEP = 0.2
+"""About how far one step of the default learning rate moves a logit."""
+
 
 class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A linear or one-hidden-layer classifier with scikit-learn's manners.
 
-    Features are standardised by the rows fitted on. AdamW (Loshchilov & Hutter, 2019, arXiv:1711.05101) minimises the
-    cross-entropy; training stops when the held-out loss has not fallen for `patience` epochs, and the weights of the
-    best epoch are kept.
+    Features are standardised by the rows fitted on. The output layer begins at zero and at the classes' log shares, so
+    that an untrained head predicts these shares: on few rows, stopping early then means staying close to them. AdamW
+    (Loshchilov & Hutter, 2019, arXiv:1711.05101) minimises the cross-entropy; training stops when the held-out loss has
+    not fallen for `patience` epochs, and the weights of the best epoch are kept.
 
     Args:
         hidden_size: units of the hidden layer (GELU); 0 is a linear head.
         dropout: share of hidden units dropped in training.
-        learning_rate: AdamW's.
+        learning_rate: AdamW's; None is 0.2 over the widest layer's inputs. AdamW moves every weight by about the rate,
+            so a step then moves a logit equally far whatever the width (Yang et al., 2022, arXiv:2203.03466).
         weight_decay: AdamW's.
         batch_size: rows a step.
         max_epochs: at most.
@@ -42,7 +47,7 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         hidden_size: int = 0,
         dropout: float = 0.1,
-        learning_rate: float = 1e-3,
+        learning_rate: float | None = None,
         weight_decay: float = 0.01,
         batch_size: int = 128,
         max_epochs: int = 200,
@@ -75,6 +80,7 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.module_.mean.copy_(torch.from_numpy(mean))
             self.module_.scale.copy_(torch.from_numpy(scale))
             data = self._standardise(X), torch.from_numpy(np.searchsorted(self.classes_, y))
+            self.module_.begin_at_shares(data[1])
             held = self._standardise(X_held_out), torch.from_numpy(np.searchsorted(self.classes_, y_held_out))
             self._train(data, held, generator)
         return self
@@ -85,9 +91,8 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         held: tuple[torch.Tensor, torch.Tensor],
         generator: torch.Generator,
     ) -> None:
-        optimizer = torch.optim.AdamW(
-            self.module_.body.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
-        )
+        rate = self.learning_rate or LOGIT_STEP / max(len(self.module_.mean), self.hidden_size)
+        optimizer = torch.optim.AdamW(self.module_.body.parameters(), lr=rate, weight_decay=self.weight_decay)
         loss_of = nn.CrossEntropyLoss()
         best, best_state = float("inf"), {}
         self.losses_: list[float] = []
@@ -171,6 +176,8 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         real = {"dropout": (0.0, 1.0), "learning_rate": (1e-12, 1e38), "weight_decay": (0.0, 1e6)}
         problems = []
         for name, value in self.get_params().items():
+            if name == "learning_rate" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float):
                 problems.append(f"{name}: expected a number, found {value!r}")
             elif name in whole and (not isinstance(value, int) or value < whole[name]):
@@ -197,9 +204,13 @@ class _Module(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
-        if hidden_size:
-            self.body: nn.Module = nn.Sequential(
-                nn.Linear(width, hidden_size), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_size, classes)
-            )
-        else:
-            self.body = nn.Linear(width, classes)
+        hidden = [nn.Linear(width, hidden_size), nn.GELU(), nn.Dropout(dropout)] if hidden_size else []
+        self.body = nn.Sequential(*hidden, nn.Linear(hidden_size or width, classes))
+
+    @torch.no_grad()
+    def begin_at_shares(self, y: torch.Tensor) -> None:
+        """Set the output layer so that it predicts the classes' shares among `y` `[n]`, whatever the features."""
+        output = self.body[-1]
+        assert isinstance(output, nn.Linear)
+        output.weight.zero_()
+        output.bias.copy_(torch.bincount(y).double().div(len(y)).log())

@@ -12,21 +12,19 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
     """One line a task and run: what it was trained on, its scores, and what the majority class scores.
 
     Args:
-        metrics: the deciding metric of each task. Of several runs of a task, the one with the best held-out score by it
-            is starred: a choice made without looking at validation.
+        metrics: the deciding metric of each task. Of several runs of a task on the same data, the one with the best
+            held-out score by it is starred: a choice made without looking at validation.
     """
     table = Table(
-        caption="* chosen on held-out training rows; majority: the accuracy of always saying the commonest class"
+        caption="held-out: training rows not fitted on; * the best there. MCC, accuracy, F1: validation. "
+        "majority: the accuracy of always saying the commonest class"
     )
-    for name in ("task", "head", "features", "held-out", "MCC", "accuracy", "F1", "majority", "seconds", "run"):
-        table.add_column(
-            name,
-            justify="right" if name in ("held-out", "MCC", "accuracy", "F1", "majority", "seconds") else "left",
-            overflow="fold",
-        )
+    numbers = ("held-out", "MCC", "accuracy", "F1", "majority", "seconds")
+    for name in ("task", "head", "views", "weights, data", *numbers, "run"):
+        table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     lines = [(task, run) for run in runs for task in run.tasks]
-    for task in dict.fromkeys(task for task, _ in lines):
-        of_task = [run for name, run in lines if name == task]
+    for task, data in dict.fromkeys((task, run.config.get("data")) for task, run in lines):
+        of_task = [run for name, run in lines if (name, run.config.get("data")) == (task, data)]
         metric = metrics.get(task) or of_task[0].config.get("metric", "accuracy")
         best = max(of_task, key=lambda run: run.scores[task].get("held_out", {}).get(metric, float("-inf")))
         for run in of_task:
@@ -34,11 +32,14 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
             base = run.baseline.get(task, {}).get("validation", {})
             held = run.scores[task].get("held_out", {}).get(metric)
             mark = " *" if run is best and len(of_task) > 1 and held is not None else ""
-            cells = [held, scores.get("mcc"), scores.get("accuracy"), scores.get("f1"), base.get("accuracy")]
+            cells = [scores.get("mcc"), scores.get("accuracy"), scores.get("f1"), base.get("accuracy")]
+            of = [str(run.config[name]) for name in ("backbone", "quantization", "data") if name in run.config]
             table.add_row(
                 escape(task),
                 escape(run.head + mark),
                 escape(str(run.config.get("features", ""))),
+                escape(", ".join(of)),
+                "-" if held is None else f"{metric} {held:.3f}",
                 *("-" if value is None else f"{value:.3f}" for value in cells),
                 f"{run.seconds:.1f}",
                 escape(run.run),

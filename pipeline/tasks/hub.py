@@ -1,10 +1,21 @@
 """GLUE from the Hugging Face Hub: `nyu-mll/glue` through `datasets`."""
 
+import functools
+from typing import Any
+
 from pipeline.errors import DataError, MissingPackage
 from pipeline.tasks.examples import Examples, parse_examples
 from pipeline.tasks.spec import GlueLayout, Split, TaskSpec
 
 REPOSITORY = "nyu-mll/glue"
+
+
+@functools.lru_cache(maxsize=1)
+def _load(repository: str, config: str, revision: str | None) -> Any:
+    """All splits at once, as the Hub gives them; kept while the next split is asked for."""
+    import datasets
+
+    return datasets.load_dataset(repository, config, revision=revision)
 
 
 def read_hub(
@@ -30,7 +41,7 @@ def read_hub(
         raise MissingPackage("datasets", "extract") from error
     place = f"{repository}/{layout.hub_config}, split {split}" + (f", revision {revision}" if revision else "")
     try:
-        splits = datasets.load_dataset(repository, layout.hub_config, revision=revision)
+        splits = _load(repository, layout.hub_config, revision)
     except (OSError, ValueError, httpx2.HTTPError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             "the data set cannot be had from the Hub",

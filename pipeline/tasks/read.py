@@ -77,7 +77,10 @@ def _read_files(task: TaskSpec, data: DataConfig, split: Split) -> Examples | No
     folder = Path(data.data)
     if not folder.is_dir():
         raise DataError(
-            "no such source of data", where="data", expected="glue | hub | sample | a folder", found=data.data
+            "no such source of data",
+            where="data",
+            expected="glue | hub | sample | a folder",
+            found=f"{data.data}, which is {'a file' if folder.is_file() else 'no folder that exists'}",
         )
     folder = folder / task.name if (folder / task.name).is_dir() else folder
     paths = [
@@ -112,7 +115,10 @@ def _missing(task: TaskSpec, data: DataConfig, missing: list[Split]) -> DataErro
             layout = _layout(task, "glue")
             where = ", ".join(str(glue_file(data.glue_dir, layout, split)) for split in missing)
             return DataError(
-                f"GLUE's {layout.folder} is not there", where=where, found="no such file", remedy=THREE_WAYS
+                f"GLUE's {layout.folder} is not there",
+                where=where,
+                found="no such file" if data.glue_dir.is_dir() else f"no folder {data.glue_dir}",
+                remedy=THREE_WAYS,
             )
         case "files":
             expected = " or ".join(

@@ -139,7 +139,7 @@ def test_several_that_match_are_refused_naming_what_tells_them_apart(cache, whol
     with pytest.raises(CacheError, match="3 feature sets of cola/train match") as caught:
         cache.open("cola", "train", pooling="mean")
     assert not isinstance(caught.value, FeatureSetNotFound)
-    assert caught.value.found == "they differ in layer, prompt"
+    assert "which differ in layer, prompt:" in caught.value.what
     assert all(feature_set.manifest.name in str(caught.value) for feature_set in sets)
     assert cache.open("cola", "train", layer=3).folder == sets[2].folder
 
@@ -150,7 +150,8 @@ def test_what_tells_apart_may_be_the_backbone_and_inside_a_record(cache, corpus,
     corpus(facts={"backbone": "two"}, changes={"quantization": quantization}).write(tmp_path)
     with pytest.raises(CacheError) as caught:
         cache.open("cola", "train")
-    assert caught.value.found == "they differ in backbone, quantization.type"
+    assert "which differ in backbone, quantization.type:" in caught.value.what
+    assert "rows, --backbone two --quantization int8" in caught.value.what
 
 
 def test_another_split_or_task_never_stands_in(cache, corpus, tmp_path):

@@ -1,5 +1,6 @@
 """What goes wrong is said in the project's words: what was wanted, what was found, and nothing half-done stays."""
 
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -146,7 +147,7 @@ def test_two_feature_sets_that_match_are_never_chosen_between(write_cache, corpo
         cache = write_cache(tmp_path / "cache", corpora, max_length=max_length)
     with pytest.raises(CacheError, match="2 feature sets") as caught:
         train_heads(config, cache, RunsConfig(tmp_path / "runs"))
-    assert caught.value.found == "they differ in max_length"
+    assert "which differ in max_length:" in caught.value.what
     (run,) = train_heads(replace(config, where=("max_length=128",)), cache, RunsConfig(tmp_path / "runs"))
     expected = FeatureCache(cache.cache_dir).open("cola", "train", layer=1, identity={"max_length": 128}).fingerprint
     assert run.features["cola"]["train"] == [expected]
@@ -213,3 +214,38 @@ def test_a_runs_folder_that_cannot_be_made_is_said(cache, config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be stored"):
         train_heads(config, cache, RunsConfig(tmp_path / "file" / "runs"))
+
+
+def test_where_two_corpora_match_the_line_of_each_says_how_to_get_it(config, write_cache, corpora, tmp_path):
+    """As after sentences of one's own were edited: both versions are there, and neither is guessed."""
+    folder, runs = tmp_path / "both", RunsConfig(tmp_path / "runs")
+    shorter = {
+        split: replace(
+            corpus,
+            texts=corpus.texts[:-5],
+            labels=None if corpus.labels is None else corpus.labels[:-5],
+            idx=corpus.idx[:-5],
+            X={view: X[:-5] for view, X in corpus.X.items()},
+        )
+        for split, corpus in corpora.items()
+    }
+    for version in (corpora, shorter):
+        where = write_cache(folder, version)
+    settings: list[str] = []
+    for split in ("train", "validation", "test"):
+        with pytest.raises(CacheError, match=f"2 feature sets of cola/{split} match") as caught:
+            train_heads(replace(config, where=tuple(settings)), where, runs)
+        (line,) = (line for line in str(caught.value).splitlines() if f" {len(shorter[split].texts)} rows, " in line)
+        option, setting = shlex.split(line.split(" rows, ")[1])
+        assert option == "--where"
+        settings.append(setting)
+    (run,) = train_heads(replace(config, where=tuple(settings)), where, runs)
+    assert len(run.scores["cola"]) == 2
+
+
+def test_a_misspelt_head_is_told_what_it_may_have_meant(train):
+    with pytest.raises(HeadError, match=r"did you mean LinearSVC\?"):
+        train(heads=("LinearSVM",))
+    with pytest.raises(HeadError, match="no such head") as caught:
+        train(heads=("xyzzy",))
+    assert caught.value.remedy is None

@@ -176,3 +176,21 @@ def test_no_argument_of_fit_is_written_to():
     _fit(TorchHead(hidden_size=8, max_epochs=2)).predict(X)
     np.testing.assert_array_equal(X, copies[0])
     np.testing.assert_array_equal(Y, copies[1])
+
+
+@pytest.mark.parametrize("hidden_size", [0, 8])
+def test_an_untrained_head_predicts_the_classes_shares(hidden_size):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 6)).astype(np.float32), np.repeat([2, 5], [30, 10])
+    head = TorchHead(hidden_size=hidden_size, max_epochs=1, learning_rate=1e-12, weight_decay=0.0).fit(X, y, X, y)
+    assert head.predict_proba(X) == pytest.approx(np.tile([0.75, 0.25], (40, 1)), abs=1e-5)
+
+
+@pytest.mark.parametrize("hidden_size", [0, 16])
+@pytest.mark.parametrize("width", [4, 64, 1024])
+def test_a_step_of_the_default_rate_moves_a_logit_no_further_for_wide_features(width, hidden_size):
+    rng = np.random.default_rng(width)
+    X, y = rng.normal(size=(64, width)).astype(np.float32), np.repeat([0, 1], 32)
+    head = TorchHead(hidden_size=hidden_size, max_epochs=1, batch_size=64, dropout=0.0).fit(X, y, X, y)
+    apart = np.diff(head.decision_function(X), axis=1)
+    assert 0 < np.abs(apart).mean() < 0.5

@@ -12,8 +12,9 @@ def test_a_run_is_one_line_with_its_scores(make_run):
     assert {name: column[0] for name, column in cells.items()} == {
         "task": "cola",
         "head": "logreg",
-        "features": "L20-mean",
-        "held-out": "0.500",
+        "views": "L20-mean",
+        "weights, data": "smollm2-135m, nf4, glue",
+        "held-out": "mcc 0.500",
         "MCC": "0.400",
         "accuracy": "0.800",
         "F1": "0.875",
@@ -73,3 +74,14 @@ def test_a_run_of_two_tasks_has_a_line_for_each(make_run):
 
 def test_no_run_is_an_empty_table():
     assert runs_table([], {}).row_count == 0
+
+
+def test_runs_on_other_data_are_starred_apart(make_run):
+    config = make_run("0").config
+    runs = [
+        make_run("1", held_out=0.9, head="a"),
+        make_run("2", held_out=0.8, head="b"),
+        make_run("3", held_out=0.7, head="c", config={**config, "data": "sample"}),
+        make_run("4", held_out=0.5, head="d", config={**config, "data": "sample"}),
+    ]
+    assert _cells(runs_table(runs, {"cola": "mcc"}))["head"] == ["a *", "b", "c *", "d"]
