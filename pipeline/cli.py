@@ -26,6 +26,7 @@ from pipeline.errors import ConfigError, PipelineError
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 
 def _show_default(value: Any) -> str:
@@ -34,6 +35,7 @@ def _show_default(value: Any) -> str:
 
 Flat = Parameter(name="*")
 Json = Annotated[bool, Parameter(name="--json", help="Print the result as JSON on standard output, and nothing else.")]
+Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask.")]
 LISTS = Parameter(consume_multiple=True, negative_iterable=(), show_default=_show_default)
 
 app = App(
@@ -101,7 +103,7 @@ def _toml(path: Path) -> Toml:
     return Toml(path, must_exist=True, search_parents=False)
 
 
-def _print(result: Any, as_json: bool, for_people: Callable[[Any], "Table | str"]) -> None:
+def _print(result: Any, as_json: bool, for_people: Callable[[Any], "Table | Text | str"]) -> None:
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False))
         return
@@ -178,22 +180,95 @@ def heads(
 
 
 @cache_app.command(name="ls")
-def cache_ls(*, cache: Annotated[CacheConfig, Flat] = CacheConfig(), json: Json = False) -> None:
-    """List the whole feature sets."""
-    from pipeline.cache import FeatureCache
+def cache_ls(
+    *,
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    json: Json = False,
+) -> None:
+    """List the feature sets: rows, size, age, and how many runs use each; also what is unfinished or damaged."""
+    from pipeline.housekeeping.feature_sets import feature_sets
+    from pipeline.housekeeping.tables import feature_sets_table
 
-    records = [
-        {
-            "task": m.task,
-            "split": m.split,
-            "name": m.name,
-            "rows": m.rows,
-            "source": m.source,
-            "fingerprint": m.fingerprint,
-        }
-        for m in FeatureCache(cache.cache_dir).manifests()
-    ]
-    _print(records, json, lambda rows: _columns(rows, ("task", "split", "name", "rows", "source")))
+    _print(feature_sets(cache.cache_dir, runs.runs_dir), json, feature_sets_table)
+
+
+@cache_app.command(name="diff")
+def cache_diff(a: str, b: str, /, *, cache: Annotated[CacheConfig, Flat] = CacheConfig(), json: Json = False) -> None:
+    """Show in which fields two feature sets differ: of their identity, and of what is recorded beside it.
+
+    Args:
+        a: a feature set's folder name, the beginning of its fingerprint, or task/split/name.
+        b: another.
+    """
+    from rich.text import Text
+
+    from pipeline.cache.compare import compare
+    from pipeline.cache.inventory import find_whole
+
+    found = compare(*(find_whole(cache.cache_dir, name)[1] for name in (a, b)))
+    _print(found.to_dict(), json, lambda _: Text(found.to_text()))
+
+
+@cache_app.command(name="rm")
+def cache_rm(
+    *names: str,
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    force: Annotated[bool, Parameter(help="Also those that runs refer to.")] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Remove feature sets for good; those that runs refer to only with --force.
+
+    Args:
+        names: their folders' names, the beginnings of their fingerprints, or task/split/name.
+    """
+    from pipeline.housekeeping.feature_sets import remove_feature_sets
+    from pipeline.housekeeping.tables import feature_sets_table
+
+    if not names:
+        raise ConfigError("which feature set is to go was not said", expected="a name", remedy="pipeline cache ls")
+    if not yes and not sys.stdin.isatty():
+        raise ConfigError("there is nobody to ask whether to remove this", where="standard input", remedy="say --yes")
+    ask = _agree if yes else _ask
+    gone = remove_feature_sets(names, cache.cache_dir, runs.runs_dir, force=force, ask=ask)
+    _print(gone, json, lambda rows: feature_sets_table(rows, "removed") if rows else "nothing was removed")
+
+
+@cache_app.command(name="gc")
+def cache_gc(
+    *,
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    models_dir: Annotated[Path, Parameter(help="Where the embedded backbone is.")] = BackboneConfig().models_dir,
+    dry_run: Annotated[bool, Parameter(help="Only say what would be removed.")] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Remove what is not whole: what dead writers left in the cache and beside runs and models, and unfinished sets.
+
+    Unfinished feature sets hold work that pipeline extract would go on from: they go where you agree, or with --yes.
+    """
+    from pipeline.housekeeping.leftovers import collect_leftovers, find_leftovers
+    from pipeline.housekeeping.tables import leftovers_table
+
+    ask = _agree if yes else (_ask if sys.stdin.isatty() else _nobody)
+    leftovers = find_leftovers(cache.cache_dir, runs.runs_dir, models_dir)
+    _print(collect_leftovers(leftovers, dry_run=dry_run, ask=ask), json, leftovers_table)
+
+
+def _agree(question: str) -> bool:
+    return True
+
+
+def _nobody(question: str) -> bool:
+    return False
+
+
+def _ask(question: str) -> bool:
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 @cache_app.command(name="show")
@@ -201,7 +276,7 @@ def cache_show(name: str, /, *, cache: Annotated[CacheConfig, Flat] = CacheConfi
     """Show a feature set's manifest: identity, what was found while writing, versions.
 
     Args:
-        name: its folder's name, or the beginning of its fingerprint.
+        name: its folder's name, the beginning of its fingerprint, or task/split/name.
     """
     from pipeline.cache import FeatureCache
     from pipeline.cache.identity import flatten

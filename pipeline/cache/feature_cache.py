@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.cache.feature_set import FeatureSet
 from pipeline.cache.identity import Difference, difference_table, differences, flatten
+from pipeline.cache.inventory import LEAST_DIGITS, find_whole
 from pipeline.cache.manifest import MANIFEST, Manifest
 from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet, FeatureSetNotFound
 from pipeline.views import Layer, View, check_pooling, resolve_layer
@@ -56,7 +57,8 @@ class FeatureCache:
             pooling: last, mean, first or tokens.
             backbone: the backbone's name.
             source: where the sentences came from: glue, hub, sample or files.
-            identity: any fields of the identity, by dotted name, such as `{"quantization.type": "nf4"}`.
+            identity: any fields of the identity, by dotted name, such as `{"quantization.type": "nf4"}`; an adapter
+                also by the beginning of its digest, six hex digits or more.
 
         Raises:
             FeatureSetNotFound: there is none; the error names the nearest and what differs.
@@ -100,20 +102,14 @@ class FeatureCache:
         return FeatureSet(self.folder(matching[0]))
 
     def open_folder(self, name: str) -> FeatureSet:
-        """Open a feature set by its folder's name, or the beginning of its fingerprint.
+        """Open a feature set by its folder's name, the beginning of its fingerprint, or `<task>/<split>/<name>`.
 
         Raises:
             FeatureSetNotFound: there is none.
-            CacheError: several begin so.
+            CacheError: several begin so, or it is not finished.
+            DamagedFeatureSet: it is damaged.
         """
-        found = [m for m in self.manifests() if m.name == name or (len(name) >= 6 and m.fingerprint.startswith(name))]
-        if not found:
-            raise FeatureSetNotFound(
-                "the cache holds no feature set of this name", where=self.path, found=name, remedy="pipeline cache ls"
-            )
-        if len(found) > 1:
-            raise CacheError("several feature sets begin so", found=", ".join(manifest.name for manifest in found))
-        return FeatureSet(self.folder(found[0]))
+        return FeatureSet(find_whole(self.path, name)[0])
 
 
 def _at(path: Path, task: str | None, split: str | None) -> bool:
@@ -135,10 +131,26 @@ def _differences(wanted: Mapping[str, Any], manifest: Manifest) -> list[Differen
     facts = _facts(manifest)
     if resolved.get("source") in manifest.sources:
         facts["source"] = resolved["source"]
+    if _begins(resolved.get("adapter"), facts["adapter"]):
+        resolved["adapter"] = facts["adapter"]
     return differences(resolved, facts)
 
 
-OPTIONS = {"backbone": "--backbone", "source": "--data", "quantization.type": "--quantization", "prompt": "--prompt"}
+def _begins(wanted: Any, digest: str | None) -> bool:
+    """Whether `wanted` is the beginning of a digest that tells it from others."""
+    if not isinstance(wanted, str) or digest is None:
+        return False
+    shown = wanted.removeprefix("sha256:")
+    return len(shown) >= LEAST_DIGITS and digest.removeprefix("sha256:").startswith(shown)
+
+
+OPTIONS = {
+    "backbone": "--backbone",
+    "source": "--data",
+    "quantization.type": "--quantization",
+    "adapter": "--adapter",
+    "prompt": "--prompt",
+}
 """Fields that the command line has options for; any other is a `--where`."""
 
 
@@ -151,7 +163,9 @@ def _choosing(manifest: Manifest, split: str, fields: Sequence[str]) -> str:
     """The options that ask for this feature set and not for one that differs in any of `fields`."""
     facts = _facts(manifest)
     view = View(manifest.identity.layer, check_pooling(manifest.identity.pooling))
-    options = {name: f"{option} {shlex.quote(str(facts[name]))}" for name, option in OPTIONS.items()}
+    options = {
+        name: f"{option} {shlex.quote(str(facts[name]))}" for name, option in OPTIONS.items() if facts[name] is not None
+    }
     options |= dict.fromkeys(("layer", "pooling"), f"--views {view}")
     options |= {
         name: f"--where {shlex.quote(f'{split}.{name}={json.dumps(facts.get(name), ensure_ascii=False)}')}"

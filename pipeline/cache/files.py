@@ -1,16 +1,12 @@
 """Files that are whole or not there: written under a unique partial name, fsynced, renamed, the folder fsynced."""
 
 import os
-import re
-import socket
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import CacheError
-
-PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.partial")
+from pipeline.partials import is_abandoned, partial_path
 
 
 @contextmanager
@@ -23,8 +19,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         CacheError: the disk is full, or the folder cannot be written to.
     """
-    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
-    partial = path.with_name(f".{path.name}.{host}.{os.getpid()}.{uuid.uuid4().hex[:8]}.partial")
+    partial = partial_path(path)
     try:
         yield partial
         descriptor = os.open(partial, os.O_RDONLY)
@@ -33,7 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         finally:
             os.close(descriptor)
         partial.replace(path)
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
     except OSError as error:
         raise CacheError(
             "a file of the cache cannot be written",
@@ -45,7 +40,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Put on the disk which names the folder holds."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -55,21 +51,7 @@ def _fsync_folder(folder: Path) -> None:
 
 def clear_partials(folder: Path) -> int:
     """Remove the partial files that dead processes of this host left in `folder`; give their number."""
-    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
-    removed = 0
-    for path in folder.glob(".*.partial"):
-        match = PARTIAL.fullmatch(path.name)
-        if match and match["host"] == host and not _is_alive(int(match["pid"])):
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    abandoned = [path for path in folder.glob(".*.partial") if is_abandoned(path)]
+    for path in abandoned:
+        path.unlink(missing_ok=True)
+    return len(abandoned)

@@ -1,0 +1,64 @@
+"""Taking a feature set out of a cache: what is being removed never looks whole."""
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.cache.files import clear_partials, fsync_folder
+from pipeline.cache.inventory import Entry
+from pipeline.cache.manifest import MANIFEST
+from pipeline.errors import CacheError
+from pipeline.partials import remove
+
+
+@contextmanager
+def nobody_writes(folder: Path) -> Iterator[None]:
+    """Within, no living process writes the feature set in `folder`: the one place that asks.
+
+    Raises:
+        CacheError: somebody may be writing.
+    """
+    clear_partials(folder)
+    if living := sorted(path.name for path in folder.glob(".*.partial")):
+        raise CacheError(
+            "a process may be writing this feature set",
+            where=folder,
+            found=f"{living[0]}, of a process that is alive or on another machine",
+            remedy="wait for it or stop it; if it is dead, remove that file by hand",
+        )
+    yield
+
+
+def remove_set(entry: Entry) -> None:
+    """Remove a feature set, its manifest first: killed at any instant, this leaves nothing that looks whole.
+
+    The task's and split's folders go too where that leaves them empty. Links are neither followed nor removed.
+
+    Raises:
+        CacheError: it is a link, or not called as a feature set is; somebody may be writing it; the disk refuses.
+    """
+    folder = entry.folder
+    if not entry.is_called_as_a_set or any(path.is_symlink() for path in (folder, *list(folder.parents)[:2])):
+        raise CacheError(
+            "this is no feature set's folder, and is not removed",
+            where=folder,
+            expected="a folder of the cache itself, called …-L<layer>-<pooling>-<12 hex digits>",
+            found=entry.problem or entry.name,
+            remedy="remove it by hand if it is not wanted",
+        )
+    try:
+        with nobody_writes(folder):
+            (folder / MANIFEST).unlink(missing_ok=True)
+            fsync_folder(folder)
+            remove(folder)
+    except OSError as error:
+        raise CacheError(
+            "a feature set cannot be removed",
+            where=error.filename or folder,
+            found=error.strerror or str(error),
+            remedy="mend the folder's permissions and run the same command again",
+        ) from error
+    with contextlib.suppress(OSError):  # others are in there still
+        folder.parent.rmdir()
+        folder.parent.parent.rmdir()
