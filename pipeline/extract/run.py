@@ -22,7 +22,7 @@ from pipeline.progress import ProgressLine, say
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 
-PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "h5py", "pyarrow", "numpy")
+PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "peft", "h5py", "pyarrow", "numpy")
 
 
 def extract(
