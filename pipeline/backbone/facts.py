@@ -1,7 +1,7 @@
 """What can be known of a backbone from its files alone, without loading its weights."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pipeline.backbone.adapter import read_adapter
@@ -96,6 +96,23 @@ def read_facts(source: BackboneSource, config: BackboneConfig, compute_dtype: Dt
         tokenizer=digest_of_tokenizer(source.folder),
         adapter=None if config.adapter is None else read_adapter(config.adapter).digest,
     )
+
+
+def check_unchanged(facts: BackboneFacts, source: BackboneSource, config: BackboneConfig, compute_dtype: Dtype) -> None:
+    """Check, once weights and tokenizer are loaded, that the files still are what `facts` were read from.
+
+    Raises:
+        BackboneError: they are not: what was loaded may be neither the one nor the other.
+    """
+    now = read_facts(source, config, compute_dtype)
+    changed = [field.name for field in fields(facts) if getattr(facts, field.name) != getattr(now, field.name)]
+    if changed:
+        raise BackboneError(
+            "the backbone's files changed while they were loaded",
+            where=source.folder if changed != ["adapter"] else config.adapter,
+            found=f"another {', '.join(changed)}",
+            remedy="run the same command again when nothing writes there any more",
+        )
 
 
 def _quantization(config: BackboneConfig, compute_dtype: Dtype) -> dict[str, Any]:

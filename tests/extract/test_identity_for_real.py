@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+from pipeline.backbone.load import load_backbone
 from pipeline.cache import FeatureCache
 from pipeline.cache.identity import Identity, flatten
 from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
-from pipeline.errors import FeatureSetNotFound
+from pipeline.errors import BackboneError, FeatureSetNotFound
 from pipeline.extract.run import extract
 
 ONE = {"tasks": ("cola",), "splits": ("test",), "layers": ("1",), "poolings": ("mean",)}
@@ -214,3 +215,22 @@ def test_a_chat_template_a_label_and_another_folder_name_no_feature(stage_one, o
     path.write_text("\t".join((source, str(1 - int(label)), rest)), "utf-8")
     [after] = stage_one(**{**ONE, "splits": ("validation",), "backbone": str(other.folder)})
     assert (after["status"], after["fingerprint"]) == ("present", before["fingerprint"])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [("weight", "weights"), ("norm", "architecture"), ("tokenizer_config", "tokenizer")]
+)
+def test_files_that_change_while_they_are_loaded_make_no_feature(
+    stage_one, other, tmp_path, monkeypatch, change, named
+):
+    def load_and_change(*args, **kwargs):
+        loaded = load_backbone(*args, **kwargs)
+        getattr(other, change)()
+        return loaded
+
+    monkeypatch.setattr("pipeline.extract.run.load_backbone", load_and_change)
+    with pytest.raises(BackboneError, match=f"changed while they were loaded(.|\\n)*another {named}"):
+        stage_one(**ONE, backbone=str(other.folder))
+    assert not list(tmp_path.rglob("*.h5"))
+    monkeypatch.setattr("pipeline.extract.run.load_backbone", load_backbone)
+    assert [record["status"] for record in stage_one(**ONE, backbone=str(other.folder))] == ["written"]
