@@ -300,7 +300,7 @@ def test_a_feature_set_goes_when_a_person_agrees(command, people):
     code, out, err = command("cache", "rm", one, "--json")
     assert (code, names_in(out)) == (0, [one])
     code, out, _ = command("cache", "rm", two, "--yes")
-    assert "removed: 1 feature sets" in out
+    assert "removed: 1 feature set," in out
     assert json.loads(command("cache", "ls", "--json")[1]) == []
 
 
@@ -335,7 +335,7 @@ def test_what_is_not_whole_is_collected_when_a_person_agrees(command, people, tm
         [record] = json.loads(out)
         assert (record["status"], record["rows"]) == (status, 10)
     assert command("cache", "gc", "--yes", "--json")[1].strip() == "[]"
-    assert "0 kept" in command("cache", "gc")[1]
+    assert "nothing to collect" in command("cache", "gc")[1]
 
 
 def test_an_adapter_is_named_by_its_folder_in_stage_one_and_by_its_digest_in_stage_two(command, make_adapter):

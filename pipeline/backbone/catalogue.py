@@ -83,7 +83,7 @@ def _checked(folder: Path) -> Path:
         raise BackboneError(
             "this folder holds an adapter beside the model, which would be loaded or not as peft is installed or not",
             where=folder,
-            remedy="name the backbone's own folder, or merge the adapter into it and save that",
+            remedy="name the backbone's own folder, and the adapter's with --adapter",
         )
     _check_weights_are_beside(folder)
     return folder

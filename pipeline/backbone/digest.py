@@ -88,7 +88,7 @@ class DigestMemory:
             entry = known.get(place)
             if entry is None or entry["state"] != state:
                 entry = {"state": state, "sha256": sha256_of_file(path)}
-                if state == _state(path) and _is_settled(state):
+                if _is_settled(state):
                     known = {**self._read(), place: entry}  # another process may have learnt something meanwhile
                     self._write(known)
             found[path] = entry["sha256"]

@@ -48,6 +48,7 @@ class FeatureCache:
         pooling: str | None = None,
         backbone: str | None = None,
         source: str | None = None,
+        adapter: str | None = None,
         identity: Mapping[str, Any] | None = None,
     ) -> FeatureSet:
         """Open the one feature set that is what was asked for.
@@ -57,14 +58,15 @@ class FeatureCache:
             pooling: last, mean, first or tokens.
             backbone: the backbone's name.
             source: where the sentences came from: glue, hub, sample or files.
-            identity: any fields of the identity, by dotted name, such as `{"quantization.type": "nf4"}`; an adapter
-                also by the beginning of its digest, six hex digits or more.
+            adapter: the digest of the adapter that was merged into the backbone, or its beginning (six hex digits or
+                more); without it, features of the plain backbone alone.
+            identity: any fields of the identity, by dotted name, such as `{"quantization.type": "nf4"}`.
 
         Raises:
             FeatureSetNotFound: there is none; the error names the nearest and what differs.
             CacheError: several match; the error names what tells them apart.
         """
-        wanted: dict[str, Any] = dict(identity or {})
+        wanted: dict[str, Any] = {"adapter": adapter, **(identity or {})}
         for field, value in (("backbone", backbone), ("source", source), ("layer", layer)):
             if value is not None:
                 wanted[field] = value
@@ -163,9 +165,7 @@ def _choosing(manifest: Manifest, split: str, fields: Sequence[str]) -> str:
     """The options that ask for this feature set and not for one that differs in any of `fields`."""
     facts = _facts(manifest)
     view = View(manifest.identity.layer, check_pooling(manifest.identity.pooling))
-    options = {
-        name: f"{option} {shlex.quote(str(facts[name]))}" for name, option in OPTIONS.items() if facts[name] is not None
-    }
+    options = {name: f"{option} {shlex.quote(str(facts[name]))}" for name, option in OPTIONS.items()}
     options |= dict.fromkeys(("layer", "pooling"), f"--views {view}")
     options |= {
         name: f"--where {shlex.quote(f'{split}.{name}={json.dumps(facts.get(name), ensure_ascii=False)}')}"

@@ -18,7 +18,8 @@ def feature_sets_table(records: Records, what: str = "in all") -> Table:
     """
     problems = [f"{record['name']}: {record['problem']}" for record in records if record["problem"]]
     size_bytes, rows = (sum(record[name] for record in records) for name in ("size_bytes", "rows"))
-    total = f"{what}: {len(records)} feature sets, {rows:,} rows, {readable_size(size_bytes)}"
+    count = f"{len(records)} feature set{'' if len(records) == 1 else 's'}"
+    total = f"{what}: {count}, {rows:,} rows, {readable_size(size_bytes)}"
     table = Table(caption=escape("\n".join([total, *problems])), caption_justify="left")
     for name in ("task", "split", "name", "view", "state", "rows", "size", "age", "source", "runs"):
         numbers = name in ("rows", "size", "age", "runs")
@@ -32,8 +33,10 @@ def feature_sets_table(records: Records, what: str = "in all") -> Table:
     return table
 
 
-def leftovers_table(records: Records) -> Table:
+def leftovers_table(records: Records) -> Table | str:
     """One line for each thing that is not whole: what it is, and what became of it."""
+    if not records:
+        return "everything is whole: there is nothing to collect"
     freed_bytes = sum(record["size_bytes"] for record in records if record["status"] != "kept")
     kept = sum(record["status"] == "kept" for record in records)
     table = Table(caption=f"{readable_size(freed_bytes)} freed, or to be freed; {kept} kept", caption_justify="left")

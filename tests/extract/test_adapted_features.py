@@ -9,7 +9,7 @@ import torch
 from pipeline.cache import FeatureCache
 from pipeline.cache.identity import flatten
 from pipeline.config import HeadsConfig
-from pipeline.errors import BackboneError, CacheError, ConfigError, FeatureSetNotFound
+from pipeline.errors import BackboneError, ConfigError, FeatureSetNotFound
 from pipeline.heads.features import load_features
 from pipeline.tasks.spec import COLA, SST2
 from pipeline.views import View
@@ -103,11 +103,16 @@ def test_neither_is_served_for_the_other_and_the_error_names_the_adapter(stage_o
     assert "--adapter" in caught.value.remedy
 
 
-def test_two_that_match_are_told_apart_by_their_adapter(both, tmp_path):
-    with pytest.raises(CacheError, match="3 feature sets of cola/train match, which differ in adapter") as caught:
-        FeatureCache(tmp_path / "cache").open("cola", "train")
-    assert "--where train.adapter=null" in str(caught.value)
-    assert str(caught.value).count("--adapter sha256:") == 2
+def test_python_gets_the_plain_features_unless_it_names_an_adapter(both, tmp_path):
+    cache = FeatureCache(tmp_path / "cache")
+    assert cache.open("cola", "train").fingerprint == both[0][0]["fingerprint"]
+    for records in both[1:]:
+        digest = cache.open_folder(records[0]["fingerprint"]).manifest.identity.adapter
+        for name in (digest, digest.removeprefix("sha256:")[:6]):
+            assert cache.open("cola", "train", adapter=name).fingerprint == records[0]["fingerprint"]
+            assert cache.open("cola", "train", identity={"adapter": name}).fingerprint == records[0]["fingerprint"]
+        with pytest.raises(FeatureSetNotFound, match="adapter"):
+            cache.open("cola", "train", adapter=digest.removeprefix("sha256:")[:5])
 
 
 @pytest.mark.parametrize("adapter", ["abcde", "my-adapter", "", "ABCDEF"])

@@ -141,6 +141,17 @@ def test_links_are_no_leftovers(whole, places, tmp_path):
     assert find_leftovers(*places) == []
 
 
+def test_a_partial_that_is_a_link_goes_and_what_it_points_to_stays(places, tmp_path, plant_partial, dead):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("keep")
+    link = plant_partial(places[2], "smollm2-135m", dead)
+    link.unlink()
+    link.symlink_to(tmp_path / "mine")
+    assert collected(places, dry_run=False, ask=never)[1] == {"removed": {str(link)}}
+    assert not link.is_symlink()
+    assert (tmp_path / "mine" / "file").read_text() == "keep"
+
+
 def test_nothing_is_there_to_collect(places):
     assert find_leftovers(*places) == []
     assert collect_leftovers([], dry_run=False, ask=never) == []
