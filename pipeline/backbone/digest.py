@@ -11,10 +11,13 @@ from typing import Any
 
 from pipeline.digests import sha256_of_file, sha256_of_record
 from pipeline.partials import partial_path
+from pipeline.progress import say
 
 MEMORY = "digests.json"
 SETTLED_SECONDS = 2.0
 """A file that changed later than this before it was hashed is not remembered: it may change again in the same tick."""
+LARGE_BYTES = 1_000_000_000
+"""Files from this size on take so long to hash that it is said."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -87,6 +90,8 @@ class DigestMemory:
             place, state = str(path.resolve()), _state(path)
             entry = known.get(place)
             if entry is None or entry["state"] != state:
+                if path.stat().st_size >= LARGE_BYTES:
+                    say(f"hashing {path.name}, {path.stat().st_size / 1e9:.1f} GB: once, as long as it does not change")
                 entry = {"state": state, "sha256": sha256_of_file(path)}
                 if _is_settled(state):
                     known = {**self._read(), place: entry}  # another process may have learnt something meanwhile

@@ -68,6 +68,11 @@ class Entry:
         return match["digits"] if match else ""
 
     @property
+    def link(self) -> Path | None:
+        """The link that stands in the place of the set's, the split's or the task's folder, if one does."""
+        return _link(self.folder)
+
+    @property
     def is_called_as_a_set(self) -> bool:
         """Whether its name is one that a feature set can have; what is called otherwise is somebody else's."""
         return NAME.fullmatch(self.name) is not None
@@ -157,8 +162,12 @@ def _under(path: Path, levels: int) -> Path:
     return path.joinpath(*["*"] * levels)
 
 
+def _link(folder: Path) -> Path | None:
+    return next((path for path in (folder, *list(folder.parents)[:2]) if path.is_symlink()), None)
+
+
 def _look_at(folder: Path) -> Entry:
-    if link := next((p for p in (folder, *list(folder.parents)[:2]) if p.is_symlink()), None):
+    if link := _link(folder):
         return Entry(folder, "damaged", None, f"{link.name} is a link", 0, 0, link.lstat().st_mtime)
     files = [path for path in folder.iterdir() if path.is_symlink() or not path.is_dir()]
     size_bytes = sum(path.lstat().st_size for path in files)

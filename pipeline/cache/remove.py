@@ -39,7 +39,7 @@ def remove_set(entry: Entry) -> None:
         CacheError: it is a link, or not called as a feature set is; somebody may be writing it; the disk refuses.
     """
     folder = entry.folder
-    if not entry.is_called_as_a_set or any(path.is_symlink() for path in (folder, *list(folder.parents)[:2])):
+    if not entry.is_called_as_a_set or entry.link is not None:
         raise CacheError(
             "this is no feature set's folder, and is not removed",
             where=folder,

@@ -59,7 +59,7 @@ def find_leftovers(cache_dir: Path, runs_dir: Path, models_dir: Path) -> list[Le
         users, unknown = {}, error.what
     found = []
     for entry in list_entries(cache_dir):
-        if not entry.is_called_as_a_set or not entry.folder.is_dir() or "link" in entry.problem:
+        if not entry.is_called_as_a_set or entry.link is not None:
             continue
         partials = _partials(entry.folder)
         found += partials

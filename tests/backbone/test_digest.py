@@ -57,6 +57,15 @@ def test_what_was_hashed_once_is_remembered_wherever_it_is_asked_for(folder, tmp
     assert len(hashed) == 2
 
 
+def test_hashing_that_takes_long_is_said_once(folder, tmp_path, an_hour_later, monkeypatch, capsys):
+    with (folder / "model-1.safetensors").open("r+b") as file:
+        file.truncate(3000)
+    monkeypatch.setattr(digest, "LARGE_BYTES", 2000)
+    for said in (1, 0):
+        digest_of_weights(folder, tmp_path)
+        assert capsys.readouterr().err.count("hashing model-1.safetensors") == said
+
+
 def test_a_file_that_changed_just_now_is_not_remembered_yet(folder, tmp_path, hashed):
     memory = tmp_path / "memory"
     for _ in range(2):
