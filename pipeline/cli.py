@@ -1,16 +1,15 @@
 """The commands. A room is imported inside the command that needs it, so that `pipeline --help` answers at once."""
 
-import json
 import os
 import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
 
 from pipeline import __version__
+from pipeline.cache_commands import cache_app
 from pipeline.config import (
     BackboneConfig,
     CacheConfig,
@@ -23,20 +22,7 @@ from pipeline.config import (
     TokensConfig,
 )
 from pipeline.errors import ConfigError, PipelineError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
-
-
-def _show_default(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-Flat = Parameter(name="*")
-Json = Annotated[bool, Parameter(name="--json", help="Print the result as JSON on standard output, and nothing else.")]
-Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask.")]
-LISTS = Parameter(consume_multiple=True, negative_iterable=(), show_default=_show_default)
+from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result
 
 app = App(
     name="pipeline",
@@ -44,7 +30,6 @@ app = App(
     version=__version__,
     default_parameter=LISTS,
 )
-cache_app = App(name="cache", help="Look into the feature cache.", default_parameter=LISTS)
 runs_app = App(name="runs", help="Look into the ledger of runs.", default_parameter=LISTS)
 app.command(cache_app)
 app.command(runs_app)
@@ -103,28 +88,6 @@ def _toml(path: Path) -> Toml:
     return Toml(path, must_exist=True, search_parents=False)
 
 
-def _print(result: Any, as_json: bool, for_people: Callable[[Any], "Table | Text | str"]) -> None:
-    if as_json:
-        print(json.dumps(result, indent=2, ensure_ascii=False))
-        return
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(for_people(result))
-
-
-def _columns(rows: Iterable[dict[str, Any]], names: tuple[str, ...]) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    for name in names:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(str(row[name])) for name in names))  # a value is text, never markup
-    return table
-
-
 @app.command
 def data(
     *,
@@ -136,7 +99,7 @@ def data(
     from pipeline.tasks.fetch import check_or_fetch
 
     result = check_or_fetch(tasks, data)
-    _print(result, json, lambda rows: _columns(rows, ("task", "split", "rows", "labels", "origin")))
+    print_result(result, json, lambda rows: columns(rows, ("task", "split", "rows", "labels", "origin")))
 
 
 @app.command
@@ -154,10 +117,10 @@ def extract(
     try:
         from pipeline.extract.run import extract as run
     except ModuleNotFoundError as error:
-        raise _missing(error, "extract") from error
+        raise missing_package(error, "extract") from error
     result = run(what, data, backbone, tokens, passes, cache)
-    _print(
-        result, json, lambda rows: _columns(rows, ("task", "split", "name", "rows", "tokens", "truncated", "status"))
+    print_result(
+        result, json, lambda rows: columns(rows, ("task", "split", "name", "rows", "tokens", "truncated", "status"))
     )
 
 
@@ -176,117 +139,7 @@ def heads(
 
     done = train_heads(what, cache, runs)
     metrics = {task.name: task.metric for task in find_tasks(what.tasks, what.task_files)}
-    _print([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))
-
-
-@cache_app.command(name="ls")
-def cache_ls(
-    *,
-    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
-    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
-    json: Json = False,
-) -> None:
-    """List the feature sets: rows, size, age, and how many runs use each; also what is unfinished or damaged."""
-    from pipeline.housekeeping.feature_sets import feature_sets
-    from pipeline.housekeeping.tables import feature_sets_table
-
-    _print(feature_sets(cache.cache_dir, runs.runs_dir), json, feature_sets_table)
-
-
-@cache_app.command(name="diff")
-def cache_diff(a: str, b: str, /, *, cache: Annotated[CacheConfig, Flat] = CacheConfig(), json: Json = False) -> None:
-    """Show in which fields two feature sets differ: of their identity, and of what is recorded beside it.
-
-    Args:
-        a: a feature set's folder name, the beginning of its fingerprint, or task/split/name.
-        b: another.
-    """
-    from rich.text import Text
-
-    from pipeline.cache.compare import compare
-    from pipeline.cache.inventory import find_whole
-
-    found = compare(*(find_whole(cache.cache_dir, name)[1] for name in (a, b)))
-    _print(found.to_dict(), json, lambda _: Text(found.to_text()))
-
-
-@cache_app.command(name="rm")
-def cache_rm(
-    *names: str,
-    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
-    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
-    force: Annotated[bool, Parameter(help="Also those that runs refer to.")] = False,
-    yes: Yes = False,
-    json: Json = False,
-) -> None:
-    """Remove feature sets for good; those that runs refer to only with --force.
-
-    Args:
-        names: their folders' names, the beginnings of their fingerprints, or task/split/name.
-    """
-    from pipeline.housekeeping.feature_sets import remove_feature_sets
-    from pipeline.housekeeping.tables import feature_sets_table
-
-    if not names:
-        raise ConfigError("which feature set is to go was not said", expected="a name", remedy="pipeline cache ls")
-    if not yes and not sys.stdin.isatty():
-        raise ConfigError("there is nobody to ask whether to remove this", where="standard input", remedy="say --yes")
-    ask = _agree if yes else _ask
-    gone = remove_feature_sets(names, cache.cache_dir, runs.runs_dir, force=force, ask=ask)
-    _print(gone, json, lambda rows: feature_sets_table(rows, "removed") if rows else "nothing was removed")
-
-
-@cache_app.command(name="gc")
-def cache_gc(
-    *,
-    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
-    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
-    models_dir: Annotated[Path, Parameter(help="Where the embedded backbone is.")] = BackboneConfig().models_dir,
-    dry_run: Annotated[bool, Parameter(help="Only say what would be removed.")] = False,
-    yes: Yes = False,
-    json: Json = False,
-) -> None:
-    """Remove what is not whole: what dead writers left in the cache and beside runs and models, and unfinished sets.
-
-    Unfinished feature sets hold work that pipeline extract would go on from: they go where you agree, or with --yes.
-    """
-    from pipeline.housekeeping.leftovers import collect_leftovers, find_leftovers
-    from pipeline.housekeeping.tables import leftovers_table
-
-    ask = _agree if yes else (_ask if sys.stdin.isatty() else _nobody)
-    leftovers = find_leftovers(cache.cache_dir, runs.runs_dir, models_dir)
-    _print(collect_leftovers(leftovers, dry_run=dry_run, ask=ask), json, leftovers_table)
-
-
-def _agree(question: str) -> bool:
-    return True
-
-
-def _nobody(question: str) -> bool:
-    return False
-
-
-def _ask(question: str) -> bool:
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-@cache_app.command(name="show")
-def cache_show(name: str, /, *, cache: Annotated[CacheConfig, Flat] = CacheConfig(), json: Json = False) -> None:
-    """Show a feature set's manifest: identity, what was found while writing, versions.
-
-    Args:
-        name: its folder's name, the beginning of its fingerprint, or task/split/name.
-    """
-    from pipeline.cache import FeatureCache
-    from pipeline.cache.identity import flatten
-
-    manifest = FeatureCache(cache.cache_dir).open_folder(name).manifest.to_dict()
-    _print(
-        manifest,
-        json,
-        lambda record: _columns(({"field": k, "value": v} for k, v in flatten(record).items()), ("field", "value")),
-    )
+    print_result([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))
 
 
 @runs_app.command(name="ls")
@@ -298,7 +151,7 @@ def runs_ls(*, runs: Annotated[RunsConfig, Flat] = RunsConfig(), json: Json = Fa
 
     done = read_runs(runs.runs_dir)
     metrics = {task.name: task.metric for task in BUILT_IN.values()}
-    _print([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))
+    print_result([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))
 
 
 @runs_app.command(name="show")
@@ -312,16 +165,8 @@ def runs_show(name: str, /, *, runs: Annotated[RunsConfig, Flat] = RunsConfig(),
     from pipeline.results.ledger import find_run, read_run
 
     record = read_run(find_run(runs.runs_dir, name)).to_dict()
-    _print(
+    print_result(
         record,
         json,
-        lambda run: _columns(({"field": k, "value": v} for k, v in flatten(run).items()), ("field", "value")),
+        lambda run: columns(({"field": k, "value": v} for k, v in flatten(run).items()), ("field", "value")),
     )
-
-
-def _missing(error: ModuleNotFoundError, extra: str) -> PipelineError:
-    from pipeline.errors import MissingPackage
-
-    if error.name and not error.name.startswith("pipeline"):
-        return MissingPackage(error.name, extra)
-    raise error

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from pipeline.cache.index import read_index
 from pipeline.cache.manifest import Manifest, shard_paths
-from pipeline.cache.seal import Seal, digest_of_seals, passport_of_seals
+from pipeline.cache.passport import passport_of_seals
+from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.shard import REPAIR, ShardData, map_shard, to_float32
 from pipeline.errors import CacheError, DamagedFeatureSet
 
@@ -101,7 +102,7 @@ class FeatureSet:
                 where=self.manifest.name,
                 remedy="read FeatureSet.tokens, or open a pooled view (last, mean, first)",
             )
-        parts = [to_float32(data.hidden_states, data.dtype) for data in self._shards]
+        parts = [to_float32(data.hidden_states, data.dtype) for data in self.shards]
         for number, part in enumerate(parts):
             self._check_finite(part, number)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -138,7 +139,7 @@ class FeatureSet:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
         number, place = divmod(row, self.manifest.shard_rows)
-        data = self._shards[number]
+        data = self.shards[number]
         if data.offsets is None:
             raise CacheError("a pooled view has one vector a row; read X", where=self.manifest.name)
         values = to_float32(data.hidden_states[data.offsets[place] : data.offsets[place + 1]], data.dtype)
@@ -153,7 +154,8 @@ class FeatureSet:
         return X.bfloat16() if self.manifest.identity.storage_dtype == "bfloat16" else X
 
     @cached_property
-    def _shards(self) -> list[ShardData]:
+    def shards(self) -> list[ShardData]:
+        """The shards' hidden states as they lie in the files, mapped and not read."""
         shards = []
         for number in range(self.manifest.shards):
             path = shard_paths(self.folder, number)[0]

@@ -5,29 +5,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.cache.files import clear_partials, fsync_folder
+from pipeline.cache.files import fsync_folder
 from pipeline.cache.inventory import Entry
+from pipeline.cache.lock import LOCK_FILE, FeatureSetLock
 from pipeline.cache.manifest import MANIFEST
 from pipeline.errors import CacheError
-from pipeline.partials import remove
+from pipeline.partials import is_abandoned, remove
 
 
 @contextmanager
 def nobody_writes(folder: Path) -> Iterator[None]:
-    """Within, no living process writes the feature set in `folder`: the one place that asks.
+    """Within, no other process writes the feature set in `folder`: its lock is held, and nothing partial is alive.
 
     Raises:
-        CacheError: somebody may be writing.
+        CacheError: somebody is writing, or may be.
     """
-    clear_partials(folder)
-    if living := sorted(path.name for path in folder.glob(".*.partial")):
-        raise CacheError(
-            "a process may be writing this feature set",
-            where=folder,
-            found=f"{living[0]}, of a process that is alive or on another machine",
-            remedy="wait for it or stop it; if it is dead, remove that file by hand",
-        )
-    yield
+    with FeatureSetLock(folder).all_held() as is_free:
+        if not is_free:
+            raise CacheError(
+                "a process is writing this feature set",
+                where=folder,
+                found="one that holds its lock",
+                remedy="wait for it or stop it",
+            )
+        if living := sorted(path.name for path in folder.glob(".*.partial") if not is_abandoned(path)):
+            raise CacheError(
+                "a process may be writing this feature set",
+                where=folder,
+                found=f"{living[0]}, of a process that is alive or on another machine",
+                remedy="wait for it or stop it; if it is dead, remove that file by hand",
+            )
+        yield
 
 
 def remove_set(entry: Entry) -> None:
@@ -51,7 +59,9 @@ def remove_set(entry: Entry) -> None:
         with nobody_writes(folder):
             (folder / MANIFEST).unlink(missing_ok=True)
             fsync_folder(folder)
-            remove(folder)
+            for path in folder.iterdir():
+                if path.name != LOCK_FILE:  # it goes last, with the folder, when the lock is given back
+                    remove(path)
     except OSError as error:
         raise CacheError(
             "a feature set cannot be removed",

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.cache.files import DAMAGED
 from pipeline.cache.inventory import Entry, list_entries
-from pipeline.cache.remove import remove_set
+from pipeline.cache.remove import nobody_writes, remove_set
 from pipeline.errors import CacheError, RunError
 from pipeline.housekeeping.feature_sets import Ask, users_of
 from pipeline.housekeeping.tables import readable_size
 from pipeline.partials import is_abandoned, remove
 from pipeline.results.ledger import runs_by_feature_set
 
-SET_ASIDE = "*.damaged"
-"""Files that were set aside because their seals do not fit them; their shards are computed again."""
 Kind = Literal["unfinished set", "partial", "set aside"]
 
 
@@ -61,13 +60,13 @@ def find_leftovers(cache_dir: Path, runs_dir: Path, models_dir: Path) -> list[Le
     for entry in list_entries(cache_dir):
         if not entry.is_called_as_a_set or entry.link is not None:
             continue
-        partials = _partials(entry.folder)
-        found += partials
+        found += _partials(entry.folder)
         found += [
-            Leftover(path, "set aside", 0, path.lstat().st_size, "") for path in sorted(entry.folder.glob(SET_ASIDE))
+            Leftover(path, "set aside", 0, path.lstat().st_size, "")
+            for path in sorted(entry.folder.glob(f"*{DAMAGED}"))
         ]
         if entry.state == "unfinished":
-            why = next((left.kept for left in partials if left.kept), unknown)
+            why = _written_by_another(entry.folder) or unknown
             if not why and users_of(entry, users):
                 why = (
                     "runs refer to it: the same pipeline extract goes on from it, pipeline cache rm --force removes it"
@@ -76,6 +75,14 @@ def find_leftovers(cache_dir: Path, runs_dir: Path, models_dir: Path) -> list[Le
     for folder in (cache_dir, runs_dir, models_dir):
         found += _partials(folder)
     return found
+
+
+def _written_by_another(folder: Path) -> str:
+    try:
+        with nobody_writes(folder):
+            return ""
+    except CacheError as error:
+        return f"{error.what}: {error.found}"
 
 
 def collect_leftovers(leftovers: Iterable[Leftover], *, dry_run: bool, ask: Ask) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Stage one on the tiny backbone and a few real rows."""
+"""Stage one on a tiny real backbone and a small GLUE folder."""
 
 import pytest
 

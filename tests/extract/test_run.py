@@ -11,19 +11,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from stage_one import files_of
 
 from pipeline.cache import FeatureCache
 from pipeline.errors import CacheError, ConfigError
 from pipeline.tasks.spec import COLA, SST2
-
-
-def files_of(folder):
-    """Every file that is not the log of passes, by name, with its bytes."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "passes.jsonl"
-    }
 
 
 def reference(tiny_backbone, prompt, text, layer, pooling):

@@ -14,10 +14,12 @@ from rich.console import Console
 
 from pipeline.cache import FeatureCache
 from pipeline.cache.inventory import find_entry, find_whole, list_entries
+from pipeline.cache.lock import LOCK_FILE, SET
 from pipeline.cache.manifest import MANIFEST
 from pipeline.cache.remove import remove_set
 from pipeline.errors import CacheError, FeatureSetNotFound, RunError
 from pipeline.housekeeping.feature_sets import feature_sets, remove_feature_sets
+from pipeline.housekeeping.leftovers import find_leftovers
 from pipeline.housekeeping.tables import feature_sets_table, readable_age, readable_size
 
 
@@ -148,16 +150,46 @@ def test_one_named_twice_is_removed_once(whole, cache_dir, runs_dir):
 
 
 def test_what_somebody_may_be_writing_stays_whole(whole, cache_dir, plant_partial, dead):
-    gone = plant_partial(whole, "shard-00000.h5", dead)
+    plant_partial(whole, "shard-00000.h5", dead)
     living = plant_partial(whole, "shard-00001.h5", os.getpid())
     with pytest.raises(CacheError, match="may be writing"):
         remove_set(find_entry(cache_dir, whole.name))
-    assert (gone.exists(), living.exists()) == (False, True)
     living.unlink()
     plant_partial(whole, "shard-00001.h5", dead, host="another-machine")
     with pytest.raises(CacheError, match="another machine"):
         remove_set(find_entry(cache_dir, whole.name))
     assert (whole / MANIFEST).is_file()
+
+
+def sealed(folder):
+    return {path: content for path, content in files(folder).items() if path.name != LOCK_FILE}
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from pipeline.cache.lock import FeatureSetLock
+assert FeatureSetLock(Path(sys.argv[1])).try_hold(int(sys.argv[2]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("shard", [SET, 0, 2])
+def test_what_another_process_has_locked_stays(unfinished, cache_dir, runs_dir, shard):
+    words = [sys.executable, "-c", HOLDER, str(unfinished), str(shard)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as holder:
+        assert holder.stdout.readline() == "held\n"
+        before = sealed(unfinished)
+        with pytest.raises(CacheError, match="a process is writing this feature set"):
+            remove_set(find_entry(cache_dir, unfinished.name))
+        [left] = find_leftovers(cache_dir, runs_dir, cache_dir.parent / "models")
+        assert (left.path, left.kind) == (unfinished, "unfinished set")
+        assert "a process is writing this feature set" in left.kept
+        assert sealed(unfinished) == before
+    remove_set(find_entry(cache_dir, unfinished.name))
+    assert not unfinished.exists()
 
 
 @pytest.mark.parametrize("link", ["set", "split", "task"])
@@ -223,7 +255,7 @@ def test_killed_at_any_step_it_leaves_nothing_that_looks_whole(whole, cache_dir,
     words = [sys.executable, "-c", SCRIPT, str(cache_dir), whole.name, str(unlinked)]
     done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert len(list(whole.iterdir())) == 10 - unlinked
+    assert len([path for path in whole.iterdir() if path.name != LOCK_FILE]) == 10 - unlinked
     if unlinked:
         assert FeatureCache(cache_dir).manifests() == []
         assert find_entry(cache_dir, whole.name).state == "unfinished"
