@@ -8,8 +8,9 @@ import torch
 
 from pipeline.cache import FeatureCache
 from pipeline.cache.identity import flatten
-from pipeline.config import HeadsConfig
+from pipeline.config import BackboneConfig, HeadsConfig
 from pipeline.errors import BackboneError, ConfigError, FeatureSetNotFound
+from pipeline.extract.recheck import recheck
 from pipeline.heads.features import load_features
 from pipeline.tasks.spec import COLA, SST2
 from pipeline.views import View
@@ -101,6 +102,17 @@ def test_neither_is_served_for_the_other_and_the_error_names_the_adapter(stage_o
     table = str(caught.value).split("\n")[2:]
     assert table[0].split()[:2] == ["adapter", asked or "null"]
     assert "--adapter" in caught.value.remedy
+
+
+def test_canaries_are_computed_again_with_the_adapter_and_never_without(both, tiny_backbone, tmp_path):
+    sets = [FeatureCache(tmp_path / "cache").open_folder(records[0]["name"]) for records in both[:2]]
+    for own, other in (sets, sets[::-1]):
+        adapter = tmp_path / "one" if own.manifest.identity.adapter else None
+        config = BackboneConfig(backbone=str(tiny_backbone), adapter=adapter, models_dir=tmp_path / "models")
+        [report] = recheck([own], config)
+        assert report.damages == ()
+        with pytest.raises(BackboneError, match=r"did not come from this backbone(.|\n)*adapter"):
+            recheck([other], config)
 
 
 def test_python_gets_the_plain_features_unless_it_names_an_adapter(both, tmp_path):
