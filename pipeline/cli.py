@@ -1,16 +1,15 @@
 """The commands. A room is imported inside the command that needs it, so that `pipeline --help` answers at once."""
 
-import json
 import os
 import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
 
 from pipeline import __version__
+from pipeline.cache_commands import cache_app
 from pipeline.config import (
     BackboneConfig,
     CacheConfig,
@@ -23,18 +22,7 @@ from pipeline.config import (
     TokensConfig,
 )
 from pipeline.errors import ConfigError, PipelineError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-
-def _show_default(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-Flat = Parameter(name="*")
-Json = Annotated[bool, Parameter(name="--json", help="Print the result as JSON on standard output, and nothing else.")]
-LISTS = Parameter(consume_multiple=True, negative_iterable=(), show_default=_show_default)
+from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result
 
 app = App(
     name="pipeline",
@@ -42,7 +30,6 @@ app = App(
     version=__version__,
     default_parameter=LISTS,
 )
-cache_app = App(name="cache", help="Look into the feature cache.", default_parameter=LISTS)
 runs_app = App(name="runs", help="Look into the ledger of runs.", default_parameter=LISTS)
 app.command(cache_app)
 app.command(runs_app)
@@ -101,28 +88,6 @@ def _toml(path: Path) -> Toml:
     return Toml(path, must_exist=True, search_parents=False)
 
 
-def _print(result: Any, as_json: bool, for_people: Callable[[Any], "Table | str"]) -> None:
-    if as_json:
-        print(json.dumps(result, indent=2, ensure_ascii=False))
-        return
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(for_people(result))
-
-
-def _columns(rows: Iterable[dict[str, Any]], names: tuple[str, ...]) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    for name in names:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(str(row[name])) for name in names))  # a value is text, never markup
-    return table
-
-
 @app.command
 def data(
     *,
@@ -134,7 +99,7 @@ def data(
     from pipeline.tasks.fetch import check_or_fetch
 
     result = check_or_fetch(tasks, data)
-    _print(result, json, lambda rows: _columns(rows, ("task", "split", "rows", "labels", "origin")))
+    print_result(result, json, lambda rows: columns(rows, ("task", "split", "rows", "labels", "origin")))
 
 
 @app.command
@@ -152,10 +117,10 @@ def extract(
     try:
         from pipeline.extract.run import extract as run
     except ModuleNotFoundError as error:
-        raise _missing(error, "extract") from error
+        raise missing_package(error, "extract") from error
     result = run(what, data, backbone, tokens, passes, cache)
-    _print(
-        result, json, lambda rows: _columns(rows, ("task", "split", "name", "rows", "tokens", "truncated", "status"))
+    print_result(
+        result, json, lambda rows: columns(rows, ("task", "split", "name", "rows", "tokens", "truncated", "status"))
     )
 
 
@@ -174,87 +139,7 @@ def heads(
 
     done = train_heads(what, cache, runs)
     metrics = {task.name: task.metric for task in find_tasks(what.tasks, what.task_files)}
-    _print([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))
-
-
-@cache_app.command(name="ls")
-def cache_ls(*, cache: Annotated[CacheConfig, Flat] = CacheConfig(), json: Json = False) -> None:
-    """List the whole feature sets."""
-    from pipeline.cache import FeatureCache
-
-    records = [
-        {
-            "task": m.task,
-            "split": m.split,
-            "name": m.name,
-            "rows": m.rows,
-            "source": m.source,
-            "fingerprint": m.fingerprint,
-        }
-        for m in FeatureCache(cache.cache_dir).manifests()
-    ]
-    _print(records, json, lambda rows: _columns(rows, ("task", "split", "name", "rows", "source")))
-
-
-@cache_app.command(name="show")
-def cache_show(name: str, /, *, cache: Annotated[CacheConfig, Flat] = CacheConfig(), json: Json = False) -> None:
-    """Show a feature set's manifest: identity, what was found while writing, versions.
-
-    Args:
-        name: its folder's name, or the beginning of its fingerprint.
-    """
-    from pipeline.cache import FeatureCache
-    from pipeline.cache.identity import flatten
-
-    manifest = FeatureCache(cache.cache_dir).open_folder(name).manifest.to_dict()
-    _print(
-        manifest,
-        json,
-        lambda record: _columns(({"field": k, "value": v} for k, v in flatten(record).items()), ("field", "value")),
-    )
-
-
-@cache_app.command(name="verify")
-def cache_verify(
-    *names: str,
-    deep: bool = False,
-    canaries: bool = False,
-    backbone: Annotated[BackboneConfig, Flat] = BackboneConfig(),
-    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
-    lock_timeout: float = 60.0,
-    json: Json = False,
-) -> None:
-    """Look for damage: it is named and taken out of use, and the same pipeline extract writes just that again.
-
-    Args:
-        names: feature sets, by name or the beginning of their fingerprint; by default all, unfinished ones too.
-        deep: read every byte: SHA-256, structure, index against shard, finite values.
-        canaries: compute some rows again, with the backbone that --backbone and its companions name.
-        lock_timeout: seconds to wait for a process that is writing a damaged feature set.
-    """
-    from pipeline.cache import FeatureCache, FeatureSet
-    from pipeline.cache.verify import damaged, verify_feature_set
-    from pipeline.progress import say
-
-    folders = FeatureCache(cache.cache_dir).folders(names)
-    reports = []
-    for folder in folders:
-        reports.append(verify_feature_set(folder, deep=deep))
-        say(f"{folder.name}: {reports[-1].status}")
-    if canaries:
-        try:
-            from pipeline.extract.recheck import recheck
-        except ModuleNotFoundError as error:
-            raise _missing(error, "extract") from error
-        sound = [FeatureSet(report.folder) for report in reports if report.status == "sound"]
-        reports += [report for report in recheck(sound, backbone) if report.damages]
-    for report in reports:
-        report.set_aside(timeout=lock_timeout)
-    _print(
-        [r.to_dict() for r in reports], json, lambda rows: _columns(rows, ("task", "split", "name", "shards", "status"))
-    )
-    if any(report.damages for report in reports):
-        raise damaged(reports)
+    print_result([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))
 
 
 @runs_app.command(name="ls")
@@ -266,7 +151,7 @@ def runs_ls(*, runs: Annotated[RunsConfig, Flat] = RunsConfig(), json: Json = Fa
 
     done = read_runs(runs.runs_dir)
     metrics = {task.name: task.metric for task in BUILT_IN.values()}
-    _print([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))
+    print_result([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))
 
 
 @runs_app.command(name="show")
@@ -280,16 +165,8 @@ def runs_show(name: str, /, *, runs: Annotated[RunsConfig, Flat] = RunsConfig(),
     from pipeline.results.ledger import find_run, read_run
 
     record = read_run(find_run(runs.runs_dir, name)).to_dict()
-    _print(
+    print_result(
         record,
         json,
-        lambda run: _columns(({"field": k, "value": v} for k, v in flatten(run).items()), ("field", "value")),
+        lambda run: columns(({"field": k, "value": v} for k, v in flatten(run).items()), ("field", "value")),
     )
-
-
-def _missing(error: ModuleNotFoundError, extra: str) -> PipelineError:
-    from pipeline.errors import MissingPackage
-
-    if error.name and not error.name.startswith("pipeline"):
-        return MissingPackage(error.name, extra)
-    raise error

@@ -75,6 +75,7 @@ class BackboneConfig:
     Args:
         backbone: a name of the catalogue (smollm2-135m, deepseek-r1-distill-llama-8b), a Hub id, or a local folder.
         revision: the Hub commit, branch or tag.
+        adapter: the folder of a LoRA adapter as peft saves it, to be merged into the backbone's weights.
         quantization: `nf4` (bitsandbytes 4-bit, double quantisation), `int8` (bitsandbytes), `none`, or `checkpoint`
             (the weights as the checkpoint ships them).
         compute_dtype: `auto` is bfloat16 on CUDA and float32 on the CPU.
@@ -84,6 +85,7 @@ class BackboneConfig:
 
     backbone: str = "smollm2-135m"
     revision: str | None = None
+    adapter: Path | None = None
     quantization: Quantization = "nf4"
     compute_dtype: Dtype = "auto"
     device: str = "auto"
@@ -215,6 +217,8 @@ class HeadsConfig:
         views: such as L20-mean, L-1-last, or several side by side: L16-mean+L20-mean; by default each task's own.
         backbone: the backbone whose features to train on.
         quantization: and its quantisation.
+        adapter: the beginning of the digest of the adapter that was merged into it, as it stands after `lora-` in the
+            feature set's name; by default none was.
         data: and the source of its sentences (glue, hub, sample, or a folder of files).
         prompt: and the text around them; by default each task's own.
         where: other fields of the features' identity, such as quantization.compute_dtype=float32.
@@ -230,6 +234,7 @@ class HeadsConfig:
     views: tuple[str, ...] = ()
     backbone: str = "smollm2-135m"
     quantization: Quantization = "nf4"
+    adapter: str | None = None
     data: str = "glue"
     prompt: str | None = None
     where: tuple[str, ...] = ()
@@ -248,6 +253,8 @@ class HeadsConfig:
             problems.append(f"threads: expected at least 0, found {self.threads}")
         if not self.heads:
             problems.append("heads: expected at least one, found none")
+        if self.adapter is not None and not re.fullmatch(r"(sha256:)?[0-9a-f]{6,64}", self.adapter):
+            problems.append(f"adapter: expected six or more hex digits of its digest, found {self.adapter!r}")
         for name, values in (("where", self.where), ("params", self.params)):
             problems += [f"{name}: expected <field>=<value>, found {text!r}" for text in values if "=" not in text]
         _check(problems)

@@ -45,6 +45,41 @@ def tiny_backbone(tmp_path_factory, sample_dir):
     return folder
 
 
+@pytest.fixture(scope="session")
+def save_adapter(tiny_backbone):
+    """Save a LoRA adapter of the tiny backbone as peft does, with weights that matter: `save_adapter(folder, r=4)`."""
+    import warnings
+
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    def save(folder, *, seed=0, backbone=tiny_backbone, **settings):
+        model = AutoModelForCausalLM.from_pretrained(backbone)
+        usual = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft's own
+            torch.manual_seed(seed)
+            adapted = get_peft_model(model, LoraConfig(**{**usual, **settings}))
+            with torch.no_grad():
+                for weights in (p for n, p in adapted.named_parameters() if "lora_A" in n or "lora_B" in n):
+                    weights.copy_(torch.randn_like(weights) * 0.2)
+            adapted.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture
+def make_adapter(save_adapter, tmp_path):
+    """The same, by a name: `make_adapter("name", r=4)`."""
+
+    def make(name="adapter", **settings):
+        return save_adapter(tmp_path / name, **settings)
+
+    return make
+
+
 @pytest.fixture
 def small_glue(tmp_path, sample_dir):
     """A GLUE folder with a few rows of the sample of each split."""

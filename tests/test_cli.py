@@ -1,5 +1,6 @@
 """The command line: one clear message and exit code 2 for every kind of bad input; JSON alone on standard output."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -295,3 +296,114 @@ def test_canaries_are_computed_again_with_the_backbone_at_hand(command, tiny_bac
     assert "10 canaries computed again" in err
     words = ("cache", "verify", "--canaries", "--backbone", str(tiny_backbone), "--quantization", "none")
     refused(command(*words), "did not come from this backbone", "quantization.type")
+
+
+@pytest.fixture
+def people(monkeypatch):
+    """Put a person at the terminal who gives these answers, one a question."""
+
+    def answer(*lines):
+        terminal = io.StringIO("".join(f"{line}\n" for line in lines))
+        terminal.isatty = lambda: True
+        monkeypatch.setattr(sys, "stdin", terminal)
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))  # by default there is nobody
+    return answer
+
+
+def names_in(out):
+    return [record["name"] for record in json.loads(out)]
+
+
+def test_two_feature_sets_are_compared_by_any_of_their_names(command):
+    words = ("--tasks", "cola", "--splits", "test", "--layers", "1", "--json")
+    [one] = json.loads(command("extract", *words, "--poolings", "mean")[1])
+    [two] = json.loads(command("extract", *words, "--poolings", "last", "--prompt", "Say [b]this[/b]: {}")[1])
+    for name in (
+        two["name"],
+        two["fingerprint"][:8],
+        f"cola/test/{two['name']}",
+        f"data/cache/cola/test/{two['name']}",
+    ):
+        code, out, _ = command("cache", "diff", one["fingerprint"], name, "--json")
+        assert code == 0
+        record = json.loads(out)
+        assert [row["field"] for row in record["identity"]] == ["prompt", "pooling"]
+        assert record["identity"][1] == {"field": "pooling", "a": "mean", "b": "last"}
+    code, out, _ = command("cache", "diff", one["name"], two["name"])
+    assert code == 0
+    assert "identity: 2 fields differ" in out
+    assert "Say [b]this[/b]: {}" in out
+    code, out, _ = command("cache", "diff", one["name"], one["name"])
+    assert code == 0
+    assert out.count("equal") == 2
+    refused(command("cache", "diff", one["name"], "nothing-such"), "no feature set of this name", "pipeline cache ls")
+
+
+def test_a_feature_set_goes_when_a_person_agrees(command, people):
+    command("extract", "--tasks", "cola", "--splits", "test", "--layers", "1", "--poolings", "mean", "last", "--json")
+    _, out, _ = command("cache", "ls", "--json")
+    one, two = names_in(out)
+    refused(command("cache", "rm", one), "nobody to ask", "--yes")
+    refused(command("cache", "rm"), "which feature set is to go")
+    people("n")
+    code, out, err = command("cache", "rm", one, "--json")
+    assert (code, json.loads(out)) == (0, [])
+    assert f"cola/test/{one}: 10 rows" in err
+    people("y")
+    code, out, err = command("cache", "rm", one, "--json")
+    assert (code, names_in(out)) == (0, [one])
+    code, out, _ = command("cache", "rm", two, "--yes")
+    assert "removed: 1 feature set," in out
+    assert json.loads(command("cache", "ls", "--json")[1]) == []
+
+
+def test_features_that_runs_refer_to_are_listed_so_and_kept(command, people):
+    command("extract", "--tasks", "cola", "--layers", "1", "--poolings", "mean")
+    _, out, _ = command("heads", "--tasks", "cola", "--views", "L1-mean", "--heads", "logreg", "--json")
+    [run] = json.loads(out)
+    listed = json.loads(command("cache", "ls", "--json")[1])
+    assert {record["split"]: record["runs"] for record in listed} == {
+        "train": [run["run"]], "validation": [run["run"]], "test": [run["run"]]
+    }  # fmt: skip
+    train = next(record["name"] for record in listed if record["split"] == "train")
+    refused(command("cache", "rm", train, "--yes"), "runs refer to these features", run["run"], "--force")
+    code, out, _ = command("cache", "rm", train, "--yes", "--force", "--json")
+    assert (code, names_in(out)) == (0, [train])
+
+
+def test_what_is_not_whole_is_collected_when_a_person_agrees(command, people, tmp_path):
+    command("extract", "--tasks", "cola", "--splits", "test", "--layers", "1", "--poolings", "mean")
+    [name] = names_in(command("cache", "ls", "--json")[1])
+    (tmp_path / "data" / "cache" / "cola" / "test" / name / "manifest.json").unlink()
+    for words, answers, status in (
+        (("--dry-run",), (), "would be removed"),
+        ((), (), "kept"),
+        ((), ("n",), "kept"),
+        ((), ("yes",), "removed"),
+    ):
+        if answers:
+            people(*answers)
+        code, out, _ = command("cache", "gc", *words, "--json")
+        assert code == 0
+        [record] = json.loads(out)
+        assert (record["status"], record["rows"]) == (status, 10)
+    assert command("cache", "gc", "--yes", "--json")[1].strip() == "[]"
+    assert "nothing to collect" in command("cache", "gc")[1]
+
+
+def test_an_adapter_is_named_by_its_folder_in_stage_one_and_by_its_digest_in_stage_two(command, make_adapter):
+    common = ("--tasks", "cola", "--layers", "1", "--poolings", "mean")
+    assert command("extract", *common)[0] == 0
+    _, out, _ = command("extract", *common, "--adapter", make_adapter(), "--json")
+    [name] = {record["name"] for record in json.loads(out) if record["split"] == "train"}
+    digest = name.split("-lora-")[1][:8]
+    train = {}
+    for words in ((), ("--adapter", digest)):
+        words = ("heads", "--tasks", "cola", "--views", "L1-mean", "--heads", "logreg", *words, "--json")
+        [run] = json.loads(command(*words)[1])
+        [train[run["config"]["adapter"]]] = run["features"]["cola"]["train"]
+    assert set(train) == {None, digest}
+    assert name.endswith(train[digest][:12])
+    assert not name.endswith(train[None][:12])
+    refused(command("heads", "--tasks", "cola", "--adapter", "my-lora"), "adapter: expected six or more hex digits")

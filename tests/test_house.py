@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "heads": {"cache", "tasks", "results"},
     "extract": {"tasks", "backbone", "cache"},
     "adapters": {"tasks", "backbone", "cache", "results"},
+    "housekeeping": {"cache", "results"},
 }
 
 
@@ -316,7 +317,7 @@ def plant(tmp_path: Path):
     """Lay out a package with the rooms' names, and modules with the given text."""
 
     def write(**texts: str) -> Path:
-        for room in ("tasks", "backbone", "cache", "extract", "heads", "results", "adapters"):
+        for room in ("tasks", "backbone", "cache", "extract", "heads", "results", "adapters", "housekeeping"):
             (tmp_path / "pipeline" / room).mkdir(parents=True)
             (tmp_path / "pipeline" / room / "__init__.py").write_text("")
         (tmp_path / "pipeline" / "__init__.py").write_text("")

@@ -15,11 +15,13 @@ README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.S) for line in block.splitlines()]
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 ACTIVATES = ("source .venv/bin/activate",)  # the test runs the same interpreter by its path
+FINGERPRINTS = list(dict.fromkeys(word for line in COMMANDS for word in re.findall(r" ([0-9a-f]{12})\b", line)))
+ADAPTERS = set(re.findall(r"--adapter ([0-9a-f]{8})\b", "\n".join(COMMANDS)))
 FETCHES = ("make data",)  # what needs the Hub: here it must say so
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, tiny_backbone, sample_dir):
+def place(tmp_path_factory, tiny_backbone, sample_dir, save_adapter):
     """A working folder with few rows of everything that the README's commands name."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(sample_dir, folder / "data" / "sample")
@@ -30,6 +32,7 @@ def place(tmp_path_factory, tiny_backbone, sample_dir):
             keep = rows + (1 if file == "test.tsv" else header)
             (folder / "glue" / task / file).write_text("\n".join(lines[:keep]) + "\n", "utf-8")
     (folder / "topic.toml").write_text(re.search(r"```toml\n(.*?)```", README, re.S)[1])
+    save_adapter(folder / "my-lora")
     (folder / "my-data").mkdir()
     for split in ("train", "validation"):
         rows = [f"The {'cat' if n % 2 else 'soup'} of day {n},{'animals' if n % 2 else 'food'}" for n in range(40)]
@@ -62,7 +65,16 @@ def small(command, folder, backbone):
     if words[1] == "extract":
         flags += ["--models-dir", str(folder / "models")]
     tiny = {"10": "1", "20": "2", "L20-mean": "L2-mean", "L10-mean+L20-mean": "L1-mean+L2-mean"}
+    tiny |= dict(zip(FINGERPRINTS, fingerprints_in(folder), strict=False))
+    tiny |= {digest: path.name.split("-lora-")[1][:8] for path in folder.rglob("*-lora-*") for digest in ADAPTERS}
     return [sys.executable, "-m", "pipeline", *(tiny.get(word, word) for word in words[1:]), *flags]
+
+
+def fingerprints_in(folder):
+    """By which names the README's commands may call feature sets here: of validation views that no run uses."""
+    names = [path.name for path in sorted((folder / "data" / "cache" / "cola" / "validation").glob("*-L0-mean-*"))]
+    others = [path.name for path in sorted((folder / "data" / "cache" / "cola" / "train").glob("*-nf4-L2-mean-*"))]
+    return [name[-12:] for name in (*names, *others)]
 
 
 @pytest.mark.slow

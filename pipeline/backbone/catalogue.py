@@ -1,5 +1,6 @@
 """From a backbone's name to a folder with its files: the embedded one, a Hub id with a revision, a local folder."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,9 +83,30 @@ def _checked(folder: Path) -> Path:
         raise BackboneError(
             "this folder holds an adapter beside the model, which would be loaded or not as peft is installed or not",
             where=folder,
-            remedy="name the backbone's own folder, or merge the adapter into it and save that",
+            remedy="name the backbone's own folder, and the adapter's with --adapter",
         )
+    _check_weights_are_beside(folder)
     return folder
+
+
+def _check_weights_are_beside(folder: Path) -> None:
+    """Refuse a folder whose files send the loader elsewhere for weights: a digest is of the files in the folder."""
+    there = {path.name for path in folder.glob("*.safetensors")}
+    for path in (folder / "config.json", *sorted(folder.glob("*.safetensors.index.json"))):
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            explicit = record.get("transformers_weights")
+            named = {*record.get("weight_map", {}).values(), *([] if explicit is None else [explicit])}
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise BackboneError("a file of the model cannot be read", where=path, found=error) from error
+        if elsewhere := sorted(str(name) for name in named if name not in there | {"model.safetensors.index.json"}):
+            raise BackboneError(
+                "the model names weights that do not lie beside it",
+                where=path,
+                expected=", ".join(sorted(there)),
+                found=", ".join(elsewhere[:4]),
+                remedy="fetch or save the model again, whole, into one folder",
+            )
 
 
 def _listing(folder: Path) -> str:

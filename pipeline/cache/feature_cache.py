@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.cache.feature_set import FeatureSet
 from pipeline.cache.identity import Difference, difference_table, differences, flatten
+from pipeline.cache.inventory import LEAST_DIGITS, find_whole
 from pipeline.cache.manifest import MANIFEST, Manifest
 from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet, FeatureSetNotFound
 from pipeline.views import Layer, View, check_pooling, resolve_layer
@@ -75,6 +76,7 @@ class FeatureCache:
         pooling: str | None = None,
         backbone: str | None = None,
         source: str | None = None,
+        adapter: str | None = None,
         identity: Mapping[str, Any] | None = None,
     ) -> FeatureSet:
         """Open the one feature set that is what was asked for.
@@ -84,13 +86,15 @@ class FeatureCache:
             pooling: last, mean, first or tokens.
             backbone: the backbone's name.
             source: where the sentences came from: glue, hub, sample or files.
+            adapter: the digest of the adapter that was merged into the backbone, or its beginning (six hex digits or
+                more); without it, features of the plain backbone alone.
             identity: any fields of the identity, by dotted name, such as `{"quantization.type": "nf4"}`.
 
         Raises:
             FeatureSetNotFound: there is none; the error names the nearest and what differs.
             CacheError: several match; the error names what tells them apart.
         """
-        wanted: dict[str, Any] = dict(identity or {})
+        wanted: dict[str, Any] = {"adapter": adapter, **(identity or {})}
         for field, value in (("backbone", backbone), ("source", source), ("layer", layer)):
             if value is not None:
                 wanted[field] = value
@@ -128,20 +132,14 @@ class FeatureCache:
         return FeatureSet(self.folder(matching[0]))
 
     def open_folder(self, name: str) -> FeatureSet:
-        """Open a feature set by its folder's name, or the beginning of its fingerprint.
+        """Open a feature set by its folder's name, the beginning of its fingerprint, or `<task>/<split>/<name>`.
 
         Raises:
             FeatureSetNotFound: there is none.
-            CacheError: several begin so.
+            CacheError: several begin so, or it is not finished.
+            DamagedFeatureSet: it is damaged.
         """
-        found = [m for m in self.manifests() if m.name == name or (len(name) >= 6 and m.fingerprint.startswith(name))]
-        if not found:
-            raise FeatureSetNotFound(
-                "the cache holds no feature set of this name", where=self.path, found=name, remedy="pipeline cache ls"
-            )
-        if len(found) > 1:
-            raise CacheError("several feature sets begin so", found=", ".join(manifest.name for manifest in found))
-        return FeatureSet(self.folder(found[0]))
+        return FeatureSet(find_whole(self.path, name)[0])
 
 
 SET_NAME = re.compile(r"[^.].*-L\d+-(last|mean|first|tokens)-[0-9a-f]{12}")
@@ -176,10 +174,26 @@ def _differences(wanted: Mapping[str, Any], manifest: Manifest) -> list[Differen
     facts = _facts(manifest)
     if resolved.get("source") in manifest.sources:
         facts["source"] = resolved["source"]
+    if _begins(resolved.get("adapter"), facts["adapter"]):
+        resolved["adapter"] = facts["adapter"]
     return differences(resolved, facts)
 
 
-OPTIONS = {"backbone": "--backbone", "source": "--data", "quantization.type": "--quantization", "prompt": "--prompt"}
+def _begins(wanted: Any, digest: str | None) -> bool:
+    """Whether `wanted` is the beginning of a digest that tells it from others."""
+    if not isinstance(wanted, str) or digest is None:
+        return False
+    shown = wanted.removeprefix("sha256:")
+    return len(shown) >= LEAST_DIGITS and digest.removeprefix("sha256:").startswith(shown)
+
+
+OPTIONS = {
+    "backbone": "--backbone",
+    "source": "--data",
+    "quantization.type": "--quantization",
+    "adapter": "--adapter",
+    "prompt": "--prompt",
+}
 """Fields that the command line has options for; any other is a `--where`."""
 
 

@@ -4,17 +4,13 @@ import contextlib
 import errno
 import glob
 import os
-import re
 import shutil
-import socket
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import CacheError, DiskFull
-
-PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.partial")
+from pipeline.partials import is_abandoned, partial_path
 
 
 @contextmanager
@@ -28,8 +24,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         DiskFull: it is.
         CacheError: the folder cannot be written to.
     """
-    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
-    partial = path.with_name(f".{path.name}.{host}.{os.getpid()}.{uuid.uuid4().hex[:8]}.partial")
+    partial = partial_path(path)
     try:
         yield partial
         descriptor = os.open(partial, os.O_RDONLY)
@@ -38,7 +33,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         finally:
             os.close(descriptor)
         partial.replace(path)
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
     except OSError as error:
         raise _refused(path, error) from error
     finally:
@@ -66,7 +61,8 @@ def _refused(path: Path, error: OSError) -> CacheError:
     )
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Put on the disk which names the folder holds."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -98,21 +94,7 @@ def clear_partials_of(path: Path) -> None:
 
 def clear_partials(folder: Path) -> int:
     """Remove the partial files that dead processes of this host left in `folder`; give their number."""
-    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
-    removed = 0
-    for path in folder.glob(".*.partial"):
-        match = PARTIAL.fullmatch(path.name)
-        if match and match["host"] == host and not _is_alive(int(match["pid"])):
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    abandoned = [path for path in folder.glob(".*.partial") if is_abandoned(path)]
+    for path in abandoned:
+        path.unlink(missing_ok=True)
+    return len(abandoned)

@@ -109,13 +109,19 @@ def differences(wanted: Record, found: Record) -> list[Difference]:
     return [
         Difference(field, value, found.get(field, ABSENT))
         for field, value in wanted.items()
-        if found.get(field, ABSENT) != value
+        if not _is_same(found.get(field, ABSENT), value)
     ]
 
 
-def difference_table(rows: Sequence[Difference]) -> str:
-    """Differences as aligned text: field, wanted, found."""
-    cells = [("field", "wanted", "found"), *((row.field, *_short(row.wanted, row.found)) for row in rows)]
+def _is_same(one: Any, other: Any) -> bool:
+    """Equal in JSON too, where 1, 1.0 and true are three things."""
+    kinds = [(isinstance(value, bool), isinstance(value, float)) for value in (one, other)]
+    return bool(one == other) and kinds[0] == kinds[1]
+
+
+def difference_table(rows: Sequence[Difference], names: tuple[str, str] = ("wanted", "found")) -> str:
+    """Differences as aligned text: field, wanted, found (or by other names)."""
+    cells = [("field", *names), *((row.field, *_short(row.wanted, row.found)) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(3)]
     return "\n".join(
         "    " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

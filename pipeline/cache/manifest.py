@@ -144,9 +144,15 @@ _REMEDY = "remove the manifest and run the same pipeline extract again: it reuse
 
 
 def feature_set_name(backbone: str, identity: Identity) -> str:
-    """A feature set's folder name, such as `smollm2-135m-nf4-L20-mean-3fa9c1e07b52`."""
-    quantization = identity.quantization.get("type")
-    return f"{backbone}-{quantization}-L{identity.layer}-{identity.pooling}-{identity.fingerprint[:12]}"
+    """A feature set's folder name, such as `smollm2-135m-nf4-L20-mean-3fa9c1e07b52`.
+
+    Where an adapter was merged into the weights: `smollm2-135m-nf4-lora-9b02d51c-L20-mean-…`, with the first eight
+    hex digits of its digest.
+    """
+    weights = f"{backbone}-{identity.quantization.get('type')}"
+    if identity.adapter is not None:
+        weights += f"-lora-{identity.adapter.removeprefix('sha256:')[:8]}"
+    return f"{weights}-L{identity.layer}-{identity.pooling}-{identity.fingerprint[:12]}"
 
 
 def shard_paths(folder: Path, number: int) -> tuple[Path, Path, Path]:

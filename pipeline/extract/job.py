@@ -200,7 +200,7 @@ def make_job(
         identity = Identity(
             weights=facts.weights,
             architecture=facts.architecture,
-            adapter=None,
+            adapter=facts.adapter,
             quantization=facts.quantization,
             tokenizer=facts.tokenizer,
             prompt=prompt,

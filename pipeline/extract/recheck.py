@@ -1,7 +1,7 @@
 """Canaries of features that are there already, computed again with the backbone they came from."""
 
 from pipeline.backbone.catalogue import find_backbone
-from pipeline.backbone.facts import read_facts, resolve_device, resolve_dtype
+from pipeline.backbone.facts import check_unchanged, read_facts, resolve_device, resolve_dtype
 from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.prefill import PrefillEngine
@@ -16,7 +16,7 @@ from pipeline.extract.shard_pass import shared_prefix
 from pipeline.progress import say
 from pipeline.views import View, check_pooling
 
-OF_THE_BACKBONE = ("weights", "architecture", "quantization", "tokenizer")
+OF_THE_BACKBONE = ("weights", "architecture", "adapter", "quantization", "tokenizer")
 
 
 def recheck(feature_sets: list[FeatureSet], config: BackboneConfig) -> list[Report]:
@@ -36,12 +36,13 @@ def recheck(feature_sets: list[FeatureSet], config: BackboneConfig) -> list[Repo
             raise BackboneError(
                 f"{feature_set.manifest.name} did not come from this backbone, which differs in\n"
                 + difference_table(differ),
-                remedy="name its own with --backbone, --quantization and --compute-dtype, or name the feature sets to "
-                "look at",
+                remedy="name its own with --backbone, --adapter, --quantization and --compute-dtype, or name the "
+                "feature sets to look at",
             )
     tokenizer = load_tokenizer(source.folder)
     with exact_float32(device):
         backbone = load_backbone(source, config, device=device, compute_dtype=dtype)
+        check_unchanged(facts, source, config, dtype)
         reports = []
         for feature_set in feature_sets:
             identity = feature_set.manifest.identity

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pipeline.backbone.catalogue import find_backbone
-from pipeline.backbone.facts import read_facts, resolve_device, resolve_dtype
+from pipeline.backbone.facts import BackboneFacts, check_unchanged, read_facts, resolve_device, resolve_dtype
 from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import Backbone, load_backbone
 from pipeline.backbone.prefill import PrefillEngine
@@ -26,7 +26,17 @@ from pipeline.progress import ProgressLine, say
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 
-PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "h5py", "pyarrow", "numpy")
+PACKAGES = (
+    "feature-cache-pipeline",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "bitsandbytes",
+    "peft",
+    "h5py",
+    "pyarrow",
+    "numpy",
+)
 
 
 def extract(
@@ -77,7 +87,15 @@ def extract(
     status = {writer.folder: "present" for job in jobs for writer in job.writers}
     if missing:
         _compute(
-            missing, source, backbone, passes, cache_dir=cache.cache_dir, device=device, dtype=dtype, status=status
+            missing,
+            source,
+            backbone,
+            passes,
+            facts=facts,
+            cache_dir=cache.cache_dir,
+            device=device,
+            dtype=dtype,
+            status=status,
         )
     return [_describe(writer.folder, status[writer.folder]) for job in jobs for writer in job.writers]
 
@@ -88,6 +106,7 @@ def _compute(
     config: BackboneConfig,
     passes: PassConfig,
     *,
+    facts: BackboneFacts,
     cache_dir: Path,
     device: str,
     dtype: Any,
@@ -116,6 +135,7 @@ def _compute(
     with exact_float32(device):
         began = time.monotonic()
         loaded = load_backbone(source, config, device=device, compute_dtype=dtype)
+        check_unchanged(facts, source, config, dtype)
         say(f"{source.name}: {loaded.note}, on {device}, loaded in {time.monotonic() - began:.1f} s")
         for job, rows in zip(jobs, tokenized, strict=True):
             _run(job, rows, loaded, passes, status)

@@ -55,7 +55,11 @@ def load_features(
         FeatureSetNotFound: the cache does not hold them.
         CacheError: several feature sets match, or those side by side are not of the same rows.
     """
-    wanted: dict[str, Any] = {"quantization.type": config.quantization, "prompt": config.prompt or task.prompt}
+    wanted: dict[str, Any] = {
+        "quantization.type": config.quantization,
+        "adapter": config.adapter,
+        "prompt": config.prompt or task.prompt,
+    }
     where = parse_settings(config.where)
     if wrong := {"backbone", "source", "layer", "pooling"} & {name.split(".", 1)[-1] for name in where}:
         raise ConfigError(

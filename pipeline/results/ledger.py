@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import RunError
+from pipeline.partials import partial_path
 
 RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
@@ -90,7 +91,7 @@ def new_run(runs_dir: Path, name: str) -> Iterator[Path]:
     """
     import shutil
 
-    partial = runs_dir / f".{name}.partial"
+    partial = partial_path(runs_dir / name)
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -167,6 +168,25 @@ def read_runs(runs_dir: Path) -> list[Run]:
     """
     folders = sorted(path.parent for path in runs_dir.glob(f"*/{RECORD}"))
     return [read_run(folder) for folder in folders if not folder.name.startswith(".")]
+
+
+def runs_by_feature_set(runs_dir: Path) -> dict[str, list[str]]:
+    """The names of the runs that trained on each feature set, the oldest first, by fingerprint.
+
+    Raises:
+        RunError: a record cannot be read: then nobody knows what it refers to.
+    """
+    users: dict[str, list[str]] = {}
+    for run in read_runs(runs_dir):
+        try:
+            fingerprints = {name for splits in run.features.values() for names in splits.values() for name in names}
+        except (AttributeError, TypeError) as error:
+            raise RunError(
+                "a run's record does not say which features it used", where=runs_dir / run.run, found=repr(run.features)
+            ) from error
+        for fingerprint in fingerprints:
+            users.setdefault(fingerprint, []).append(run.run)
+    return users
 
 
 def find_run(runs_dir: Path, name: str) -> Path:

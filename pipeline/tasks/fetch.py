@@ -1,14 +1,13 @@
 """GLUE as a folder: fetched from the Hub once, or checked where it is."""
 
-import os
 import shutil
-import uuid
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from pipeline.config import DataConfig
 from pipeline.errors import ConfigError, DataError
+from pipeline.partials import partial_path
 from pipeline.progress import say
 from pipeline.tasks.examples import Examples
 from pipeline.tasks.glue import write_glue
@@ -44,7 +43,7 @@ def check_or_fetch(names: tuple[str, ...], data: DataConfig) -> list[dict[str, A
 
 def _store(splits: Iterable[Examples], layout: GlueLayout, data: DataConfig) -> None:
     """Write a task's splits into a partial folder, which then appears as a whole or not at all."""
-    partial = data.glue_dir / f".{layout.folder}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
+    partial = partial_path(data.glue_dir / layout.folder)
     try:
         for examples in splits:
             write_glue(partial, examples, layout)

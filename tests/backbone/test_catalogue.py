@@ -1,15 +1,16 @@
 """A backbone is found by name, folder or Hub id, and what cannot be found is said in one message."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 
 import pytest
 
 from pipeline.backbone.catalogue import find_backbone
-from pipeline.backbone.digest import digest_of_tokenizer, digest_of_weights
 from pipeline.backbone.facts import read_facts, resolve_device, resolve_dtype
 from pipeline.config import BackboneConfig
+from pipeline.digests import sha256_of_record
 from pipeline.errors import BackboneError
 
 
@@ -67,19 +68,73 @@ def test_each_refusal_of_the_hub_has_its_own_message(monkeypatch, tmp_path, erro
         find_backbone(config("org/some-model", tmp_path))
 
 
-def test_a_snapshot_in_the_local_hub_cache_is_used_and_its_commit_recorded(tiny_backbone, tmp_path, monkeypatch):
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    repo = tmp_path / "hub" / "models--org--tiny"
-    shutil.copytree(tiny_backbone, repo / "snapshots" / commit)
-    (repo / "refs").mkdir()
-    (repo / "refs" / "main").write_text(commit)
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(tiny_backbone, tmp_path, monkeypatch):
+    """A local Hub cache with one model, laid out as the Hub's own library does: links to blobs by their SHA-256."""
     import huggingface_hub.constants
 
+    repo = tmp_path / "hub" / "models--org--tiny"
+    snapshot = repo / "snapshots" / COMMIT
+    for folder in (snapshot, repo / "refs", repo / "blobs"):
+        folder.mkdir(parents=True)
+    (repo / "refs" / "main").write_text(COMMIT)
+    for path in tiny_backbone.iterdir():
+        blob = repo / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest()
+        shutil.copy(path, blob)
+        (snapshot / path.name).symlink_to(f"../../blobs/{blob.name}")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return snapshot
+
+
+def weights_from_the_hub(tmp_path):
     source = find_backbone(config("org/tiny", tmp_path))
-    assert (source.name, source.commit) == ("tiny", commit)
-    facts = read_facts(source, config("org/tiny", tmp_path), "float32")
-    assert facts.weights == f"commit:{commit}"
+    assert (source.name, source.commit) == ("tiny", COMMIT)
+    return read_facts(source, config("org/tiny", tmp_path), "float32").weights
+
+
+def test_a_snapshot_in_the_local_hub_cache_is_used_and_its_commit_recorded(hub, tmp_path):
+    assert weights_from_the_hub(tmp_path) == f"commit:{COMMIT}"
+
+
+def test_a_commit_stands_only_for_the_files_that_it_has(hub, tmp_path):
+    """A blob that was edited in place, a file put in a link's place, a link to elsewhere: known by their content."""
+    weights = hub / "model.safetensors"
+    blob = weights.resolve()
+    content = blob.read_bytes()
+    as_shipped = "sha256:" + sha256_of_record({weights.name: blob.name})
+    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert weights_from_the_hub(tmp_path) not in (f"commit:{COMMIT}", as_shipped)
+    blob.write_bytes(content)
+    assert weights_from_the_hub(tmp_path) == f"commit:{COMMIT}"
+    weights.unlink()
+    shutil.copy(blob, weights)
+    assert weights_from_the_hub(tmp_path) == as_shipped
+    weights.unlink()
+    elsewhere = tmp_path / blob.name
+    shutil.copy(blob, elsewhere)
+    weights.symlink_to(elsewhere)
+    assert weights_from_the_hub(tmp_path) == as_shipped
+
+
+@pytest.mark.parametrize("name", ["../other/model.safetensors", "inner/model.safetensors", "/tmp/model.safetensors"])
+def test_weights_that_lie_elsewhere_are_refused(tiny_backbone, tmp_path, name):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_backbone, folder)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"a": "model.safetensors"}}))
+    assert find_backbone(config(folder, tmp_path)).folder == folder
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"a": "model.safetensors", "b": name}}))
+    with pytest.raises(BackboneError, match=r"do not lie beside(.|\n)*index.json") as caught:
+        find_backbone(config(folder, tmp_path))
+    assert caught.value.found == name
+    index.unlink()
+    record = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(record | {"transformers_weights": name}))
+    with pytest.raises(BackboneError, match="do not lie beside"):
+        find_backbone(config(folder, tmp_path))
 
 
 def test_facts_come_from_the_files_alone(tiny_backbone, tmp_path):
@@ -126,23 +181,6 @@ def test_a_quantised_checkpoint_goes_with_checkpoint_only(tiny_backbone, tmp_pat
         read_facts(find_backbone(wanted), wanted, "float32")
     kept = dataclasses.replace(wanted, quantization="checkpoint")
     assert read_facts(find_backbone(kept), kept, "float32").quantization["type"] == "checkpoint"
-
-
-def test_digests_follow_content_and_are_remembered(tiny_backbone, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(tiny_backbone, folder)
-    memory = tmp_path / "memory"
-    first = digest_of_weights(folder, memory)
-    assert digest_of_weights(tiny_backbone, memory) == first
-    assert digest_of_weights(folder, memory) == first
-    weights = folder / "model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
-    weights.write_bytes(data)
-    assert digest_of_weights(folder, memory) != first
-    tokenizer = digest_of_tokenizer(folder)
-    (folder / "tokenizer_config.json").write_text("{}")
-    assert digest_of_tokenizer(folder) != tokenizer
 
 
 def test_auto_is_bfloat16_on_cuda_and_float32_on_the_cpu():

@@ -1,0 +1,199 @@
+"""Everything that lies in a cache's folder, whole or not: one damaged set hides no other."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
+from pipeline.cache.seal import Seal
+from pipeline.errors import CacheError, DamagedFeatureSet, FeatureSetNotFound
+
+State = Literal["whole", "unfinished", "damaged"]
+NAME = re.compile(r".+-L(?P<layer>\d+)-(?P<pooling>last|mean|first|tokens)-(?P<digits>[0-9a-f]{12})")
+SEAL = re.compile(r"shard-(?P<number>\d{5,})\.json")
+LEAST_DIGITS = 6
+"""Hex digits by which a digest or a fingerprint may be called, at least."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What lies where a feature set belongs.
+
+    Args:
+        folder: `<cache>/<task>/<split>/<feature-set>`.
+        state: `whole` where a sound manifest says so, `unfinished` where there is none, else `damaged`.
+        manifest: of a whole set.
+        problem: of a damaged one.
+        rows: of the whole set, or of the shards that are sealed so far.
+        size_bytes: of all its files.
+        changed: when it was last written to (of a whole set, when it became whole), in seconds since 1970.
+    """
+
+    folder: Path
+    state: State
+    manifest: Manifest | None
+    problem: str
+    rows: int
+    size_bytes: int
+    changed: float
+
+    @property
+    def place(self) -> str:
+        """`<task>/<split>/<feature-set>`."""
+        return "/".join(self.folder.parts[-3:])
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.folder.parts[-3]
+
+    @property
+    def split(self) -> str:
+        """The split's name."""
+        return self.folder.parts[-2]
+
+    @property
+    def name(self) -> str:
+        """The feature set's name."""
+        return self.folder.name
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hex digits of a whole set; of any other, the 12 that its name ends in."""
+        if self.manifest is not None:
+            return self.manifest.fingerprint
+        match = NAME.fullmatch(self.name)
+        return match["digits"] if match else ""
+
+    @property
+    def link(self) -> Path | None:
+        """The link that stands in the place of the set's, the split's or the task's folder, if one does."""
+        return _link(self.folder)
+
+    @property
+    def is_called_as_a_set(self) -> bool:
+        """Whether its name is one that a feature set can have; what is called otherwise is somebody else's."""
+        return NAME.fullmatch(self.name) is not None
+
+
+def list_entries(cache_dir: Path) -> list[Entry]:
+    """Every folder where a feature set belongs, by task, split and name. Links are named, and never followed."""
+    return [_look_at(folder) for folder in _folders(cache_dir, depth=3)]
+
+
+def find_entry(cache_dir: Path, name: str) -> Entry:
+    """The one entry that `name` calls.
+
+    Args:
+        name: a folder's name, the beginning of a fingerprint, `<task>/<split>/<feature-set>`, or the folder's path.
+
+    Raises:
+        FeatureSetNotFound: there is none.
+        CacheError: there are several.
+    """
+    path = Path(name).absolute()
+    found = [
+        entry
+        for entry in list_entries(cache_dir)
+        if name in (entry.name, entry.place) or path == entry.folder.absolute() or _begins(entry, name)
+    ]
+    if not found:
+        raise FeatureSetNotFound(
+            "the cache holds no feature set of this name", where=cache_dir, found=name, remedy="pipeline cache ls"
+        )
+    if len(found) > 1:
+        raise CacheError(
+            "several feature sets begin so",
+            where=cache_dir,
+            found=", ".join(entry.place for entry in found),
+            remedy="name one by task/split/name",
+        )
+    return found[0]
+
+
+def find_whole(cache_dir: Path, name: str) -> tuple[Path, Manifest]:
+    """The folder and manifest of the one whole feature set that `name` calls, as in `find_entry`.
+
+    Raises:
+        FeatureSetNotFound: there is none.
+        CacheError: there are several, or it is not finished.
+        DamagedFeatureSet: its manifest cannot be trusted.
+    """
+    entry = find_entry(cache_dir, name)
+    if entry.manifest is not None:
+        return entry.folder, entry.manifest
+    if entry.state == "damaged":
+        raise DamagedFeatureSet("this feature set is damaged", where=entry.folder, found=entry.problem)
+    raise CacheError(
+        "this feature set is not finished",
+        where=entry.folder,
+        found=f"{entry.rows} rows in whole shards, and no manifest",
+        remedy="run the same pipeline extract again: it goes on from there",
+    )
+
+
+def _begins(entry: Entry, name: str) -> bool:
+    known = entry.fingerprint
+    return len(name) >= LEAST_DIGITS and bool(known) and (known.startswith(name) or name.startswith(known))
+
+
+def _folders(folder: Path, depth: int) -> Iterator[Path]:
+    """Folders `depth` levels down, and links on the way to there."""
+    try:
+        inside = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for path in inside:
+        if path.name.startswith("."):
+            continue
+        if path.is_symlink() and path.is_dir():
+            yield path if depth == 1 else _under(path, depth - 1)
+        elif path.is_dir():
+            if depth == 1:
+                yield path
+            else:
+                yield from _folders(path, depth - 1)
+
+
+def _under(path: Path, levels: int) -> Path:
+    """A link in a task's or split's place stands for all that it would lead to."""
+    return path.joinpath(*["*"] * levels)
+
+
+def _link(folder: Path) -> Path | None:
+    return next((path for path in (folder, *list(folder.parents)[:2]) if path.is_symlink()), None)
+
+
+def _look_at(folder: Path) -> Entry:
+    if link := _link(folder):
+        return Entry(folder, "damaged", None, f"{link.name} is a link", 0, 0, link.lstat().st_mtime)
+    files = [path for path in folder.iterdir() if path.is_symlink() or not path.is_dir()]
+    size_bytes = sum(path.lstat().st_size for path in files)
+    changed = max((path.lstat().st_mtime for path in files), default=folder.stat().st_mtime)
+    if not (folder / MANIFEST).exists() and not (folder / MANIFEST).is_symlink():
+        return Entry(folder, "unfinished", None, "", _sealed_rows(files), size_bytes, changed)
+    try:
+        manifest = Manifest.read(folder)
+    except DamagedFeatureSet as error:
+        problem = f"{error.what}: {error.found}".splitlines()[0]
+        return Entry(folder, "damaged", None, problem, _sealed_rows(files), size_bytes, changed)
+    return Entry(folder, "whole", manifest, "", manifest.rows, size_bytes, (folder / MANIFEST).stat().st_mtime)
+
+
+def _sealed_rows(files: list[Path]) -> int:
+    """Rows of the shards that are whole by their seals and sizes."""
+    rows = 0
+    for path in files:
+        match = SEAL.fullmatch(path.name)
+        if match is None:
+            continue
+        states, index, _ = shard_paths(path.parent, int(match["number"]))
+        try:
+            seal = Seal.read(path)
+            sizes = states.stat().st_size, index.stat().st_size
+        except (DamagedFeatureSet, OSError):
+            continue
+        rows += seal.rows if sizes == (seal.states_bytes, seal.index_bytes) else 0
+    return rows

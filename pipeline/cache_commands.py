@@ -1,0 +1,152 @@
+"""The commands of `pipeline cache`. A room is imported inside the command that needs it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from pipeline.config import BackboneConfig, CacheConfig, RunsConfig
+from pipeline.errors import ConfigError
+from pipeline.terminal import LISTS, Flat, Json, Yes, agree, ask, columns, missing_package, nobody, print_result
+
+cache_app = App(name="cache", help="Look into the feature cache, and look after it.", default_parameter=LISTS)
+
+
+@cache_app.command(name="ls")
+def cache_ls(
+    *,
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    json: Json = False,
+) -> None:
+    """List the feature sets: rows, size, age, and how many runs use each; also what is unfinished or damaged."""
+    from pipeline.housekeeping.feature_sets import feature_sets
+    from pipeline.housekeeping.tables import feature_sets_table
+
+    print_result(feature_sets(cache.cache_dir, runs.runs_dir), json, feature_sets_table)
+
+
+@cache_app.command(name="diff")
+def cache_diff(a: str, b: str, /, *, cache: Annotated[CacheConfig, Flat] = CacheConfig(), json: Json = False) -> None:
+    """Show in which fields two feature sets differ: of their identity, and of what is recorded beside it.
+
+    Args:
+        a: a feature set's folder name, the beginning of its fingerprint, or task/split/name.
+        b: another.
+    """
+    from rich.text import Text
+
+    from pipeline.cache.compare import compare
+    from pipeline.cache.inventory import find_whole
+
+    found = compare(*(find_whole(cache.cache_dir, name)[1] for name in (a, b)))
+    print_result(found.to_dict(), json, lambda _: Text(found.to_text()))
+
+
+@cache_app.command(name="rm")
+def cache_rm(
+    *names: str,
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    force: Annotated[bool, Parameter(help="Also those that runs refer to.")] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Remove feature sets for good; those that runs refer to only with --force.
+
+    Args:
+        names: their folders' names, the beginnings of their fingerprints, or task/split/name.
+    """
+    from pipeline.housekeeping.feature_sets import remove_feature_sets
+    from pipeline.housekeeping.tables import feature_sets_table
+
+    if not names:
+        raise ConfigError("which feature set is to go was not said", expected="a name", remedy="pipeline cache ls")
+    if not yes and not sys.stdin.isatty():
+        raise ConfigError("there is nobody to ask whether to remove this", where="standard input", remedy="say --yes")
+    gone = remove_feature_sets(names, cache.cache_dir, runs.runs_dir, force=force, ask=agree if yes else ask)
+    print_result(gone, json, lambda rows: feature_sets_table(rows, "removed") if rows else "nothing was removed")
+
+
+@cache_app.command(name="gc")
+def cache_gc(
+    *,
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    models_dir: Annotated[Path, Parameter(help="Where the embedded backbone is.")] = BackboneConfig().models_dir,
+    dry_run: Annotated[bool, Parameter(help="Only say what would be removed.")] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Remove what is not whole: what dead writers left in the cache and beside runs and models, and unfinished sets.
+
+    Unfinished feature sets hold work that pipeline extract would go on from: they go where you agree, or with --yes.
+    """
+    from pipeline.housekeeping.leftovers import collect_leftovers, find_leftovers
+    from pipeline.housekeeping.tables import leftovers_table
+
+    answer = agree if yes else ask if sys.stdin.isatty() else nobody
+    leftovers = find_leftovers(cache.cache_dir, runs.runs_dir, models_dir)
+    print_result(collect_leftovers(leftovers, dry_run=dry_run, ask=answer), json, leftovers_table)
+
+
+@cache_app.command(name="show")
+def cache_show(name: str, /, *, cache: Annotated[CacheConfig, Flat] = CacheConfig(), json: Json = False) -> None:
+    """Show a feature set's manifest: identity, what was found while writing, versions.
+
+    Args:
+        name: its folder's name, the beginning of its fingerprint, or task/split/name.
+    """
+    from pipeline.cache import FeatureCache
+    from pipeline.cache.identity import flatten
+
+    manifest = FeatureCache(cache.cache_dir).open_folder(name).manifest.to_dict()
+    print_result(
+        manifest,
+        json,
+        lambda record: columns(({"field": k, "value": v} for k, v in flatten(record).items()), ("field", "value")),
+    )
+
+
+@cache_app.command(name="verify")
+def cache_verify(
+    *names: str,
+    deep: bool = False,
+    canaries: bool = False,
+    backbone: Annotated[BackboneConfig, Flat] = BackboneConfig(),
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    lock_timeout: float = 60.0,
+    json: Json = False,
+) -> None:
+    """Look for damage: it is named and taken out of use, and the same pipeline extract writes just that again.
+
+    Args:
+        names: feature sets, by name or the beginning of their fingerprint; by default all, unfinished ones too.
+        deep: read every byte: SHA-256, structure, index against shard, finite values.
+        canaries: compute some rows again, with the backbone that --backbone and its companions name.
+        lock_timeout: seconds to wait for a process that is writing a damaged feature set.
+    """
+    from pipeline.cache import FeatureCache, FeatureSet
+    from pipeline.cache.verify import damaged, verify_feature_set
+    from pipeline.progress import say
+
+    folders = FeatureCache(cache.cache_dir).folders(names)
+    reports = []
+    for folder in folders:
+        reports.append(verify_feature_set(folder, deep=deep))
+        say(f"{folder.name}: {reports[-1].status}")
+    if canaries:
+        try:
+            from pipeline.extract.recheck import recheck
+        except ModuleNotFoundError as error:
+            raise missing_package(error, "extract") from error
+        sound = [FeatureSet(report.folder) for report in reports if report.status == "sound"]
+        reports += [report for report in recheck(sound, backbone) if report.damages]
+    for report in reports:
+        report.set_aside(timeout=lock_timeout)
+    print_result(
+        [r.to_dict() for r in reports], json, lambda rows: columns(rows, ("task", "split", "name", "shards", "status"))
+    )
+    if any(report.damages for report in reports):
+        raise damaged(reports)

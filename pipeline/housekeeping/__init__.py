@@ -1,0 +1,1 @@
+"""What lies in the cache, which runs use it, and what may go."""

@@ -1,0 +1,65 @@
+"""Feature sets and leftovers as tables for people."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def feature_sets_table(records: Records, what: str = "in all") -> Table:
+    """One line a feature set, and how many rows and bytes they are together.
+
+    Args:
+        what: what is said of the sum.
+    """
+    problems = [f"{record['name']}: {record['problem']}" for record in records if record["problem"]]
+    size_bytes, rows = (sum(record[name] for record in records) for name in ("size_bytes", "rows"))
+    count = f"{len(records)} feature set{'' if len(records) == 1 else 's'}"
+    total = f"{what}: {count}, {rows:,} rows, {readable_size(size_bytes)}"
+    table = Table(caption=escape("\n".join([total, *problems])), caption_justify="left")
+    for name in ("task", "split", "name", "view", "state", "rows", "size", "age", "source", "runs"):
+        numbers = name in ("rows", "size", "age", "runs")
+        table.add_column(name, overflow="fold", justify="right" if numbers else "left")
+    now = datetime.datetime.now(datetime.UTC)
+    for record in records:
+        cells = [record[name] or "-" for name in ("task", "split", "name", "view", "state")]
+        cells += [f"{record['rows']:,}", readable_size(record["size_bytes"]), readable_age(record["created"], now)]
+        cells += [record["source"] or "-", "?" if record["runs"] is None else str(len(record["runs"]))]
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def leftovers_table(records: Records) -> Table | str:
+    """One line for each thing that is not whole: what it is, and what became of it."""
+    if not records:
+        return "everything is whole: there is nothing to collect"
+    freed_bytes = sum(record["size_bytes"] for record in records if record["status"] != "kept")
+    kept = sum(record["status"] == "kept" for record in records)
+    table = Table(caption=f"{readable_size(freed_bytes)} freed, or to be freed; {kept} kept", caption_justify="left")
+    for name in ("what", "path", "rows done", "size", "status", "why"):
+        table.add_column(name, overflow="fold")
+    for record in records:
+        cells = [record["kind"], record["path"], f"{record['rows']:,}", readable_size(record["size_bytes"])]
+        table.add_row(*map(escape, [*cells, record["status"], record["why"]]))
+    return table
+
+
+def readable_size(size_bytes: int) -> str:
+    """Bytes as people read them: `618 MB`."""
+    size, units = float(size_bytes), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 999.5 and units[1:]:
+        size, units = size / 1000, units[1:]
+    return f"{size:.3g} {units[0]}"
+
+
+def readable_age(created: str, now: datetime.datetime) -> str:
+    """How long ago, in the largest unit that fits: `3 days`."""
+    seconds = max(0, int((now - datetime.datetime.fromisoformat(created)).total_seconds()))
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        if count := seconds // length:
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return "now"

@@ -1,0 +1,71 @@
+"""How every command takes its settings, asks, and prints: a table for people, or JSON alone on standard output."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from pipeline.errors import MissingPackage, PipelineError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+
+def _show_default(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+Flat = Parameter(name="*")
+Json = Annotated[bool, Parameter(name="--json", help="Print the result as JSON on standard output, and nothing else.")]
+Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask.")]
+LISTS = Parameter(consume_multiple=True, negative_iterable=(), show_default=_show_default)
+
+
+def print_result(result: Any, as_json: bool, for_people: Callable[[Any], "Table | Text | str"]) -> None:
+    """Print a command's result: as JSON, or as what `for_people` makes of it."""
+    if as_json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(for_people(result))
+
+
+def columns(rows: Iterable[dict[str, Any]], names: tuple[str, ...]) -> "Table":
+    """A table of these columns, one line a record."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(row[name])) for name in names))  # a value is text, never markup
+    return table
+
+
+def agree(question: str) -> bool:
+    """Yes, without asking."""
+    return True
+
+
+def nobody(question: str) -> bool:
+    """No, because there is nobody to ask."""
+    return False
+
+
+def ask(question: str) -> bool:
+    """Put a question to the person at the terminal."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def missing_package(error: ModuleNotFoundError, extra: str) -> PipelineError:
+    """The error for a package that is not installed; one of our own is a bug, and raised as it is."""
+    if error.name and not error.name.startswith("pipeline"):
+        return MissingPackage(error.name, extra)
+    raise error

@@ -1,0 +1,173 @@
+"""What is not whole goes, and what a living process may be writing stays."""
+
+import os
+
+import pytest
+
+from pipeline.cache.inventory import find_whole
+from pipeline.cache.manifest import MANIFEST
+from pipeline.housekeeping import leftovers
+from pipeline.housekeeping.leftovers import collect_leftovers, find_leftovers
+from pipeline.housekeeping.tables import leftovers_table
+
+
+def yes(question):
+    return True
+
+
+def never(question):
+    pytest.fail(f"it asked: {question}")
+
+
+@pytest.fixture
+def places(cache_dir, runs_dir, tmp_path):
+    return cache_dir, runs_dir, tmp_path / "models"
+
+
+@pytest.fixture
+def full(whole, unfinished, damaged, places, plant_partial, dead, enter_run):
+    """Leftovers of every kind: those that may go at once, those that are asked about, those that stay."""
+    cache_dir, runs_dir, models_dir = places
+    enter_run("run-a", "ab" * 32)
+    set_aside = whole / "shard-00001.h5.damaged"
+    set_aside.write_text("odd")
+    gone = [
+        plant_partial(whole, "shard-00001.h5", dead),
+        plant_partial(unfinished, "manifest.json", dead),
+        plant_partial(cache_dir, "x", dead),
+        plant_partial(runs_dir, "run-b", dead, is_folder=True),
+        plant_partial(models_dir, "smollm2-135m", dead, is_folder=True),
+        plant_partial(models_dir, "digests.json", dead),
+        set_aside,
+    ]
+    kept = [
+        plant_partial(whole, "shard-00002.h5", os.getpid()),
+        plant_partial(runs_dir, "run-c", os.getpid(), is_folder=True),
+        plant_partial(models_dir, "smollm2-135m", dead, is_folder=True, host="another-machine"),
+        models_dir / ".of-unknown-origin.partial",
+    ]
+    kept[-1].write_text("x")
+    (models_dir / "smollm2-135m").mkdir()
+    (models_dir / "digests.json").write_text("{}")
+    return {"gone": set(gone), "kept": set(kept), "asked": {unfinished}}
+
+
+def tree(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def collected(places, **settings):
+    records = collect_leftovers(find_leftovers(*places), **settings)
+    by_status = {}
+    for record in records:
+        by_status.setdefault(record["status"], set()).add(record["path"])
+    return records, by_status
+
+
+def text(paths):
+    return {str(path) for path in paths}
+
+
+def test_all_that_is_not_whole_goes_and_nothing_else(full, places, tmp_path, whole, damaged):
+    before = tree(tmp_path)
+    records, by_status = collected(places, dry_run=False, ask=yes)
+    assert by_status == {"removed": text(full["gone"] | full["asked"]), "kept": text(full["kept"])}
+    gone = full["gone"] | full["asked"]
+    expected = {path: c for path, c in before.items() if not any(path == g or g in path.parents for g in gone)}
+    assert tree(tmp_path) == expected
+    assert {"removed", "kept"} <= set(leftovers_table(records).columns[4]._cells)
+    _, again = collected(places, dry_run=False, ask=never)
+    assert again == {"kept": text(full["kept"])}
+
+
+def test_a_dry_run_says_the_same_and_touches_nothing(full, places, tmp_path):
+    before = tree(tmp_path)
+    _, by_status = collected(places, dry_run=True, ask=never)
+    assert by_status == {"would be removed": text(full["gone"] | full["asked"]), "kept": text(full["kept"])}
+    assert tree(tmp_path) == before
+
+
+def test_work_that_is_not_agreed_to_go_stays(full, places, unfinished):
+    asked = []
+
+    def ask(question):
+        asked.append(question)
+        return False
+
+    records, by_status = collected(places, dry_run=False, ask=ask)
+    assert len(asked) == 1
+    assert f"{unfinished}: 8 rows done" in asked[0]
+    assert by_status == {"removed": text(full["gone"]), "kept": text(full["kept"] | full["asked"])}
+    [record] = [record for record in records if record["path"] == str(unfinished)]
+    assert (record["kind"], record["rows"]) == ("unfinished set", 8)
+    assert "--yes" in record["why"]
+    assert unfinished.is_dir()
+
+
+def test_an_unfinished_set_that_somebody_writes_stays(unfinished, places, plant_partial):
+    plant_partial(unfinished, "shard-00002.h5", os.getpid())
+    _, by_status = collected(places, dry_run=False, ask=yes)
+    assert str(unfinished) in by_status["kept"]
+    assert "removed" not in by_status
+
+
+def test_an_unfinished_set_that_runs_refer_to_stays(whole, places, enter_run):
+    enter_run("run-a", find_whole(places[0], whole.name)[1].fingerprint)
+    (whole / MANIFEST).unlink()
+    [record], _ = collected(places, dry_run=False, ask=yes)
+    assert record["status"] == "kept"
+    assert "runs refer to it" in record["why"]
+
+
+def test_where_the_ledger_cannot_be_read_work_stays(unfinished, places, enter_run):
+    (enter_run("run-a", "x") / "run.json").write_text("{")
+    [record], _ = collected(places, dry_run=False, ask=yes)
+    assert (record["status"], record["path"]) == ("kept", str(unfinished))
+
+
+def test_folders_of_other_people_are_no_leftovers(places):
+    folder = places[0] / "photos" / "2025" / "summer"
+    folder.mkdir(parents=True)
+    (folder / "me.damaged").write_text("x")
+    assert find_leftovers(*places) == []
+
+
+def test_links_are_no_leftovers(whole, places, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    whole.rename(elsewhere)
+    (elsewhere / MANIFEST).unlink()
+    (elsewhere / "x.damaged").write_text("x")
+    whole.symlink_to(elsewhere)
+    assert find_leftovers(*places) == []
+
+
+def test_a_partial_that_is_a_link_goes_and_what_it_points_to_stays(places, tmp_path, plant_partial, dead):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("keep")
+    link = plant_partial(places[2], "smollm2-135m", dead)
+    link.unlink()
+    link.symlink_to(tmp_path / "mine")
+    assert collected(places, dry_run=False, ask=never)[1] == {"removed": {str(link)}}
+    assert not link.is_symlink()
+    assert (tmp_path / "mine" / "file").read_text() == "keep"
+
+
+def test_nothing_is_there_to_collect(places):
+    assert find_leftovers(*places) == []
+    assert collect_leftovers([], dry_run=False, ask=never) == []
+
+
+def test_what_cannot_be_removed_is_said_and_the_rest_goes(full, places, monkeypatch):
+    stuck = sorted(full["gone"])[0]
+    real = leftovers.remove
+
+    def refuse(path):
+        if path == stuck:
+            raise PermissionError(13, "Permission denied", str(path))
+        real(path)
+
+    monkeypatch.setattr(leftovers, "remove", refuse)
+    records, by_status = collected(places, dry_run=False, ask=yes)
+    assert by_status["removed"] == text((full["gone"] | full["asked"]) - {stuck})
+    [record] = [record for record in records if record["path"] == str(stuck)]
+    assert "Permission denied" in record["why"]
