@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,11 +29,15 @@ class FeatureCache:
         """The manifests of all whole feature sets, of one task or split if named, sorted by task, split and name.
 
         Raises:
-            DamagedFeatureSet: a manifest cannot be read.
+            DamagedFeatureSet: a manifest cannot be read, or a link is on the way to it.
         """
-        return [
-            Manifest.read(path.parent) for path in sorted(self.path.glob(f"*/*/*/{MANIFEST}")) if _at(path, task, split)
+        folders = [
+            folder
+            for of_task in _folders(self.path, task)
+            for of_split in _folders(of_task, split)
+            for folder in _folders(of_split)
         ]
+        return [Manifest.read(folder) for folder in folders if os.path.lexists(folder / MANIFEST)]
 
     def folder(self, manifest: Manifest) -> Path:
         """Where a feature set lies."""
@@ -48,6 +53,7 @@ class FeatureCache:
         backbone: str | None = None,
         source: str | None = None,
         identity: Mapping[str, Any] | None = None,
+        verify: bool = False,
     ) -> FeatureSet:
         """Open the one feature set that is what was asked for.
 
@@ -57,6 +63,7 @@ class FeatureCache:
             backbone: the backbone's name.
             source: where the sentences came from: glue, hub, sample or files.
             identity: any fields of the identity, by dotted name, such as `{"quantization.type": "nf4"}`.
+            verify: check the SHA-256 of every file before anything is served.
 
         Raises:
             FeatureSetNotFound: there is none; the error names the nearest and what differs.
@@ -97,9 +104,9 @@ class FeatureCache:
                 expected="one",
                 remedy="say which as written beside it, or remove the folder of the one that is not wanted",
             )
-        return FeatureSet(self.folder(matching[0]))
+        return FeatureSet(self.folder(matching[0]), verify=verify)
 
-    def open_folder(self, name: str) -> FeatureSet:
+    def open_folder(self, name: str, *, verify: bool = False) -> FeatureSet:
         """Open a feature set by its folder's name, or the beginning of its fingerprint.
 
         Raises:
@@ -113,14 +120,18 @@ class FeatureCache:
             )
         if len(found) > 1:
             raise CacheError("several feature sets begin so", found=", ".join(manifest.name for manifest in found))
-        return FeatureSet(self.folder(found[0]))
+        return FeatureSet(self.folder(found[0]), verify=verify)
 
 
-def _at(path: Path, task: str | None, split: str | None) -> bool:
-    folder = path.parent
-    if path.is_symlink() or folder.is_symlink():
-        raise DamagedFeatureSet("a feature set is a link", where=path, expected="a folder of the cache itself")
-    return task in (None, folder.parent.parent.name) and split in (None, folder.parent.name)
+def _folders(folder: Path, name: str | None = None) -> list[Path]:
+    """The folders in `folder`, or the one called `name`, sorted; a link is refused where it leads to a folder."""
+    if not folder.is_dir():
+        return []
+    found = sorted(path for path in folder.iterdir() if name in (None, path.name) and path.is_dir())
+    for path in found:
+        if path.is_symlink():
+            raise DamagedFeatureSet("a feature set is a link", where=path, expected="a folder of the cache itself")
+    return found
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:

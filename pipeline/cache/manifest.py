@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.cache.files import whole_file
 from pipeline.cache.identity import Identity
+from pipeline.cache.json_files import read_json
 from pipeline.cache.shard import RAW
 from pipeline.errors import CacheError, DamagedFeatureSet
 
@@ -84,7 +85,7 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            record: Any = json.loads(path.read_bytes())
+            record: Any = read_json(path)
             manifest = cls._parse(record)
             fingerprint, name = manifest.fingerprint, manifest.name
         except (OSError, ValueError, CacheError) as error:
@@ -113,19 +114,30 @@ class Manifest:
         kinds |= {"identity": dict, "passport": dict, "recorded": dict}
         for name in names:
             value, kind = record[name], kinds.get(name, str)
-            is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
-            if not (is_count if kind is int else isinstance(value, kind)):
+            if not (_is_count(value) if kind is int else isinstance(value, kind)):
                 raise CacheError("a manifest's field is wrong", where=name, expected=kind.__name__, found=repr(value))
         if not all(isinstance(label, str) for label in record["labels"]):
             raise CacheError("a manifest's field is wrong", where="labels", expected="texts", found=record["labels"])
         identity = Identity.from_dict(record["identity"])
-        if identity.storage_dtype not in RAW or not isinstance(identity.architecture.get("hidden_size"), int):
+        if identity.storage_dtype not in RAW or not _is_count(identity.architecture.get("hidden_size")):
             raise CacheError("the identity does not say what the shards hold", where="storage_dtype, architecture")
+        for name in (record["task"], record["split"], record["backbone"]):
+            if not _is_name(name):
+                raise CacheError("a manifest's field is no name of a folder", found=repr(name))
         return cls(
             **{name: record[name] for name in names - {"identity", "labels"}},
             identity=identity,
             labels=tuple(record["labels"]),
         )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_name(name: str) -> bool:
+    """Whether this can be a folder's name, or part of one, and stays in its place."""
+    return name not in ("", ".", "..") and name.isprintable() and not set(name) & set("/\\")
 
 
 _REMEDY = "remove the manifest and run the same pipeline extract again: it reuses every whole shard"

@@ -1,7 +1,6 @@
 """A shard's seal: the sizes and SHA-256 of its two files, written after them. No seal, no shard."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from math import inf
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cache.files import whole_file
+from pipeline.cache.json_files import read_json
 from pipeline.digests import canonical_json
 from pipeline.errors import DamagedFeatureSet
 
@@ -51,7 +51,7 @@ class Seal:
             DamagedFeatureSet: the file is no seal.
         """
         try:
-            record: Any = json.loads(path.read_bytes())
+            record: Any = read_json(path)
         except (OSError, ValueError) as error:
             raise DamagedFeatureSet("a seal cannot be read", where=path, found=error) from error
         kinds = {field.name: field.type for field in fields(cls)}
