@@ -151,5 +151,5 @@ def feature_set_name(backbone: str, identity: Identity) -> str:
 
 def shard_paths(folder: Path, number: int) -> tuple[Path, Path, Path]:
     """Where shard `number` of a feature set lies: hidden states, index, seal."""
-    stem = folder / f"shard-{number:05d}"
-    return stem.with_suffix(".h5"), stem.with_suffix(".parquet"), stem.with_suffix(".json")
+    stem = f"shard-{number:05d}"
+    return folder / f"{stem}.h5", folder / f"{stem}.parquet", folder / f"{stem}.json"

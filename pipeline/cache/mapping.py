@@ -53,6 +53,7 @@ def _find_system_map() -> _SystemMap | None:
     return function
 
 
+HUGE_PAGE_BYTES = 2**21
 SYSTEM_MAP = _find_system_map()
 
 
@@ -105,8 +106,11 @@ def _joined(extents: Sequence[Extent], dtype: np.dtype[Any], total: int, private
     # Python owns the range and unmaps all of it, whatever was mapped over it, when the last view of it is gone.
     protection = _PROT_READ | (_PROT_WRITE if private else 0)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
-    whole = np.frombuffer(mmap.mmap(-1, total, flags=flags, prot=protection), dtype)
-    address = whole.ctypes.data
+    pages = mmap.mmap(-1, total + HUGE_PAGE_BYTES, flags=flags, prot=protection)
+    start = np.frombuffer(pages, np.uint8).ctypes.data
+    lead = (extents[0].place - start) % HUGE_PAGE_BYTES  # where memory and file agree in place, huge pages can serve
+    whole = np.frombuffer(pages, dtype, total // dtype.itemsize, lead)
+    address = start + lead
     assert SYSTEM_MAP is not None
     for extent in extents:
         over = (_MAP_PRIVATE | _NO_RESERVE if private else _MAP_SHARED) | _MAP_FIXED

@@ -3,49 +3,83 @@
 import io
 import os
 import stat
-from dataclasses import dataclass
+import time
+from collections.abc import Hashable, Iterable
 from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
 
 from pipeline.errors import DamagedFeatureSet
 
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY"))
 
 
-@dataclass(frozen=True)
-class FileKey:
-    """What tells one content of one file from another without reading it: any write or replacement changes it."""
+class FileKey(NamedTuple):
+    """What tells one content of one file from another without reading it: any write or replacement changes it.
+
+    Args:
+        is_settled: whether its last change was long enough ago that a later one must show. The clocks of file systems
+            are coarse: two writes in one tick look like one.
+    """
 
     device: int
     inode: int
     size_bytes: int
     mtime_ns: int
     ctime_ns: int
+    is_settled: bool
 
     @classmethod
     def of(cls, descriptor: int) -> "FileKey":
         """The key of an open file."""
-        found = os.fstat(descriptor)
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        return cls._of(os.fstat(descriptor))
 
-    def is_settled(self, now_ns: int) -> bool:
-        """Whether a later write must show: clocks of file systems are coarse, two writes in one tick look like one."""
-        return now_ns - max(self.mtime_ns, self.ctime_ns) > SETTLED_NS
+    @classmethod
+    def of_path(cls, path: Path) -> "FileKey":
+        """The key of a regular file, without opening it.
+
+        Raises:
+            OSError: it is not there, or is a link, a folder, a pipe or a device.
+        """
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a link" if stat.S_ISLNK(found.st_mode) else "a folder, a pipe or a device"
+            raise OSError(f"it is {kind}, and no file of the cache's own")
+        return cls._of(found)
+
+    @classmethod
+    def _of(cls, found: os.stat_result) -> "FileKey":
+        changed_ns = max(found.st_mtime_ns, found.st_ctime_ns)
+        is_settled = time.time_ns() - changed_ns > SETTLED_NS
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, is_settled)
 
 
 SETTLED_NS = 2_000_000_000
+Fact = TypeVar("Fact")
 
 
-def regular_size(path: Path) -> int:
-    """The size in bytes of a regular file, without opening it.
+class Remembered(Generic[Fact]):
+    """What this process found out about files, for as long as nobody changes them."""
 
-    Raises:
-        OSError: it is not there, or is a link, a folder, a pipe or a device.
-    """
-    found = path.lstat()
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a link" if stat.S_ISLNK(found.st_mode) else "a folder, a pipe or a device"
-        raise OSError(f"it is {kind}, and no file of the cache's own")
-    return found.st_size
+    def __init__(self) -> None:
+        self._facts: dict[Hashable, Fact] = {}
+
+    def get(self, *about: Hashable) -> Fact | None:
+        """The fact that was kept about the same content, or None."""
+        return self._facts.get(about)
+
+    def keep(self, fact: Fact, *about: Hashable, keys: Iterable[FileKey]) -> None:
+        """Keep a fact, unless a file was changed so lately that the next change might not show.
+
+        Args:
+            about: what the fact is about; it holds the files' keys.
+            keys: of all the files that it was found in, taken before they were read.
+        """
+        if all(key.is_settled for key in keys):
+            self._facts[about] = fact
+
+    def forget(self) -> None:
+        """Start anew, as a new process does."""
+        self._facts.clear()
 
 
 def open_to_read(path: Path) -> io.FileIO:
@@ -54,7 +88,7 @@ def open_to_read(path: Path) -> io.FileIO:
     Raises:
         OSError: it is not there, may not be read, or is a link, a folder, a pipe or a device.
     """
-    regular_size(path)  # before it is opened: opening a device can already do something
+    FileKey.of_path(path)  # before it is opened: opening a device can already do something
     descriptor = os.open(path, _FLAGS)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

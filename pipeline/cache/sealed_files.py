@@ -7,13 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.cache.manifest import Manifest, shard_paths
-from pipeline.cache.reading import FileKey, open_to_read, regular_size
+from pipeline.cache.reading import FileKey, Remembered, open_to_read
 from pipeline.cache.seal import Seal, digest_of_seals, passport_of_seals
 from pipeline.cache.shard import REPAIR
 from pipeline.errors import DamagedFeatureSet
 
 STATES, INDEX = 0, 1
 """Which of a shard's two sealed files: its place in `shard_paths`."""
+
+_SEALS: Remembered[Seal] = Remembered()
+_DIGESTS: Remembered[str] = Remembered()
 
 
 class SealedFiles:
@@ -32,8 +35,15 @@ class SealedFiles:
     def __init__(self, folder: Path, manifest: Manifest, *, verify: bool = False) -> None:
         self.folder, self.verify = folder, verify
         self._hashed: dict[Path, FileKey] = {}
-        self.seals = [self._checked_seal(number) for number in range(manifest.shards)]
-        _check_against(manifest, self.seals, folder)
+        self._paths: list[tuple[Path, Path, Path]] = []
+        self.seals: list[Seal] = []
+        keys: list[FileKey] = []
+        for number in range(manifest.shards):
+            self._paths.append(shard_paths(folder, number))
+            seal, key = _checked_seal(self._paths[-1])
+            self.seals.append(seal)
+            keys.append(key)
+        _check_against(manifest, self.seals, _digest(self.seals, keys), folder)
         if verify:
             for number in range(manifest.shards):
                 for which in (STATES, INDEX):
@@ -42,7 +52,7 @@ class SealedFiles:
 
     def path(self, number: int, which: int) -> Path:
         """Where one of a shard's files lies."""
-        return shard_paths(self.folder, number)[which]
+        return self._paths[number][which]
 
     @contextmanager
     def open(self, number: int, which: int) -> Iterator[io.FileIO]:
@@ -63,16 +73,32 @@ class SealedFiles:
         except OSError as error:
             raise _unreadable(path, error) from error
 
-    def _checked_seal(self, number: int) -> Seal:
-        paths = shard_paths(self.folder, number)
+
+def _checked_seal(paths: tuple[Path, Path, Path]) -> tuple[Seal, FileKey]:
+    """A shard's seal, its two files being of the sizes that it says, and the seal's key."""
+    try:
+        key = FileKey.of_path(paths[2])
+    except OSError as error:
+        raise DamagedFeatureSet("a seal cannot be read", where=paths[2], found=error, remedy=REPAIR) from error
+    seal = _SEALS.get(key)
+    if seal is None:
         seal = Seal.read(paths[2])
-        for which in (STATES, INDEX):
-            try:
-                found = regular_size(paths[which])
-            except OSError as error:
-                raise _unreadable(paths[which], error) from error
-            _check_size(paths[which], _size_of(seal, which), found)
-        return seal
+        _SEALS.keep(seal, key, keys=[key])
+    for which in (STATES, INDEX):
+        try:
+            found = FileKey.of_path(paths[which]).size_bytes
+        except OSError as error:
+            raise _unreadable(paths[which], error) from error
+        _check_size(paths[which], _size_of(seal, which), found)
+    return seal, key
+
+
+def _digest(seals: list[Seal], keys: list[FileKey]) -> str:
+    digest = _DIGESTS.get(*keys)
+    if digest is None:
+        digest = digest_of_seals(seals)
+        _DIGESTS.keep(digest, *keys, keys=keys)
+    return digest
 
 
 def _size_of(seal: Seal, which: int) -> int:
@@ -109,12 +135,12 @@ def _unreadable(path: Path, error: OSError) -> DamagedFeatureSet:
     )
 
 
-def _check_against(manifest: Manifest, seals: list[Seal], folder: Path) -> None:
+def _check_against(manifest: Manifest, seals: list[Seal], digest: str, folder: Path) -> None:
     """Every fact that stands in the manifest and in the seals is the same in both."""
     rows = [(seal.first_row, seal.rows) for seal in seals]
     starts = range(0, manifest.rows, manifest.shard_rows)
     for problem, expected, found in (
-        ("the manifest is not about these shards", manifest.seals, digest_of_seals(seals)),
+        ("the manifest is not about these shards", manifest.seals, digest),
         ("the manifest's passport is not that of its shards", passport_of_seals(seals), dict(manifest.passport)),
         (
             "a shard holds another number of rows than its place needs",

@@ -1,7 +1,6 @@
 """The hidden states of a feature set over all of its shards: mapped, joined, and never handed out unless finite."""
 
 import io
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -12,13 +11,13 @@ import numpy as np
 from pipeline.cache.finite import all_finite, find_not_finite
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.mapping import Extent, map_extents
-from pipeline.cache.reading import FileKey
+from pipeline.cache.reading import FileKey, Remembered
 from pipeline.cache.sealed_files import STATES, SealedFiles
 from pipeline.cache.shard import RAW, REPAIR, ShardData, ShardLayout, locate, map_offsets, states_extent
 from pipeline.errors import DamagedFeatureSet
 
-_FINITE: set[FileKey] = set()
-"""Shards that this process saw to be finite, and that no one has written to since."""
+_LAYOUTS: Remembered[ShardLayout] = Remembered()
+_FINITE: Remembered[bool] = Remembered()
 
 
 class StoredStates:
@@ -127,39 +126,46 @@ class StoredStates:
 
     def _layout(self, number: int) -> ShardLayout:
         if number not in self._layouts:
-            path, seal = self._files.path(number, STATES), self._files.seals[number]
             with self._files.open(number, STATES) as file:
-                layout = locate(file, path, self.dtype, self.hidden_size)
                 key = FileKey.of(file.fileno())
-            if layout.rows != seal.rows or (layout.offsets_place is not None) != self.is_tokens:
-                raise DamagedFeatureSet(
-                    "a shard holds another number of rows than its place needs",
-                    where=path,
-                    expected=seal.rows,
-                    found=layout.rows,
-                    remedy=REPAIR,
-                )
-            self._layouts[number] = layout, key
+                self._layouts[number] = self._locate(number, file, key), key
         return self._layouts[number][0]
+
+    def _locate(self, number: int, file: io.FileIO, key: FileKey) -> ShardLayout:
+        path, seal = self._files.path(number, STATES), self._files.seals[number]
+        layout = _LAYOUTS.get(key, self.dtype, self.hidden_size)
+        if layout is None:
+            layout = locate(file, path, self.dtype, self.hidden_size)
+            _LAYOUTS.keep(layout, key, self.dtype, self.hidden_size, keys=[key])
+        if layout.rows != seal.rows or (layout.offsets_place is not None) != self.is_tokens:
+            raise DamagedFeatureSet(
+                "a shard holds another number of rows than its place needs",
+                where=path,
+                expected=seal.rows,
+                found=layout.rows,
+                remedy=REPAIR,
+            )
+        return layout
 
     @contextmanager
     def _open_as_located(self, number: int, keys: list[FileKey]) -> Iterator[io.FileIO]:
         layout, key = self._layouts[number]
         with self._files.open(number, STATES) as file:
             keys.append(FileKey.of(file.fileno()))
-            path = self._files.path(number, STATES)
-            if keys[-1] != key and locate(file, path, self.dtype, self.hidden_size) != layout:
-                raise DamagedFeatureSet("a shard was replaced by another while it was opened", where=path)
+            if keys[-1] != key and self._locate(number, file, keys[-1]) != layout:
+                raise DamagedFeatureSet(
+                    "a shard was replaced by another while it was opened", where=self._files.path(number, STATES)
+                )
             yield file
 
     def _check_finite(self, states: np.ndarray, keys: list[FileKey], first: int = 0) -> None:
         ends = np.cumsum([0, *(self._layouts[first + place][0].shape[0] for place in range(len(keys)))])
-        todo = [place for place, key in enumerate(keys) if key not in _FINITE]
+        todo = [place for place, key in enumerate(keys) if not _FINITE.get(key)]
         bad = find_not_finite([states[ends[place] : ends[place + 1]] for place in todo], self.dtype)
         if bad is not None:
             raise self._not_finite(first + todo[bad])
-        now_ns = time.time_ns()
-        _FINITE.update(keys[place] for place in todo if keys[place].is_settled(now_ns))
+        for place in todo:
+            _FINITE.keep(True, keys[place], keys=[keys[place]])
 
     def _not_finite(self, number: int) -> DamagedFeatureSet:
         return DamagedFeatureSet(
