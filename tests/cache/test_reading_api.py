@@ -39,10 +39,6 @@ def wide(corpus, dtype):
     return corpus(rows=20, shard_rows=8, changes={**WIDE, "storage_dtype": dtype})
 
 
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
 def maps_of(folder):
     lines = Path("/proc/self/maps").read_text().splitlines()
     return [line for line in lines if str(folder) in line]
@@ -165,7 +161,7 @@ def test_a_tensor_is_a_map_of_the_storage_dtype_that_may_be_written_to_and_never
     import torch
 
     folder = wide.write(tmp_path).folder
-    before = contents(folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
     feature_set = FeatureSet(folder)
     tensor = feature_set.to_torch()
     assert tensor.dtype == getattr(torch, dtype)
@@ -174,7 +170,7 @@ def test_a_tensor_is_a_map_of_the_storage_dtype_that_may_be_written_to_and_never
     assert not tensor.any()
     wide.check(feature_set)
     assert np.array_equal(numbers(feature_set.to_torch()), np.stack([wide.states(row) for row in range(20)]))
-    assert contents(folder) == before
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize(("dtype", "pooling"), [("float32", "mean"), ("bfloat16", "tokens")])
