@@ -147,7 +147,7 @@ def test_a_task_split_or_name_that_is_a_path(folder, cache_dir, way):
 @pytest.mark.parametrize("field", ["task", "split", "backbone"])
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/b", "..", "", "a\0b", "a\nb", "\x1b[2J", "a\\b"])
 def test_a_manifest_with_a_name_that_is_a_path(folder, field, name):
-    refused(lambda: FeatureSet(seal_anew(folder, manifest={field: name})), MANIFEST)
+    refused(lambda: FeatureSet(seal_anew(folder, manifest={field: name})), MANIFEST, "no name of a folder")
 
 
 def test_a_manifest_that_is_outside_of_the_cache_is_not_reached_by_its_names(folder, cache_dir, tmp_path, small):

@@ -17,6 +17,7 @@ from pipeline.cache import FeatureCache, FeatureSet, mapping
 from pipeline.cache.batches import WINDOW_BLOCKS, plan_windows, read_batches
 from pipeline.cache.index import SCHEMA
 from pipeline.cache.manifest import shard_paths
+from pipeline.cache.reading import FileKey, Remembered
 from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet, MissingPackage
 
 WIDE = {"architecture": {"model_type": "llama", "num_hidden_layers": 4, "hidden_size": 1024}}
@@ -152,6 +153,22 @@ def test_a_file_changed_just_now_is_not_remembered(tmp_path, corpus, monkeypatch
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
     with pytest.raises(DamagedFeatureSet, match="not finite"):
         _ = FeatureSet(folder).X
+
+
+def test_facts_are_kept_of_settled_files_alone(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"x")
+    fresh = FileKey.of_path(path)
+    settled = fresh._replace(is_settled=True)
+    assert not fresh.is_settled
+    facts = Remembered()
+    facts.keep("finite", fresh, settled, keys=[settled, fresh])
+    facts.keep("finite", fresh, keys=[fresh])
+    facts.keep("finite", settled, keys=[settled])
+    assert (facts.get(fresh, settled), facts.get(fresh), facts.get(settled)) == (None, None, "finite")
+    assert facts.get(settled._replace(ctime_ns=settled.ctime_ns + 1)) is None
+    facts.forget()
+    assert facts.get(settled) is None
 
 
 # --- torch ---
