@@ -214,6 +214,49 @@ def cache_show(name: str, /, *, cache: Annotated[CacheConfig, Flat] = CacheConfi
     )
 
 
+@cache_app.command(name="verify")
+def cache_verify(
+    *names: str,
+    deep: bool = False,
+    canaries: bool = False,
+    backbone: Annotated[BackboneConfig, Flat] = BackboneConfig(),
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    lock_timeout: float = 60.0,
+    json: Json = False,
+) -> None:
+    """Look for damage: it is named and taken out of use, and the same pipeline extract writes just that again.
+
+    Args:
+        names: feature sets, by name or the beginning of their fingerprint; by default all, unfinished ones too.
+        deep: read every byte: SHA-256, structure, index against shard, finite values.
+        canaries: compute some rows again, with the backbone that --backbone and its companions name.
+        lock_timeout: seconds to wait for a process that is writing a damaged feature set.
+    """
+    from pipeline.cache import FeatureCache, FeatureSet
+    from pipeline.cache.verify import damaged, verify_feature_set
+    from pipeline.progress import say
+
+    folders = FeatureCache(cache.cache_dir).folders(names)
+    reports = []
+    for folder in folders:
+        reports.append(verify_feature_set(folder, deep=deep))
+        say(f"{folder.name}: {reports[-1].status}")
+    if canaries:
+        try:
+            from pipeline.extract.recheck import recheck
+        except ModuleNotFoundError as error:
+            raise _missing(error, "extract") from error
+        sound = [FeatureSet(report.folder) for report in reports if report.status == "sound"]
+        reports += [report for report in recheck(sound, backbone) if report.damages]
+    for report in reports:
+        report.set_aside(timeout=lock_timeout)
+    _print(
+        [r.to_dict() for r in reports], json, lambda rows: _columns(rows, ("task", "split", "name", "shards", "status"))
+    )
+    if any(report.damages for report in reports):
+        raise damaged(reports)
+
+
 @runs_app.command(name="ls")
 def runs_ls(*, runs: Annotated[RunsConfig, Flat] = RunsConfig(), json: Json = False) -> None:
     """List all runs with their scores on validation."""

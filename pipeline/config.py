@@ -136,12 +136,19 @@ class PassConfig:
         shard_rows: rows a shard; a killed run loses at most the work of one shard.
         token_budget: tokens a batch, padding included.
         threads: CPU threads; 0 is all cores.
+        verify: hash the shards that are there before they are kept, instead of trusting their sizes.
+        drift_tolerance: the largest relative difference between a stored row and the same row computed again; by
+            default 1e-4 for float32, and more for 16-bit numbers.
+        lock_timeout: seconds to wait for another process that writes the same features while it finishes no shard.
     """
 
     storage_dtype: Dtype = "auto"
     shard_rows: int = 4096
     token_budget: int = 1024
     threads: int = 0
+    verify: bool = False
+    drift_tolerance: float | None = None
+    lock_timeout: float = 3600.0
 
     def __post_init__(self) -> None:
         problems = [
@@ -149,6 +156,10 @@ class PassConfig:
             for name, least in (("shard_rows", 1), ("token_budget", 1), ("threads", 0))
             if getattr(self, name) < least
         ]
+        for name in ("drift_tolerance", "lock_timeout"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                problems.append(f"{name}: expected a number from 0 on, found {value}")
         _check(problems)
 
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import xxhash
 
 
 def canonical_json(record: Any) -> bytes:
@@ -18,10 +20,32 @@ def sha256_of_record(record: Any) -> str:
     return hashlib.sha256(canonical_json(record)).hexdigest()
 
 
+def with_digest(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with the SHA-256 of itself in its field `digest`, so that a later change shows."""
+    return {**record, "digest": sha256_of_record(record)}
+
+
+def has_its_digest(record: Mapping[str, Any]) -> bool:
+    """Whether a record that `with_digest` made is as it was made."""
+    try:
+        return bool(record["digest"] == sha256_of_record({k: v for k, v in record.items() if k != "digest"}))
+    except (KeyError, ValueError):  # numbers that are not finite have no digest
+        return False
+
+
 def sha256_of_file(path: Path) -> str:
     """The SHA-256 of a file's bytes, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def xxh3_of_file(path: Path) -> str:
+    """The 128-bit XXH3 of a file's bytes, 32 hex digits: against damage, not against malice."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def sha256_of_texts(texts: Sequence[str]) -> str:

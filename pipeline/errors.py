@@ -43,6 +43,10 @@ class CacheError(PipelineError):
     """Something in the feature cache is missing, damaged or ambiguous."""
 
 
+class DiskFull(CacheError):
+    """There is no room for what has to be written."""
+
+
 class FeatureSetNotFound(CacheError):
     """No feature set has the identity that was asked for."""
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,33 @@ class FeatureCache:
             for folder in _folders(of_split)
         ]
         return [Manifest.read(folder) for folder in folders if os.path.lexists(folder / MANIFEST)]
+
+    def folders(self, names: Sequence[str] = ()) -> list[Path]:
+        """The folders of all feature sets, unfinished and damaged ones too, or of those that are named.
+
+        Args:
+            names: folder names, or beginnings of fingerprints (6 hex digits or more).
+
+        Raises:
+            FeatureSetNotFound: a name fits none.
+        """
+        found = sorted(path for path in self.path.glob("*/*/*") if SET_NAME.fullmatch(path.name) and _is_plain(path))
+        if not names:
+            return found
+        chosen: list[Path] = []
+        for name in names:
+            fitting = [
+                path for path in found if path.name == name or (len(name) >= 6 and _tail(path).startswith(name[:12]))
+            ]
+            if not fitting:
+                raise FeatureSetNotFound(
+                    "the cache holds no feature set of this name",
+                    where=self.path,
+                    found=name,
+                    remedy="pipeline cache ls",
+                )
+            chosen += fitting
+        return list(dict.fromkeys(chosen))
 
     def folder(self, manifest: Manifest) -> Path:
         """Where a feature set lies."""
@@ -132,6 +160,19 @@ def _folders(folder: Path, name: str | None = None) -> list[Path]:
         if path.is_symlink():
             raise DamagedFeatureSet("a feature set is a link", where=path, expected="a folder of the cache itself")
     return found
+
+
+SET_NAME = re.compile(r"[^.].*-L\d+-(last|mean|first|tokens)-[0-9a-f]{12}")
+"""How the folder of a feature set is called; its last part begins the fingerprint."""
+
+
+def _is_plain(folder: Path) -> bool:
+    """Whether a feature set's folder, and the two above it, are folders and no links."""
+    return folder.is_dir() and not any(place.is_symlink() for place in (folder, folder.parent, folder.parent.parent))
+
+
+def _tail(path: Path) -> str:
+    return path.name.rsplit("-", 1)[1]
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pipeline.cache.index import read_open_index
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.reading import refuse_links
 from pipeline.cache.sealed_files import INDEX, SealedFiles
-from pipeline.cache.shard import RAW, REPAIR, to_float32
+from pipeline.cache.shard import RAW, REPAIR, ShardData, to_float32
 from pipeline.cache.states import StoredStates
 from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet
 
@@ -149,6 +149,11 @@ class FeatureSet:
         if not self.is_tokens:
             raise CacheError("a pooled view has one vector a row; read X", where=self.manifest.name)
         return self._states.row_of_tokens(row)
+
+    @property
+    def shards(self) -> list[ShardData]:
+        """The shards' hidden states as they lie in the files, mapped and not read."""
+        return [self._states.shard(number) for number in range(self.manifest.shards)]
 
     def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """A copy of some rows of a pooled view, `[len(rows), d]` in the storage dtype; no other row is read.

@@ -1,14 +1,18 @@
 """Files that are whole or not there: written under a unique partial name, fsynced, renamed, the folder fsynced."""
 
+import contextlib
+import errno
+import glob
 import os
 import re
+import shutil
 import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import CacheError
+from pipeline.errors import CacheError, DiskFull
 
 PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.partial")
 
@@ -21,7 +25,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     file behind; `clear_partials` removes it later.
 
     Raises:
-        CacheError: the disk is full, or the folder cannot be written to.
+        DiskFull: it is.
+        CacheError: the folder cannot be written to.
     """
     host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
     partial = path.with_name(f".{path.name}.{host}.{os.getpid()}.{uuid.uuid4().hex[:8]}.partial")
@@ -35,14 +40,30 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
         _fsync_folder(path.parent)
     except OSError as error:
-        raise CacheError(
-            "a file of the cache cannot be written",
-            where=path,
-            found=error.strerror or str(error),
-            remedy="make room, or mend the folder's permissions, and run the same command again: what is whole is kept",
-        ) from error
+        raise _refused(path, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def _refused(path: Path, error: OSError) -> CacheError:
+    reason = error.strerror or str(error)
+    if error.errno in FULL or "errno = 28" in reason:  # HDF5 says it in words alone
+        return DiskFull(
+            "the disk is full",
+            where=path,
+            found=f"{shutil.disk_usage(path.parent).free:,} bytes free",
+            remedy="make room and run the same command again: what is whole is kept",
+        )
+    return CacheError(
+        "a file of the cache cannot be written",
+        where=path,
+        found=reason,
+        remedy="mend the folder's permissions and run the same command again: what is whole is kept",
+    )
 
 
 def _fsync_folder(folder: Path) -> None:
@@ -51,6 +72,28 @@ def _fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+DAMAGED = ".damaged"
+
+
+def set_aside(path: Path, *, forget: bool = False) -> None:
+    """Take a damaged file out of use by renaming it, so that nobody trusts it and a person can still look at it.
+
+    Args:
+        forget: remove what was set aside from this place before, now that a good file stands there.
+    """
+    aside = path.with_name(path.name + DAMAGED)
+    if forget:
+        aside.unlink(missing_ok=True)
+    else:
+        path.replace(aside)
+
+
+def clear_partials_of(path: Path) -> None:
+    """Remove every partial file of `path`: for whoever holds the lock without which nobody writes it."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        partial.unlink(missing_ok=True)
 
 
 def clear_partials(folder: Path) -> int:

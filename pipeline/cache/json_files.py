@@ -13,18 +13,12 @@ _MOST_DIGITS = 20
 _MOST_INTEGER = 2**63
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of the cache.
-
-    Stricter than JSON where readers disagree: a key that stands twice, NaN and infinities (also as `1e999`), integers
-    beyond 64 bits, lone surrogates.
-
-    Args:
-        path: a regular file of at most 16 MiB, with no more than 32 levels.
+def read_bounded(path: Path) -> bytes:
+    """The bytes of a regular file of at most 16 MiB.
 
     Raises:
         OSError: the file is not there, cannot be read, or is a link or no regular file.
-        ValueError: it is larger, deeper or otherwise not such JSON.
+        ValueError: it is larger.
     """
     with open_to_read(path) as file:
         data = bytearray()
@@ -32,7 +26,19 @@ def read_json(path: Path) -> Any:
             data += chunk
             if len(data) > MOST_BYTES:
                 raise ValueError(f"it is larger than {MOST_BYTES} bytes")
-    text = data.decode("utf-8")
+    return bytes(data)
+
+
+def parse_json(content: bytes) -> Any:
+    """Read JSON, more strictly than JSON is where readers disagree.
+
+    Refused: a key that stands twice, NaN and infinities (also as `1e999`), integers beyond 64 bits, lone surrogates,
+    more than 32 levels.
+
+    Raises:
+        ValueError: it is not such JSON.
+    """
+    text = content.decode("utf-8")
     try:
         record = json.loads(
             text,

@@ -8,11 +8,12 @@ from typing import Any
 
 from pipeline.cache.files import whole_file
 from pipeline.cache.identity import Identity
-from pipeline.cache.json_files import read_json
+from pipeline.cache.json_files import parse_json, read_bounded
 from pipeline.cache.shard import RAW
+from pipeline.digests import has_its_digest, with_digest
 from pipeline.errors import CacheError, DamagedFeatureSet
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 
@@ -30,7 +31,7 @@ class Manifest:
         rows: rows in all.
         shard_rows: rows a shard; the last one holds the rest. Shard i is `shard-{i:05d}`.
         seals: digest over all seals in order.
-        passport: what was found while writing: tokens, sentences cut, the range of the values.
+        passport: what was measured while writing, as `passport_of_seals` has it.
         recorded: library versions and device, beside the identity.
     """
 
@@ -69,12 +70,12 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as a JSON object."""
-        return {"format": FORMAT, "fingerprint": self.fingerprint, **asdict(self)}
+        return with_digest({"format": FORMAT, "fingerprint": self.fingerprint, **json.loads(json.dumps(asdict(self)))})
 
     def write(self, folder: Path) -> None:
         """Write the manifest into the feature set's folder."""
         with whole_file(folder / MANIFEST) as partial:
-            partial.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+            partial.write_bytes(_as_bytes(self.to_dict()))
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -85,8 +86,11 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            record: Any = read_json(path)
+            content = read_bounded(path)
+            record: Any = parse_json(content)
             manifest = cls._parse(record)
+            if _as_bytes(record) != content:
+                raise CacheError("the manifest was changed after it was written")
             fingerprint, name = manifest.fingerprint, manifest.name
         except (OSError, ValueError, CacheError) as error:
             raise DamagedFeatureSet("a manifest cannot be read", where=path, found=error, remedy=_REMEDY) from error
@@ -106,10 +110,14 @@ class Manifest:
     @classmethod
     def _parse(cls, record: Any) -> "Manifest":
         names = {field.name for field in fields(cls)}
-        if not isinstance(record, dict) or set(record) != names | {"format", "fingerprint"}:
+        if not isinstance(record, dict) or "format" not in record:
             raise CacheError("the manifest has the wrong fields", expected=", ".join(sorted(names)))
         if record["format"] != FORMAT:
             raise CacheError("the manifest is of another format", expected=FORMAT, found=record["format"])
+        if set(record) != names | {"format", "fingerprint", "digest"}:
+            raise CacheError("the manifest has the wrong fields", expected=", ".join(sorted(names)))
+        if not has_its_digest(record):
+            raise CacheError("the manifest was changed after it was written")
         kinds: dict[str, type] = {"rows": int, "shard_rows": int, "labelled": bool, "labels": list}
         kinds |= {"identity": dict, "passport": dict, "recorded": dict}
         for name in names:
@@ -138,6 +146,10 @@ def _is_count(value: object) -> bool:
 def _is_name(name: str) -> bool:
     """Whether this can be a folder's name, or part of one, and stays in its place."""
     return name not in ("", ".", "..") and name.isprintable() and not set(name) & set("/\\")
+
+
+def _as_bytes(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 _REMEDY = "remove the manifest and run the same pipeline extract again: it reuses every whole shard"

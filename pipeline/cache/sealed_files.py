@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.cache.manifest import Manifest, shard_paths
+from pipeline.cache.passport import passport_of_seals
 from pipeline.cache.reading import FileKey, Remembered, open_to_read
-from pipeline.cache.seal import Seal, digest_of_seals, passport_of_seals
+from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.shard import REPAIR
 from pipeline.errors import DamagedFeatureSet
 

@@ -10,16 +10,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.cache.files import clear_partials, whole_file
+from pipeline.cache.files import clear_partials, clear_partials_of, set_aside, whole_file
 from pipeline.cache.identity import Identity
 from pipeline.cache.index import read_index, write_index
+from pipeline.cache.lock import SET, FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, Manifest, feature_set_name, shard_paths
-from pipeline.cache.seal import Seal, digest_of_seals, passport_of_seals
+from pipeline.cache.passport import FLOAT16_MAX, Drift, passport_of_seals
+from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.shard import ShardData, to_float32, write_shard
-from pipeline.digests import sha256_of_file
-from pipeline.errors import CacheError, DamagedFeatureSet
+from pipeline.digests import sha256_of_file, xxh3_of_file
+from pipeline.errors import CacheError, DamagedFeatureSet, DiskFull
 
 PASSES = "passes.jsonl"
+NO_CANARIES = Drift()
+INDEX_ROW_BYTES = 256
+"""What a row takes in an index, text included, at most on average."""
+SHARD_OVERHEAD_BYTES = 16384
+"""What a shard takes beside its rows: HDF5's and Parquet's own, page borders, the seal."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +69,11 @@ class FeatureSetWriter:
         return self.cache_dir / self.manifest.task / self.manifest.split / name
 
     @property
+    def lock(self) -> FeatureSetLock:
+        """The set's locks."""
+        return FeatureSetLock(self.folder)
+
+    @property
     def is_whole(self) -> bool:
         """Whether the manifest is there."""
         return (self.folder / MANIFEST).exists()
@@ -86,82 +98,140 @@ class FeatureSetWriter:
         )
         return seal if whole else None
 
-    def write(self, number: int, data: ShardData, index: pa.Table, *, truncated: int) -> Seal:
-        """Write one shard: hidden states, then index, then seal.
+    def claim(self, number: int) -> bool:
+        """Take the lock of a shard, if nobody has it, and clear what its last writer left half-written."""
+        if not self.lock.try_hold(number):
+            return False
+        for path in shard_paths(self.folder, number):
+            clear_partials_of(path)
+        return True
+
+    def write(
+        self, number: int, data: ShardData, index: pa.Table, *, truncated: int, drift: Drift = NO_CANARIES
+    ) -> Seal:
+        """Write one shard: hidden states, then index, then seal. Nobody else may be writing it.
 
         Args:
             data: the hidden states of `rows_of(number)`, in that order.
             index: one row for each of them.
             truncated: how many of their sentences were cut.
+            drift: how far canaries are off.
 
         Raises:
-            CacheError: the data or the index is not of these rows, a value is not finite, or the disk refuses.
+            CacheError: the data or the index is not of these rows, a value is not finite, the canaries drift too far,
+                or another process holds the shard.
+            DiskFull: there is no room; what was whole stays.
         """
         self._check_rows(number, data, index)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CacheError("the cache's folder cannot be made", where=self.folder, found=error.strerror) from error
         values = to_float32(data.hidden_states, data.dtype)
+        self._check_values(number, values, drift)
+        states_path, index_path, seal_path = shard_paths(self.folder, number)
+        with self.lock.held(number, timeout=0.0):
+            try:
+                seal_path.unlink(missing_ok=True)  # while its files are replaced, the shard is not whole
+                with whole_file(states_path) as partial:
+                    write_shard(partial, data)
+                with whole_file(index_path) as partial:
+                    write_index(partial, index)
+                seal = Seal(
+                    first_row=self.rows_of(number).start,
+                    rows=index.num_rows,
+                    tokens=int(np.sum(index["n_tokens"].to_numpy())),
+                    truncated=truncated,
+                    values=values.size,
+                    minimum=float(values.min()) if values.size else 0.0,
+                    maximum=float(values.max()) if values.size else 0.0,
+                    beyond_float16=int(np.count_nonzero(np.abs(values) > FLOAT16_MAX)),
+                    states_bytes=states_path.stat().st_size,
+                    states_sha256=sha256_of_file(states_path),
+                    states_xxh3=xxh3_of_file(states_path),
+                    index_bytes=index_path.stat().st_size,
+                    index_sha256=sha256_of_file(index_path),
+                    **dataclasses.asdict(drift),
+                )
+                seal.write(seal_path)
+            except DiskFull as error:
+                raise DiskFull(
+                    error.what,
+                    where=error.where,
+                    expected=f"about {self.bytes_left(data.hidden_states.nbytes / max(data.rows, 1)):,} bytes for what "
+                    "is left of this feature set",
+                    found=error.found,
+                    remedy=error.remedy,
+                ) from error
+            set_aside(seal_path, forget=True)
+        return seal
+
+    def bytes_left(self, row_bytes: float) -> int:
+        """About how many bytes the shards that are not whole will take.
+
+        Args:
+            row_bytes: bytes of a row's hidden states.
+        """
+        left = [len(self.rows_of(n)) for n in range(self.manifest.shards) if self.sealed(n) is None]
+        return int(sum(left) * (row_bytes + INDEX_ROW_BYTES)) + len(left) * SHARD_OVERHEAD_BYTES
+
+    def _check_values(self, number: int, values: np.ndarray, drift: Drift) -> None:
+        where = f"{self.folder.name}, shard {number}"
         if not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
             raise CacheError(
                 "a hidden state is not finite: the shard is not written",
-                where=f"{self.folder.name}, shard {number}, line {bad}",
+                where=f"{where}, line {bad}",
                 expected="finite numbers",
                 found="NaN or infinity",
                 remedy="use --compute-dtype float32 or bfloat16, and --storage-dtype auto",
             )
-        states_path, index_path, seal_path = shard_paths(self.folder, number)
-        seal_path.unlink(missing_ok=True)  # while its files are replaced, the shard is not whole
-        with whole_file(states_path) as partial:
-            write_shard(partial, data)
-        with whole_file(index_path) as partial:
-            write_index(partial, index)
-        seal = Seal(
-            first_row=self.rows_of(number).start,
-            rows=index.num_rows,
-            tokens=int(np.sum(index["n_tokens"].to_numpy())),
-            truncated=truncated,
-            minimum=float(values.min()) if values.size else 0.0,
-            maximum=float(values.max()) if values.size else 0.0,
-            states_bytes=states_path.stat().st_size,
-            states_sha256=sha256_of_file(states_path),
-            index_bytes=index_path.stat().st_size,
-            index_sha256=sha256_of_file(index_path),
-        )
-        seal.write(seal_path)
-        return seal
+        if not drift.is_tolerable:
+            raise CacheError(
+                "rows computed again do not come out the same: the shard is not written",
+                where=where,
+                expected=f"a relative difference of at most {drift.tolerance:g}",
+                found=f"{drift.alone_relative:.3g} for a row alone, {drift.shuffled_relative:.3g} in another batch",
+                remedy="use --compute-dtype float32; or allow it with --drift-tolerance, and the passport will say so",
+            )
 
-    def reindex(self, number: int, columns: Mapping[str, pa.Array]) -> bool:
+    def reindex(self, number: int, columns: Mapping[str, pa.Array], *, timeout: float = 0.0) -> bool:
         """Bring a whole shard's index up to date where labels (or other columns that no feature depends on) changed.
 
         Args:
             columns: new columns by name, one value a row of the shard.
+            timeout: seconds to wait for another writer.
 
         Returns:
             whether anything had to be changed.
         """
-        seal = self.sealed(number)
-        if seal is None or not self.is_stale(number, columns):
+        if not self.is_stale(number, columns):
             return False
         _, index_path, seal_path = shard_paths(self.folder, number)
-        changed = _replaced(read_index(index_path), columns)
-        (self.folder / MANIFEST).unlink(missing_ok=True)
-        seal_path.unlink(missing_ok=True)
-        with whole_file(index_path) as partial:
-            write_index(partial, changed)
-        dataclasses.replace(seal, index_bytes=index_path.stat().st_size, index_sha256=sha256_of_file(index_path)).write(
-            seal_path
-        )
+        with self.lock.held(SET, timeout=timeout), self.lock.held(number, timeout=timeout):
+            seal = self.sealed(number)
+            if seal is None or not self.is_stale(number, columns):
+                return False
+            changed = _replaced(self._index(number, seal), columns)
+            (self.folder / MANIFEST).unlink(missing_ok=True)
+            seal_path.unlink(missing_ok=True)
+            with whole_file(index_path) as partial:
+                write_index(partial, changed)
+            seal = dataclasses.replace(
+                seal, index_bytes=index_path.stat().st_size, index_sha256=sha256_of_file(index_path)
+            )
+            seal.write(seal_path)
         return True
 
     def is_stale(self, number: int, columns: Mapping[str, pa.Array]) -> bool:
         """Whether a whole shard's index has other values in `columns` than these."""
-        if self.sealed(number) is None:
+        seal = self.sealed(number)
+        if seal is None:
             return False
-        index = read_index(shard_paths(self.folder, number)[1])
+        index = self._index(number, seal)
         return not _replaced(index, columns).equals(index)
+
+    def _index(self, number: int, seal: Seal) -> pa.Table:
+        path = shard_paths(self.folder, number)[1]
+        if sha256_of_file(path) != seal.index_sha256:
+            raise DamagedFeatureSet("an index is not what its seal says", where=path)
+        return read_index(path)
 
     def _check_rows(self, number: int, data: ShardData, index: pa.Table) -> None:
         rows = self.rows_of(number)
@@ -186,20 +256,28 @@ class FeatureSetWriter:
                 "the cache cannot be written to", where=self.folder / PASSES, found=error.strerror
             ) from error
 
-    def finish(self) -> Manifest:
-        """Write the manifest, if every shard is whole.
+    def finish(self, *, timeout: float = 0.0) -> Manifest:
+        """Write the manifest, if every shard is whole; where it is there already, with the same bytes.
+
+        Args:
+            timeout: seconds to wait for another process that is doing the same.
 
         Raises:
-            CacheError: a shard is missing.
+            CacheError: a shard is missing, or another process holds the set.
         """
-        seals = []
-        for number in range(self.manifest.shards):
-            seal = self.sealed(number)
-            if seal is None:
-                raise CacheError("a shard is missing", where=self.folder, found=f"no whole shard {number}")
-            seals.append(seal)
-        manifest = dataclasses.replace(self.manifest, seals=digest_of_seals(seals), passport=passport_of_seals(seals))
-        manifest.write(self.folder)
+        with self.lock.held(SET, timeout=timeout):
+            seals = []
+            for number in range(self.manifest.shards):
+                seal = self.sealed(number)
+                if seal is None:
+                    raise CacheError("a shard is missing", where=self.folder, found=f"no whole shard {number}")
+                seals.append(seal)
+            manifest = dataclasses.replace(
+                self.manifest, seals=digest_of_seals(seals), passport=passport_of_seals(seals)
+            )
+            clear_partials_of(self.folder / MANIFEST)
+            manifest.write(self.folder)
+            set_aside(self.folder / MANIFEST, forget=True)
         return manifest
 
 

@@ -1,15 +1,16 @@
 """What stage one is asked for: which feature sets, under which identities, and which of them are there already."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
 from pipeline.backbone.catalogue import BackboneSource
 from pipeline.backbone.facts import BackboneFacts
 from pipeline.cache import FeatureSet
+from pipeline.cache.files import set_aside
 from pipeline.cache.identity import Identity
-from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
+from pipeline.cache.manifest import Manifest, shard_paths
+from pipeline.cache.verify import verify_feature_set
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.config import CacheConfig, Dtype, PassConfig, TokensConfig
 from pipeline.digests import sha256_of_texts
@@ -41,8 +42,16 @@ class Job:
         """For people."""
         return f"{self.examples.task.name}/{self.examples.split}"
 
-    def missing(self) -> list["Job"]:
-        """What of the job is left to compute, one job for each cut into shards. Damage is said.
+    def unsealed(self) -> dict[int, list[int]]:
+        """By shard, the places in `writers` that lack it; whole shards are left out."""
+        todo = {
+            number: [place for place, writer in enumerate(self.writers) if writer.sealed(number) is None]
+            for number in range(self.writers[0].manifest.shards)
+        }
+        return {number: places for number, places in todo.items() if places}
+
+    def missing(self, passes: PassConfig) -> list["Job"]:
+        """What of the job is left to compute, one job for each cut into shards. Damage is said and set aside.
 
         Labels that changed since are brought up to date on the way, and a set of which only the manifest is missing
         gets it: neither needs the model.
@@ -50,8 +59,9 @@ class Job:
         columns = label_columns(self.examples)
         left: dict[int, list[tuple[FeatureSetWriter, View]]] = {}
         for writer, view in zip(self.writers, self.views, strict=True):
-            _update_labels(writer, columns)
-            if not _is_whole(writer):
+            _set_damage_aside(writer, passes)
+            _update_labels(writer, columns, passes.lock_timeout)
+            if not writer.is_whole:
                 left.setdefault(writer.manifest.shard_rows, []).append((writer, view))
         return [Job(self.examples, *zip(*pairs, strict=True)) for pairs in left.values()]
 
@@ -66,55 +76,52 @@ def label_columns(examples: Examples) -> dict[str, pa.Array]:
     }
 
 
-def _update_labels(writer: FeatureSetWriter, columns: dict[str, pa.Array]) -> None:
+def _set_damage_aside(writer: FeatureSetWriter, passes: PassConfig) -> None:
+    """Take out of use what is damaged in a set that claims to be whole; with `verify`, in any set.
+
+    A set whose files have their sizes and whose seals and manifest agree is taken as it is; where something does not
+    agree, every shard is hashed.
+    """
+    suspicious = passes.verify and writer.folder.is_dir()
+    if writer.is_whole and not suspicious:
+        try:
+            FeatureSet(writer.folder)
+        except DamagedFeatureSet:
+            suspicious = True
+    if suspicious and (report := verify_feature_set(writer.folder, deep=True)).damages:
+        say(f"{report}\n  what is damaged of {writer.folder.name} is computed again")
+        report.set_aside(timeout=passes.lock_timeout)
+
+
+def _update_labels(writer: FeatureSetWriter, columns: dict[str, pa.Array], timeout: float) -> None:
     """A label is no part of an identity: where one was corrected, the features stay and the index is written anew.
 
     Raises:
         DataError: another source gives the same sentences other labels.
     """
-    there = Manifest.read(writer.folder) if writer.is_whole and _is_readable(writer.folder) else None
+    there = Manifest.read(writer.folder) if writer.is_whole else None
     changed = 0
     for number in range(writer.manifest.shards):
         rows = writer.rows_of(number)
         new = {name: values[rows.start : rows.stop] for name, values in columns.items()}
+        if there is not None and there.source != writer.manifest.source and writer.is_stale(number, new):
+            raise DataError(
+                "two sources give the same sentences other labels, numbers or source codes",
+                where=writer.folder,
+                expected=f"what {there.source} gave",
+                found=f"something else, from {writer.manifest.source}",
+                remedy="keep the two apart: use another --cache-dir for one of them",
+            )
         try:
-            if there is not None and there.source != writer.manifest.source and writer.is_stale(number, new):
-                raise DataError(
-                    "two sources give the same sentences other labels, numbers or source codes",
-                    where=writer.folder,
-                    expected=f"what {there.source} gave",
-                    found=f"something else, from {writer.manifest.source}",
-                    remedy="keep the two apart: use another --cache-dir for one of them",
-                )
-            changed += writer.reindex(number, new)
+            changed += writer.reindex(number, new, timeout=timeout)
         except DamagedFeatureSet as error:
-            say(f"{error}\n  this shard of {writer.folder.name} is computed again")
-            shard_paths(writer.folder, number)[2].unlink(missing_ok=True)
+            say(f"{error}\n  shard {number} of {writer.folder.name} is computed again")
+            set_aside(shard_paths(writer.folder, number)[2])
     if changed:
         say(f"{writer.folder.name}: labels changed since; the index of {changed} shards was written anew")
     stale = there is not None and there.source != writer.manifest.source
     if (stale or not writer.is_whole) and all(writer.sealed(number) for number in range(writer.manifest.shards)):
-        writer.finish()
-
-
-def _is_readable(folder: Path) -> bool:
-    try:
-        Manifest.read(folder)
-    except DamagedFeatureSet:
-        return False
-    return True
-
-
-def _is_whole(writer: FeatureSetWriter) -> bool:
-    if not writer.is_whole:
-        return False
-    try:
-        FeatureSet(writer.folder)
-    except DamagedFeatureSet as error:
-        say(f"{error}\n  the damaged shards of {writer.folder.name} are computed again")
-        (writer.folder / MANIFEST).unlink(missing_ok=True)
-        return False
-    return True
+        writer.finish(timeout=timeout)
 
 
 def choose_views(

@@ -1,5 +1,6 @@
 """Stage one: find what is missing, go through the corpus once, write and seal shard by shard."""
 
+import contextlib
 import importlib.metadata
 import platform
 import time
@@ -16,8 +17,11 @@ from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows, load_tokenizer, tokenize
 from pipeline.cache.manifest import Manifest
 from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
+from pipeline.extract.canaries import Recomputed, tolerance_for
 from pipeline.extract.job import Job, choose_views, make_job
-from pipeline.extract.shard_pass import compute_shard, index_of, to_shard_data
+from pipeline.extract.preflight import check_room
+from pipeline.extract.shard_pass import compute_shard, index_of, shared_prefix, to_shard_data
+from pipeline.extract.sharing import claimed_shards
 from pipeline.progress import ProgressLine, say
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
@@ -69,10 +73,12 @@ def extract(
                     recorded=recorded,
                 )
             )
-    missing = [left for job in jobs for left in job.missing()]
+    missing = [left for job in jobs for left in job.missing(passes)]
     status = {writer.folder: "present" for job in jobs for writer in job.writers}
     if missing:
-        _compute(missing, source, backbone, passes, device=device, dtype=dtype, status=status)
+        _compute(
+            missing, source, backbone, passes, cache_dir=cache.cache_dir, device=device, dtype=dtype, status=status
+        )
     return [_describe(writer.folder, status[writer.folder]) for job in jobs for writer in job.writers]
 
 
@@ -82,6 +88,7 @@ def _compute(
     config: BackboneConfig,
     passes: PassConfig,
     *,
+    cache_dir: Path,
     device: str,
     dtype: Any,
     status: dict[Path, str],
@@ -103,6 +110,7 @@ def _compute(
         if rows.truncated:
             say(f"{job.label}: {rows.truncated} of {len(rows)} sentences cut to {identity.max_length} tokens")
         tokenized.append(rows)
+    check_room(jobs, tokenized, cache_dir)
     if passes.threads:
         torch.set_num_threads(passes.threads)
     with exact_float32(device):
@@ -115,49 +123,70 @@ def _compute(
 
 def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, status: dict[Path, str]) -> None:
     engine = PrefillEngine(backbone, sorted({int(view.layer) for view in job.views}))
-    shards = range(job.writers[0].manifest.shards)
-    todo = {n: [i for i, writer in enumerate(job.writers) if writer.sealed(n) is None] for n in shards}
+    shards = job.writers[0].manifest.shards
+    todo = job.unsealed()
     for place, writer in enumerate(job.writers):
-        kept = [n for n in shards if place not in todo[n]]
-        status[writer.folder] = "resumed" if kept else "written"
-    todo = {n: places for n, places in todo.items() if places}
-    if len(todo) < len(shards):
-        say(f"{job.label}: {len(shards) - len(todo)} of {len(shards)} shards are whole already")
+        status[writer.folder] = "resumed" if any(place not in todo.get(n, ()) for n in range(shards)) else "written"
+    if len(todo) < shards:
+        say(f"{job.label}: {shards - len(todo)} of {shards} shards are whole already")
     rows_of = {n: job.writers[0].rows_of(n) for n in todo}
     rows = sum(map(len, rows_of.values()))
     total = sum(int(tokens.own_lengths[r.start : r.stop].sum()) for r in rows_of.values())
-    with ProgressLine(job.label, rows, total) as line:
-        for number, places in todo.items():
-            began = time.monotonic()
-            span = rows_of[number]
-            views = [job.views[place] for place in places]
-            pooled = compute_shard(engine, tokens, span, views, token_budget=passes.token_budget, advance=line.advance)
-            seconds = time.monotonic() - began
-            for place, view in zip(places, views, strict=True):
-                writer = job.writers[place]
-                name = writer.manifest.identity.storage_dtype
-                data = to_shard_data(pooled.pop(view), view.pooling, name, where=f"{job.label}, {view}, shard {number}")
-                index = index_of(job.examples, tokens, span, view.pooling)
-                cut = tokens.truncated_rows[span.start : span.stop]
-                writer.write(number, data, index, truncated=int(cut.sum()))
-                writer.note_pass(
-                    {
-                        "shard": number,
-                        "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                        "backbone_seconds": round(seconds, 3),
-                        "views": len(views),
-                        "rows": len(span),
-                        "tokens": int(tokens.lengths[span.start : span.stop].sum()),
-                        "token_budget": passes.token_budget,
-                        "threads": torch.get_num_threads(),
-                        "float32_products": torch.get_float32_matmul_precision(),
-                        "host": platform.node(),
-                        "machine": platform.machine(),
-                        "device": str(backbone.device),
-                    }
-                )
+    claimed = claimed_shards(job.writers, todo, label=job.label, timeout=passes.lock_timeout)
+    with ProgressLine(job.label, rows, total) as line, contextlib.closing(claimed):
+        for number, places in claimed:
+            _write_shard(job, tokens, engine, number, places, passes, line)
     for writer in job.writers:
-        writer.finish()
+        writer.finish(timeout=passes.lock_timeout)
+
+
+def _write_shard(
+    job: Job,
+    tokens: TokenRows,
+    engine: PrefillEngine,
+    number: int,
+    places: list[int],
+    passes: PassConfig,
+    line: ProgressLine,
+) -> None:
+    """Compute one shard of the views at `places`, compare its canaries, and write it."""
+    began = time.monotonic()
+    span = job.writers[0].rows_of(number)
+    views = [job.views[place] for place in places]
+    prefix = shared_prefix(engine, tokens, span)
+    pooled = compute_shard(engine, tokens, span, prefix, views, token_budget=passes.token_budget, advance=line.advance)
+    again = Recomputed(engine, tokens, span, job.writers[0].manifest.identity, prefix)
+    seconds = time.monotonic() - began
+    for place, view in zip(places, views, strict=True):
+        writer = job.writers[place]
+        identity = writer.manifest.identity
+        where = f"{job.label}, {view}, shard {number}"
+        data = to_shard_data(pooled.pop(view), view.pooling, identity.storage_dtype, where=where)
+        tolerance = tolerance_for(identity) if passes.drift_tolerance is None else passes.drift_tolerance
+        cut = tokens.truncated_rows[span.start : span.stop]
+        writer.write(
+            number,
+            data,
+            index_of(job.examples, tokens, span, view.pooling),
+            truncated=int(cut.sum()),
+            drift=again.drift(view, data, span.start, tolerance),
+        )
+        writer.note_pass(
+            {
+                "shard": number,
+                "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "backbone_seconds": round(seconds, 3),
+                "views": len(views),
+                "rows": len(span),
+                "tokens": int(tokens.lengths[span.start : span.stop].sum()),
+                "token_budget": passes.token_budget,
+                "threads": torch.get_num_threads(),
+                "float32_products": torch.get_float32_matmul_precision(),
+                "host": platform.node(),
+                "machine": platform.machine(),
+                "device": str(engine.backbone.device),
+            }
+        )
 
 
 def _recorded(device: str) -> dict[str, object]:

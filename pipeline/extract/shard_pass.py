@@ -8,6 +8,7 @@ import torch
 
 from pipeline.backbone.pooling import pool
 from pipeline.backbone.prefill import PrefillEngine, common_prefix_length
+from pipeline.backbone.shared_prefix import Prefix
 from pipeline.backbone.tokens import TokenRows
 from pipeline.cache.index import SCHEMA
 from pipeline.cache.shard import RAW, ShardData
@@ -18,10 +19,17 @@ from pipeline.tasks.examples import Examples
 from pipeline.views import Pooling, View
 
 
+def shared_prefix(engine: PrefillEngine, tokens: TokenRows, rows: range) -> Prefix:
+    """Compute the longest run of ids with which all of a shard's rows begin; it never reaches into a sentence."""
+    ids = [tokens[row] for row in rows]
+    return engine.prefix(ids[0][: common_prefix_length(ids, int(tokens.start[rows.start : rows.stop].min()))])
+
+
 def compute_shard(
     engine: PrefillEngine,
     tokens: TokenRows,
     rows: range,
+    prefix: Prefix,
     views: Sequence[View],
     *,
     token_budget: int,
@@ -29,11 +37,9 @@ def compute_shard(
 ) -> dict[View, list[torch.Tensor]]:
     """Compute all views of a shard's rows.
 
-    The longest run of ids with which all of the shard's rows begin goes through the backbone once; it never reaches
-    into a sentence. The rest is batched by length.
-
     Args:
-        rows: the shard's rows, in the split's order.
+        rows: the shard's rows, in the split's order; they are batched by length.
+        prefix: what all of them begin with.
         views: with layers that the engine computes.
         advance: told of rows, and of their tokens from the sentence on, as they are done.
 
@@ -43,7 +49,6 @@ def compute_shard(
     ids = [tokens[row] for row in rows]
     span = slice(rows.start, rows.stop)
     start, stop, length = tokens.start[span], tokens.stop[span], tokens.lengths[span]
-    prefix = engine.prefix(ids[0][: common_prefix_length(ids, int(start.min()))])
     start, stop, length = start - len(prefix), stop - len(prefix), length - len(prefix)
     device = engine.backbone.device
     pooled: dict[View, list[torch.Tensor]] = {view: [torch.empty(0)] * len(ids) for view in views}

@@ -97,7 +97,7 @@ class Corpus:
                 "source": [f"s{row % 5}" for row in rows],
                 "n_tokens": pa.array([5 + row for row in rows], pa.int32()),
                 "position": pa.array([2 for _ in rows], pa.int32()),
-                "n_pooled": pa.array([row + 1 for row in rows], pa.int32()),
+                "n_pooled": pa.array([self.length(row) if is_tokens else row + 1 for row in rows], pa.int32()),
                 "token_id": pa.array([40 + row for row in rows], pa.int32()),
             }
         )

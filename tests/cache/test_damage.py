@@ -1,5 +1,7 @@
 """A damaged feature set is an error, never wrong data."""
 
+import contextlib
+import dataclasses
 import json
 import shutil
 
@@ -9,6 +11,8 @@ import pytest
 
 from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.cache.manifest import MANIFEST, shard_paths
+from pipeline.cache.seal import Seal
+from pipeline.digests import with_digest
 from pipeline.errors import DamagedFeatureSet
 
 SHARD_FILES = [f"shard-0000{number}.{suffix}" for number in range(3) for suffix in ("h5", "parquet", "json")]
@@ -52,10 +56,16 @@ def either(request, written, tmp_path):
     return copy(written[request.param][1], tmp_path)
 
 
-def edit(path, **changes):
-    """Change fields of a JSON file by hand; `...` removes one."""
+def edit(path, *, mends_digest=True, **changes):
+    """Change fields of a JSON file by hand; `...` removes one. Someone who knows the format mends the digest too."""
     record = {**json.loads(path.read_text("utf-8")), **changes}
-    path.write_text(json.dumps({name: value for name, value in record.items() if value is not ...}), "utf-8")
+    record = {name: value for name, value in record.items() if value is not ...}
+    if mends_digest:
+        with contextlib.suppress(ValueError):  # numbers that are not finite have none
+            record = with_digest({name: value for name, value in record.items() if name != "digest"})
+    layout = {"indent": 2} if path.name == MANIFEST else {"separators": (",", ":")}
+    text = json.dumps(record, sort_keys=True, ensure_ascii=False, **layout) + "\n"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
 
 
 @pytest.mark.parametrize("name", [*SHARD_FILES, MANIFEST])
@@ -149,7 +159,7 @@ def test_a_manifest_whose_identity_has_no_canonical_json(folder, value):
 
 
 MANIFEST_FIELDS = (
-    ("format", 2),
+    ("format", 1),
     ("fingerprint", "0" * 64),
     ("task", "sst2"),
     ("split", "validation"),
@@ -175,15 +185,29 @@ def test_a_manifest_edited_by_hand(either, field, value):
         read_all(either)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("labels", ["acceptable", "unacceptable"]), ("source", "glue"), ("recorded", {"numpy": "3"})],
-    ids=["labels", "source", "recorded"],
+IN_NO_OTHER_FILE = (
+    ("labels", ["acceptable", "unacceptable"]),
+    ("source", "glue"),
+    ("recorded", {"numpy": "3"}),
 )
-def test_a_manifest_edited_by_hand_in_what_no_other_file_says(folder, written, field, value):
-    """Names of classes, source and versions stand nowhere else; the rows themselves stay right."""
-    edit(folder / MANIFEST, **{field: value})
-    written["mean"][0].check(FeatureSet(folder))
+
+
+@pytest.mark.parametrize(("field", "value"), [*MANIFEST_FIELDS, *IN_NO_OTHER_FILE])
+def test_a_manifest_edited_by_hand_by_someone_who_leaves_the_digest(folder, field, value):
+    edit(folder / MANIFEST, mends_digest=False, **{field: value})
+    with pytest.raises(DamagedFeatureSet, match=r"changed after it was written|another format"):
+        FeatureSet(folder)
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Seal)])
+@pytest.mark.parametrize("mends_digest", [False, True])
+def test_every_field_of_a_seal_is_held_against_its_digest_and_the_manifest(folder, field, mends_digest):
+    """With its digest mended it is a seal again, but not the one that the manifest was written for."""
+    path = folder / "shard-00001.json"
+    value = json.loads(path.read_bytes())[field]
+    edit(path, mends_digest=mends_digest, **{field: value + "0" if isinstance(value, str) else value + 1})
+    with pytest.raises(DamagedFeatureSet):
+        FeatureSet(folder)
 
 
 def test_a_manifest_that_calls_an_unlabelled_split_labelled(corpus, tmp_path):

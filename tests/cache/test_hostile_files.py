@@ -14,10 +14,11 @@ import pytest
 
 from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.cache.index import SCHEMA
-from pipeline.cache.json_files import DEEPEST, MOST_BYTES, read_json
+from pipeline.cache.json_files import DEEPEST, MOST_BYTES, parse_json
 from pipeline.cache.manifest import MANIFEST, shard_paths
-from pipeline.cache.seal import Seal, digest_of_seals, passport_of_seals
-from pipeline.digests import sha256_of_file
+from pipeline.cache.passport import passport_of_seals
+from pipeline.cache.seal import Seal, digest_of_seals
+from pipeline.digests import sha256_of_file, with_digest, xxh3_of_file
 from pipeline.errors import DamagedFeatureSet, FeatureSetNotFound
 
 
@@ -57,6 +58,13 @@ def read_all(folder):
     return feature_set.X, feature_set.y, feature_set.index
 
 
+def write_json(path, record):
+    """As the project writes it, with a digest that holds."""
+    record = with_digest({name: value for name, value in record.items() if name != "digest"})
+    layout = {"indent": 2} if path.name == MANIFEST else {"separators": (",", ":")}
+    path.write_bytes((json.dumps(record, sort_keys=True, ensure_ascii=False, **layout) + "\n").encode())
+
+
 def seal_anew(folder, **changes):
     """Make seals and manifest agree with whatever the files now are, as someone would who wants to mislead."""
     record = json.loads((folder / MANIFEST).read_bytes())
@@ -65,11 +73,12 @@ def seal_anew(folder, **changes):
         states, index, path = shard_paths(folder, number)
         old = {**json.loads(path.read_bytes()), **changes.get("seal", {})}
         old["states_bytes"], old["states_sha256"] = states.stat().st_size, sha256_of_file(states)
+        old["states_xxh3"] = xxh3_of_file(states)
         old["index_bytes"], old["index_sha256"] = index.stat().st_size, sha256_of_file(index)
-        path.write_text(json.dumps(old))
+        write_json(path, old)
         seals.append(Seal.read(path))
     record |= {"seals": digest_of_seals(seals), "passport": passport_of_seals(seals)}
-    (folder / MANIFEST).write_text(json.dumps(record | changes.get("manifest", {})))
+    write_json(folder / MANIFEST, record | changes.get("manifest", {}))
     return folder
 
 
@@ -183,11 +192,10 @@ BAD_JSON = {
 
 
 @pytest.mark.parametrize("what", BAD_JSON)
-def test_json_that_no_reader_should_take(tmp_path, what):
+def test_json_that_no_reader_should_take(what):
     content = BAD_JSON[what]
-    (tmp_path / "a.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError):
-        read_json(tmp_path / "a.json")
+        parse_json(content if isinstance(content, bytes) else content.encode())
 
 
 @pytest.mark.parametrize("what", BAD_JSON)
@@ -201,9 +209,8 @@ def test_such_json_in_the_place_of_a_manifest_or_seal(folder, what, name):
 @pytest.mark.parametrize(
     "text", ['{"a": [1, -2.5, null, true, "ä"]}', "9223372036854775807", "[" * DEEPEST + "]" * DEEPEST, "1e300"]
 )
-def test_ordinary_json_is_read_as_it_is(tmp_path, text):
-    (tmp_path / "a.json").write_text(text)
-    assert read_json(tmp_path / "a.json") == json.loads(text)
+def test_ordinary_json_is_read_as_it_is(text):
+    assert parse_json(text.encode()) == json.loads(text)
 
 
 @pytest.mark.parametrize("name", [MANIFEST, "shard-00000.json"])
@@ -217,7 +224,7 @@ def test_a_huge_json_file_is_not_read_to_its_end(folder, name):
 @pytest.mark.parametrize("value", [None, 1, "x", [1], {"a": {"b": ["../x", "/etc"]}}, [["x"]]])
 def test_a_field_of_another_type_or_content(folder, small, field, value):
     changed = json.loads((folder / MANIFEST).read_bytes()) | {field: value}
-    (folder / MANIFEST).write_text(json.dumps(changed))
+    write_json(folder / MANIFEST, changed)
     if field == "recorded" and isinstance(value, dict):
         small.check(FeatureSet(folder))  # what is only recorded is shown, and leads nowhere
     else:
@@ -230,7 +237,7 @@ def test_a_field_of_another_type_or_content(folder, small, field, value):
 )
 def test_huge_claims_of_rows(folder, changes):
     changed = json.loads((folder / MANIFEST).read_bytes()) | changes
-    (folder / MANIFEST).write_text(json.dumps(changed))
+    write_json(folder / MANIFEST, changed)
     refused(lambda: read_all(folder))
 
 
@@ -241,7 +248,7 @@ def test_a_hidden_size_that_is_none(folder, identity, value):
     record["fingerprint"] = type(identity).from_dict(record["identity"]).fingerprint
     place = folder.with_name(folder.name[:-12] + record["fingerprint"][:12])
     folder.rename(place)
-    (place / MANIFEST).write_text(json.dumps(record))
+    write_json(place / MANIFEST, record)
     refused(lambda: read_all(place))
 
 

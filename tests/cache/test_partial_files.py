@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cache.files import clear_partials, whole_file
-from pipeline.errors import CacheError
+from pipeline.errors import DiskFull
 
 HOST = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
 
@@ -63,7 +63,7 @@ def test_a_body_that_raises_leaves_what_was_there(tmp_path):
 
 
 def test_a_full_disk_is_a_cache_error_that_names_the_file(tmp_path):
-    with pytest.raises(CacheError, match="No space left") as caught, whole_file(tmp_path / "file") as place:
+    with pytest.raises(DiskFull, match="the disk is full") as caught, whole_file(tmp_path / "file") as place:
         place.write_text("half")
         raise OSError(28, "No space left on device")
     assert caught.value.where == tmp_path / "file"

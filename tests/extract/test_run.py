@@ -11,42 +11,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from stage_one import files_of
 
 from pipeline.cache import FeatureCache
-from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
 from pipeline.errors import CacheError, ConfigError
-from pipeline.extract.run import extract
 from pipeline.tasks.spec import COLA, SST2
-
-
-@pytest.fixture
-def stage_one(tiny_backbone, small_glue, tmp_path):
-    """Stage one on the tiny backbone, with any setting changed."""
-
-    def run(cache_dir=tmp_path / "cache", **changed):
-        def settings(kind, **defaults):
-            names = kind.__dataclass_fields__
-            return kind(**{**defaults, **{name: value for name, value in changed.items() if name in names}})
-
-        return extract(
-            settings(ExtractConfig, layers=("1", "-1"), poolings=("last", "mean")),
-            settings(DataConfig, glue_dir=small_glue),
-            settings(BackboneConfig, backbone=str(tiny_backbone), models_dir=tmp_path / "models"),
-            settings(TokensConfig),
-            settings(PassConfig, shard_rows=16, token_budget=256),
-            CacheConfig(cache_dir),
-        )
-
-    return run
-
-
-def files_of(folder):
-    """Every file that is not the log of passes, by name, with its bytes."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "passes.jsonl"
-    }
 
 
 def reference(tiny_backbone, prompt, text, layer, pooling):

@@ -155,18 +155,20 @@ def test_two_feature_sets_that_match_are_never_chosen_between(write_cache, corpo
 
 def test_a_backbone_of_another_depth_in_the_cache_is_not_in_the_way(cache, config, tmp_path, write_cache, corpora):
     """A cache holds several backbones; a layer that only the deeper one has is found in the deeper one."""
-    import json
     import shutil
 
     from pipeline.cache.manifest import MANIFEST, Manifest
 
     shutil.copytree(cache.cache_dir, tmp_path / "cache")
     for path in sorted((tmp_path / "cache").glob(f"*/*/*/{MANIFEST}")):
-        record = json.loads(path.read_text("utf-8"))
-        record["backbone"] = "deep-llama"
-        record["identity"]["architecture"]["num_hidden_layers"] = 30
-        record["identity"]["layer"] += 20
-        deep = Manifest._parse(record)
+        manifest = Manifest.read(path.parent)
+        identity = manifest.identity
+        architecture = {**identity.architecture, "num_hidden_layers": 30}
+        deep = replace(
+            manifest,
+            backbone="deep-llama",
+            identity=replace(identity, architecture=architecture, layer=identity.layer + 20),
+        )
         folder = shutil.copytree(path.parent, path.parent.with_name(deep.name))
         deep.write(folder)
     both = CacheConfig(tmp_path / "cache")

@@ -1,0 +1,219 @@
+"""Is a feature set what it says? Sizes, digests, shapes, rows and values are looked at; what is wrong is named."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.cache.files import set_aside
+from pipeline.cache.index import read_index
+from pipeline.cache.lock import SET, FeatureSetLock
+from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
+from pipeline.cache.passport import passport_of_seals
+from pipeline.cache.seal import Seal, digest_of_seals
+from pipeline.cache.shard import map_shard, to_float32
+from pipeline.digests import sha256_of_file
+from pipeline.errors import DamagedFeatureSet
+
+BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that is wrong.
+
+    Args:
+        shard: its number, or None for the manifest.
+        file: the file's name.
+        problem: what is wrong with it.
+    """
+
+    shard: int | None
+    file: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{'manifest' if self.shard is None else f'shard {self.shard}'} ({self.file}): {self.problem}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a verification found.
+
+    Args:
+        folder: the feature set's.
+        is_finished: whether there is a manifest.
+        shards: how many shards were looked at.
+        damages: what is wrong; empty for a sound set.
+    """
+
+    folder: Path
+    is_finished: bool
+    shards: int
+    damages: tuple[Damage, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.folder}: {len(self.damages)} damaged", *(f"    {each}" for each in self.damages)])
+
+    @property
+    def status(self) -> str:
+        """`sound`, `damaged` or `unfinished`."""
+        return "damaged" if self.damages else "sound" if self.is_finished else "unfinished"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as a JSON object."""
+        return {
+            "task": self.folder.parent.parent.name,
+            "split": self.folder.parent.name,
+            "name": self.folder.name,
+            "status": self.status,
+            "shards": self.shards,
+            "damages": [{"shard": d.shard, "file": d.file, "problem": d.problem} for d in self.damages],
+        }
+
+    def set_aside(self, *, timeout: float) -> None:
+        """Take what is damaged out of use, so that nothing of it is served and stage one writes just that again.
+
+        The seal of a damaged shard, and the manifest, keep their bytes under another name.
+
+        Raises:
+            CacheError: another process is writing the set, or the folder cannot be written to.
+        """
+        lock = FeatureSetLock(self.folder)
+        numbers = {damage.shard for damage in self.damages if damage.shard is not None}
+        if not self.damages:
+            return
+        with lock.held(SET, timeout=timeout):
+            paths = [self.folder / MANIFEST, *(shard_paths(self.folder, number)[2] for number in sorted(numbers))]
+            for path in paths:
+                if path.exists() or path.is_symlink():
+                    set_aside(path)
+
+
+def damaged(reports: Sequence[Report]) -> DamagedFeatureSet:
+    """The error that names everything that is wrong."""
+    wrong = [report for report in reports if report.damages]
+    return DamagedFeatureSet(
+        f"{sum(len(report.damages) for report in wrong)} files of {len(wrong)} feature sets are damaged:\n"
+        + "\n".join(str(report) for report in wrong),
+        remedy="run the same pipeline extract again: it writes what is damaged and nothing else",
+    )
+
+
+def verify_feature_set(folder: Path, *, deep: bool) -> Report:
+    """Look for damage in a feature set, whole or unfinished.
+
+    Args:
+        folder: its folder.
+        deep: besides sizes, seals and manifest, read every byte: SHA-256, HDF5 and Parquet structure, the index against
+            the shard, finite values and their range.
+    """
+    damages: list[Damage] = []
+    manifest: Manifest | None = None
+    is_finished = (folder / MANIFEST).exists() or (folder / MANIFEST).is_symlink()
+    if is_finished:
+        try:
+            manifest = Manifest.read(folder)
+        except DamagedFeatureSet as error:
+            damages.append(Damage(None, MANIFEST, _in_short(error)))
+    numbers = sorted(
+        {int(path.name[6:11]) for path in folder.glob("shard-[0-9][0-9][0-9][0-9][0-9].*") if path.suffix != ".damaged"}
+    )
+    if manifest is not None:
+        numbers = list(range(manifest.shards))
+    seals: list[Seal] = []
+    for number in numbers:
+        seal_path = shard_paths(folder, number)[2]
+        if manifest is None and not seal_path.exists():
+            continue  # not sealed yet: nothing is claimed of it
+        try:
+            seal = Seal.read(seal_path)
+        except DamagedFeatureSet as error:
+            damages.append(Damage(number, seal_path.name, _in_short(error)))
+            continue
+        seals.append(seal)
+        damages += _damages_of_shard(folder, number, seal, manifest, deep)
+    if manifest is not None and len(seals) == len(numbers):
+        if digest_of_seals(seals) != manifest.seals:
+            damages.append(Damage(None, MANIFEST, "it is not about these shards"))
+        elif dict(manifest.passport) != passport_of_seals(seals):
+            damages.append(Damage(None, MANIFEST, "its passport is not that of its shards"))
+    return Report(folder, is_finished, len(numbers), tuple(damages))
+
+
+def _in_short(error: DamagedFeatureSet) -> str:
+    found = str(error.found).splitlines()[0] if error.found is not None and str(error.found) else ""
+    return f"{error.what}: {found}" if found else error.what
+
+
+def _damages_of_shard(folder: Path, number: int, seal: Seal, manifest: Manifest | None, deep: bool) -> Iterator[Damage]:
+    """At most one damage a file: what follows from it would only repeat it."""
+    states, index, seal_path = shard_paths(folder, number)
+    if manifest is not None:
+        first = number * manifest.shard_rows
+        expected = (first, min(manifest.shard_rows, manifest.rows - first))
+        if (seal.first_row, seal.rows) != expected:
+            found = f"{seal.rows} rows from {seal.first_row}"
+            yield Damage(number, seal_path.name, f"expected {expected[1]} rows from {expected[0]}, found {found}")
+            return
+    sound = True
+    for path, size_bytes, sha256 in (
+        (states, seal.states_bytes, seal.states_sha256),
+        (index, seal.index_bytes, seal.index_sha256),
+    ):
+        if problem := _file_problem(path, size_bytes, sha256 if deep else None):
+            sound = False
+            yield Damage(number, path.name, problem)
+    if deep and sound and manifest is not None:
+        try:
+            _check_content(states, index, seal, manifest)
+        except DamagedFeatureSet as error:
+            yield Damage(number, Path(str(error.where)).name if error.where else states.name, _in_short(error))
+
+
+def _file_problem(path: Path, size_bytes: int, sha256: str | None) -> str:
+    if path.is_symlink() or not path.is_file():
+        return "a link" if path.is_symlink() else "not a file" if path.exists() else "missing"
+    if (found := path.stat().st_size) != size_bytes:
+        return f"{size_bytes} bytes expected, {found} found"
+    if sha256 is not None and sha256_of_file(path) != sha256:
+        return "its SHA-256 is not that of its seal"
+    return ""
+
+
+def _check_content(states_path: Path, index_path: Path, seal: Seal, manifest: Manifest) -> None:
+    """Read a shard's numbers and its index, and hold them against each other.
+
+    Raises:
+        DamagedFeatureSet: they contradict each other, the seal or the manifest.
+    """
+    identity = manifest.identity
+    data = map_shard(states_path, identity.storage_dtype, int(identity.architecture["hidden_size"]))
+    index = read_index(index_path)
+    if not data.rows == index.num_rows == seal.rows:
+        raise DamagedFeatureSet(
+            "index and shard hold other numbers of rows",
+            where=index_path,
+            found=f"{data.rows} and {index.num_rows}, sealed {seal.rows}",
+        )
+    minimum, maximum = np.inf, -np.inf
+    for first in range(0, len(data.hidden_states), BLOCK_ROWS):
+        block = to_float32(data.hidden_states[first : first + BLOCK_ROWS], data.dtype)
+        if not np.isfinite(block).all():
+            raise DamagedFeatureSet("a value is not finite", where=states_path, found="NaN or infinity")
+        if block.size:
+            minimum, maximum = min(minimum, float(block.min())), max(maximum, float(block.max()))
+    if data.hidden_states.size and (minimum, maximum) != (seal.minimum, seal.maximum):
+        raise DamagedFeatureSet("the values have another range than the seal says", where=states_path)
+    columns = {name: index[name].to_numpy(zero_copy_only=False) for name in ("row", "n_tokens", "position", "n_pooled")}
+    if not np.array_equal(columns["row"], np.arange(seal.first_row, seal.first_row + seal.rows)):
+        raise DamagedFeatureSet("the index is not of these rows, in order", where=index_path)
+    if index["label"].null_count != (0 if manifest.labelled else seal.rows):
+        raise DamagedFeatureSet("manifest and index disagree on labels", where=index_path)
+    ends = columns["position"] + columns["n_pooled"]
+    if (columns["position"] < 0).any() or (columns["n_pooled"] < 0).any() or (ends > columns["n_tokens"]).any():
+        raise DamagedFeatureSet("a row was pooled beyond its tokens", where=index_path)
+    if data.offsets is not None and not np.array_equal(np.diff(data.offsets), columns["n_pooled"]):
+        raise DamagedFeatureSet("a row has another number of positions than its index says", where=index_path)

@@ -1,0 +1,114 @@
+"""Canaries: a few rows are computed again, alone and in another batch, and compared with what is about to be stored."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from pipeline.backbone.pooling import pool
+from pipeline.backbone.prefill import PrefillEngine
+from pipeline.backbone.shared_prefix import NO_PREFIX, Prefix
+from pipeline.backbone.tokens import TokenRows
+from pipeline.cache.identity import Identity
+from pipeline.cache.passport import Drift
+from pipeline.cache.shard import ShardData, to_float32
+from pipeline.digests import sha256_of_record
+from pipeline.views import View
+
+CANARIES = 24
+COMPANIONS = 8
+"""Rows that a shuffled batch has at least: canaries alone would have no neighbours to depend on."""
+TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+"""Largest relative difference by the less exact of compute and storage dtype."""
+OF_A_VIEW = ("layer", "layer_norm", "pooling", "storage_dtype")
+
+
+def tolerance_for(identity: Identity) -> float:
+    """The largest relative difference that these numbers allow."""
+    return max(TOLERANCE[str(identity.quantization["compute_dtype"])], TOLERANCE[identity.storage_dtype])
+
+
+def draw_canaries(identity: Identity, rows: int) -> np.ndarray:
+    """The rows of a split that are computed again: drawn by the identity, alike for all views of one pass.
+
+    Returns:
+        at most `CANARIES` row numbers, sorted.
+    """
+    return np.sort(_drawn(identity, range(rows), CANARIES))
+
+
+def _drawn(identity: Identity, rows: Sequence[int], count: int) -> np.ndarray:
+    """`count` of `rows` at most, in the order of a hash of the identity, views aside, and the row's number."""
+    of_pass = {name: value for name, value in identity.to_dict().items() if name not in OF_A_VIEW}
+    seed = bytes.fromhex(sha256_of_record(of_pass))
+    keys = [hashlib.sha256(seed + row.to_bytes(8, "little")).digest() for row in rows]
+    order = sorted(range(len(keys)), key=keys.__getitem__)[:count]
+    return np.asarray([rows[place] for place in order], dtype=np.int64)
+
+
+class Recomputed:
+    """The canaries among some rows of a split, computed again in both ways, for all layers of an engine.
+
+    Args:
+        rows: a shard's rows.
+        prefix: what the shard's rows share.
+    """
+
+    def __init__(
+        self, engine: PrefillEngine, tokens: TokenRows, rows: range, identity: Identity, prefix: Prefix
+    ) -> None:
+        drawn = draw_canaries(identity, len(tokens))
+        self.rows = drawn[(drawn >= rows.start) & (drawn < rows.stop)]
+        self._engine, self._tokens = engine, tokens
+        self._alone = [engine.hidden_states(NO_PREFIX, [tokens[row]]) for row in self.rows]
+        self._shuffled: Mapping[int, torch.Tensor] = {}
+        self._batch = self.rows
+        self._skipped = len(prefix)
+        if len(self.rows):
+            neighbours = [row for row in _drawn(identity, rows, COMPANIONS) if row not in self.rows]
+            self._batch = np.asarray([*neighbours, *self.rows[::-1]], dtype=np.int64)
+            self._shuffled = engine.hidden_states(prefix, [tokens[row] for row in self._batch])
+
+    def drift(self, view: View, data: ShardData, first_row: int, tolerance: float) -> Drift:
+        """How far a shard's stored rows are from the recomputed ones.
+
+        Args:
+            data: the shard under `view`, as stored.
+            first_row: the place of its first row in the split.
+        """
+        if not len(self.rows):
+            return Drift(tolerance=tolerance)
+        stored = [_row(data, int(row) - first_row) for row in self.rows]
+        alone = [self._pooled(view, states, [row], 0)[0] for states, row in zip(self._alone, self.rows, strict=True)]
+        together = self._pooled(view, self._shuffled, self._batch, self._skipped)
+        shuffled = [together[int(np.flatnonzero(self._batch == row)[0])] for row in self.rows]
+        return Drift(len(self.rows), *_compare(stored, alone), *_compare(stored, shuffled), tolerance=tolerance)
+
+    def _pooled(
+        self, view: View, states: Mapping[int, torch.Tensor], rows: Sequence[int] | np.ndarray, skipped: int
+    ) -> list[np.ndarray]:
+        numbers = np.asarray(rows)
+        place = [
+            torch.from_numpy(values[numbers].astype(np.int64) - skipped).to(self._engine.backbone.device)
+            for values in (self._tokens.start, self._tokens.stop, self._tokens.lengths)
+        ]
+        return [row.numpy() for row in pool(states[int(view.layer)], view.pooling, *place)]
+
+
+def _row(data: ShardData, place: int) -> np.ndarray:
+    part = slice(place, place + 1) if data.offsets is None else slice(data.offsets[place], data.offsets[place + 1])
+    return to_float32(data.hidden_states[part], data.dtype)
+
+
+def _compare(stored: Sequence[np.ndarray], again: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The largest relative difference and the smallest cosine, to three digits."""
+    relative, cosine = 0.0, 1.0
+    for one, other in zip(stored, again, strict=True):
+        a, b = one.astype(np.float64).ravel(), other.astype(np.float64).ravel()
+        if not a.size:
+            continue
+        length, other_length = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+        relative = max(relative, float(np.linalg.norm(a - b)) / max(other_length, 1e-30))
+        cosine = min(cosine, float(a @ b) / max(length * other_length, 1e-30))
+    return float(f"{relative:.3g}"), float(f"{min(cosine, 1.0):.9g}")

@@ -1,0 +1,54 @@
+"""Before the model loads: how much there is to compute and to store, and whether the disk has room for it."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.backbone.tokens import TokenRows
+from pipeline.cache.shard import RAW
+from pipeline.cache.writer import INDEX_ROW_BYTES, SHARD_OVERHEAD_BYTES
+from pipeline.errors import DiskFull
+from pipeline.extract.job import Job
+from pipeline.progress import say
+
+
+def check_room(jobs: Sequence[Job], tokens: Sequence[TokenRows], cache_dir: Path) -> None:
+    """Say rows, tokens, bytes and free space of what is left to do.
+
+    Raises:
+        DiskFull: it cannot fit.
+    """
+    rows = own = size_bytes = 0
+    for job, split in zip(jobs, tokens, strict=True):
+        todo = job.unsealed()
+        spans = [job.writers[0].rows_of(number) for number in todo]
+        rows += sum(map(len, spans))
+        own += sum(int(split.own_lengths[span.start : span.stop].sum()) for span in spans)
+        for span, places in zip(spans, todo.values(), strict=True):
+            size_bytes += sum(_shard_bytes(job, place, span, split) for place in places)
+    there = next(folder for folder in (cache_dir.absolute(), *cache_dir.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    say(
+        f"to do: {rows:,} rows, {own:,} tokens after the prompt, {_size(size_bytes)}; {_size(free)} free in {cache_dir}"
+    )
+    if size_bytes > free:
+        raise DiskFull(
+            "there is no room for these features",
+            where=cache_dir,
+            expected=f"about {size_bytes:,} bytes",
+            found=f"{free:,} bytes free",
+            remedy="make room, name another folder with --cache-dir, or ask for fewer views (--layers, --poolings) "
+            "or smaller numbers (--storage-dtype bfloat16)",
+        )
+
+
+def _shard_bytes(job: Job, place: int, span: range, tokens: TokenRows) -> int:
+    """About what a shard's files take; a little more rather than less."""
+    identity = job.writers[place].manifest.identity
+    vectors = int(tokens.own_lengths[span.start : span.stop].sum()) if identity.pooling == "tokens" else len(span)
+    numbers = vectors * int(identity.architecture["hidden_size"])
+    return numbers * RAW[identity.storage_dtype].itemsize + len(span) * INDEX_ROW_BYTES + SHARD_OVERHEAD_BYTES
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"

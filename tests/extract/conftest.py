@@ -1,0 +1,27 @@
+"""Stage one on a tiny real backbone and a small GLUE folder."""
+
+import pytest
+
+from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
+from pipeline.extract.run import extract
+
+
+@pytest.fixture
+def stage_one(tiny_backbone, small_glue, tmp_path):
+    """Stage one on the tiny backbone, with any setting changed."""
+
+    def run(cache_dir=tmp_path / "cache", **changed):
+        def settings(kind, **defaults):
+            names = kind.__dataclass_fields__
+            return kind(**{**defaults, **{name: value for name, value in changed.items() if name in names}})
+
+        return extract(
+            settings(ExtractConfig, layers=("1", "-1"), poolings=("last", "mean")),
+            settings(DataConfig, glue_dir=small_glue),
+            settings(BackboneConfig, backbone=str(tiny_backbone), models_dir=tmp_path / "models"),
+            settings(TokensConfig),
+            settings(PassConfig, shard_rows=16, token_budget=256),
+            CacheConfig(cache_dir),
+        )
+
+    return run
