@@ -26,7 +26,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads choose-views test lint clean
+.PHONY: help setup setup-cpu demo data features heads choose-views bench-reading test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -73,6 +73,9 @@ heads: $(VENV)/.base ## stage two: train HEADS on the features, from the cache a
 
 choose-views: setup ## measure prompts, layers and poolings of TASKS on training rows
 	@for task in $(TASKS); do $(BIN)/python -m tests.bench.choose_views --task $$task --quantization $(QUANTIZATION) $(call ARGS_OF,choose-views) || exit; done
+
+bench-reading: $(VENV)/.base ## measure opening and reading 600 MB of features against np.load
+	@$(BIN)/python -m tests.bench.read_features $(call ARGS_OF,bench-reading)
 
 test: setup ## run the tests
 	@$(BIN)/python -m pytest $(call ARGS_OF,test)

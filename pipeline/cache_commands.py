@@ -122,20 +122,22 @@ def cache_verify(
     """Look for damage: it is named and taken out of use, and the same pipeline extract writes just that again.
 
     Args:
-        names: feature sets, by name or the beginning of their fingerprint; by default all, unfinished ones too.
+        names: folders' names, beginnings of fingerprints, or task/split/name; by default all, unfinished ones too.
         deep: read every byte: SHA-256, structure, index against shard, finite values.
         canaries: compute some rows again, with the backbone that --backbone and its companions name.
         lock_timeout: seconds to wait for a process that is writing a damaged feature set.
     """
-    from pipeline.cache import FeatureCache, FeatureSet
+    from pipeline.cache import FeatureSet
+    from pipeline.cache.inventory import find_entry, list_entries
     from pipeline.cache.verify import damaged, verify_feature_set
     from pipeline.progress import say
 
-    folders = FeatureCache(cache.cache_dir).folders(names)
+    there = [entry for entry in list_entries(cache.cache_dir) if entry.is_called_as_a_set or entry.link]
+    entries = [find_entry(cache.cache_dir, name) for name in names] if names else there
     reports = []
-    for folder in folders:
-        reports.append(verify_feature_set(folder, deep=deep))
-        say(f"{folder.name}: {reports[-1].status}")
+    for entry in entries:
+        reports.append(verify_feature_set(entry.folder, deep=deep))
+        say(f"{entry.place}: {reports[-1].status}")
     if canaries:
         try:
             from pipeline.extract.recheck import recheck

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TOO_LONG = 350
+WITH_TORCH = "pipeline.cache.torch_data"  # imported only inside functions
 STAGE_ONE = {"transformers", "peft", "bitsandbytes"}
 MAY_IMPORT = {
     "tasks": set(),
@@ -141,10 +142,10 @@ def stage_one_packages_outside_their_rooms(imports: Iterable[Import]) -> list[st
 
 
 def torch_in_cache_or_tasks(imports: Iterable[Import]) -> list[str]:
-    def allowed(i: Import) -> bool:
-        return i.typing_only or (i.module, i.function) == ("pipeline.cache.feature_set", "to_torch")
+    def known(i: Import) -> bool:
+        return (i.package == "torch" and i.module != WITH_TORCH) or (i.target == WITH_TORCH and i.at_import_time)
 
-    return [str(i) for i in imports if i.room in ("cache", "tasks") and i.package == "torch" and not allowed(i)]
+    return [str(i) for i in imports if i.room in ("cache", "tasks") and known(i) and not i.typing_only]
 
 
 def rooms_imported_against_the_rules(imports: Iterable[Import], rooms: set[str]) -> list[str]:
@@ -352,18 +353,20 @@ def test_a_planted_package_of_stage_one_is_found(plant, text, room):
 
 def test_planted_torch_is_found(plant):
     typing = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\nelse:\n    import torch.nn\n"
-    feature_set = "def to_torch():\n    import torch\ndef other():\n    import torch\n"
+    feature_set = "def to_torch():\n    from pipeline.cache.torch_data import x\n"
     imports = read_imports(
         plant(
             cache__feature_set=feature_set,
+            cache__torch_data="import torch",
             cache__m=typing,
+            cache__n="from pipeline.cache.torch_data import x\n" + feature_set,
             tasks__m="def to_torch():\n    import torch",
             heads__m="import torch",
         )
     )
     assert torch_in_cache_or_tasks(imports) == [
-        "pipeline.cache.feature_set:4 imports torch",
         "pipeline.cache.m:5 imports torch.nn",
+        "pipeline.cache.n:1 imports pipeline.cache.torch_data",
         "pipeline.tasks.m:2 imports torch",
     ]
 

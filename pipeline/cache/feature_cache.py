@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import re
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,38 +30,15 @@ class FeatureCache:
         """The manifests of all whole feature sets, of one task or split if named, sorted by task, split and name.
 
         Raises:
-            DamagedFeatureSet: a manifest cannot be read.
+            DamagedFeatureSet: a manifest cannot be read, or a link is on the way to it.
         """
-        return [
-            Manifest.read(path.parent) for path in sorted(self.path.glob(f"*/*/*/{MANIFEST}")) if _at(path, task, split)
+        folders = [
+            folder
+            for of_task in _folders(self.path, task)
+            for of_split in _folders(of_task, split)
+            for folder in _folders(of_split)
         ]
-
-    def folders(self, names: Sequence[str] = ()) -> list[Path]:
-        """The folders of all feature sets, unfinished and damaged ones too, or of those that are named.
-
-        Args:
-            names: folder names, or beginnings of fingerprints (6 hex digits or more).
-
-        Raises:
-            FeatureSetNotFound: a name fits none.
-        """
-        found = sorted(path for path in self.path.glob("*/*/*") if SET_NAME.fullmatch(path.name) and _is_plain(path))
-        if not names:
-            return found
-        chosen: list[Path] = []
-        for name in names:
-            fitting = [
-                path for path in found if path.name == name or (len(name) >= 6 and _tail(path).startswith(name[:12]))
-            ]
-            if not fitting:
-                raise FeatureSetNotFound(
-                    "the cache holds no feature set of this name",
-                    where=self.path,
-                    found=name,
-                    remedy="pipeline cache ls",
-                )
-            chosen += fitting
-        return list(dict.fromkeys(chosen))
+        return [Manifest.read(folder) for folder in folders if os.path.lexists(folder / MANIFEST)]
 
     def folder(self, manifest: Manifest) -> Path:
         """Where a feature set lies."""
@@ -78,6 +55,7 @@ class FeatureCache:
         source: str | None = None,
         adapter: str | None = None,
         identity: Mapping[str, Any] | None = None,
+        verify: bool = False,
     ) -> FeatureSet:
         """Open the one feature set that is what was asked for.
 
@@ -89,6 +67,7 @@ class FeatureCache:
             adapter: the digest of the adapter that was merged into the backbone, or its beginning (six hex digits or
                 more); without it, features of the plain backbone alone.
             identity: any fields of the identity, by dotted name, such as `{"quantization.type": "nf4"}`.
+            verify: check the SHA-256 of every file before anything is served.
 
         Raises:
             FeatureSetNotFound: there is none; the error names the nearest and what differs.
@@ -129,9 +108,9 @@ class FeatureCache:
                 expected="one",
                 remedy="say which as written beside it, or remove the folder of the one that is not wanted",
             )
-        return FeatureSet(self.folder(matching[0]))
+        return FeatureSet(self.folder(matching[0]), verify=verify)
 
-    def open_folder(self, name: str) -> FeatureSet:
+    def open_folder(self, name: str, *, verify: bool = False) -> FeatureSet:
         """Open a feature set by its folder's name, the beginning of its fingerprint, or `<task>/<split>/<name>`.
 
         Raises:
@@ -139,27 +118,18 @@ class FeatureCache:
             CacheError: several begin so, or it is not finished.
             DamagedFeatureSet: it is damaged.
         """
-        return FeatureSet(find_whole(self.path, name)[0])
+        return FeatureSet(find_whole(self.path, name)[0], verify=verify)
 
 
-SET_NAME = re.compile(r"[^.].*-L\d+-(last|mean|first|tokens)-[0-9a-f]{12}")
-"""How the folder of a feature set is called; its last part begins the fingerprint."""
-
-
-def _is_plain(folder: Path) -> bool:
-    """Whether a feature set's folder, and the two above it, are folders and no links."""
-    return folder.is_dir() and not any(place.is_symlink() for place in (folder, folder.parent, folder.parent.parent))
-
-
-def _tail(path: Path) -> str:
-    return path.name.rsplit("-", 1)[1]
-
-
-def _at(path: Path, task: str | None, split: str | None) -> bool:
-    folder = path.parent
-    if path.is_symlink() or folder.is_symlink():
-        raise DamagedFeatureSet("a feature set is a link", where=path, expected="a folder of the cache itself")
-    return task in (None, folder.parent.parent.name) and split in (None, folder.parent.name)
+def _folders(folder: Path, name: str | None = None) -> list[Path]:
+    """The folders in `folder`, or the one called `name`, sorted; a link is refused where it leads to a folder."""
+    if not folder.is_dir():
+        return []
+    found = sorted(path for path in folder.iterdir() if name in (None, path.name) and path.is_dir())
+    for path in found:
+        if path.is_symlink():
+            raise DamagedFeatureSet("a feature set is a link", where=path, expected="a folder of the cache itself")
+    return found
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A feature set, opened: the matrix that heads train on, its labels and its index, rows in data-set order."""
 
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,50 +8,47 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from pipeline.cache.index import read_index
-from pipeline.cache.manifest import Manifest, shard_paths
-from pipeline.cache.passport import passport_of_seals
-from pipeline.cache.seal import Seal, digest_of_seals
-from pipeline.cache.shard import REPAIR, ShardData, map_shard, to_float32
-from pipeline.errors import CacheError, DamagedFeatureSet
+from pipeline.cache.batches import plan_windows, read_batches
+from pipeline.cache.index import read_open_index
+from pipeline.cache.manifest import Manifest
+from pipeline.cache.reading import refuse_links
+from pipeline.cache.sealed_files import INDEX, SealedFiles
+from pipeline.cache.shard import RAW, REPAIR, ShardData, to_float32
+from pipeline.cache.states import StoredStates
+from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet
 
 if TYPE_CHECKING:
+    import datasets
     import torch
+
+    from pipeline.cache.torch_data import FeatureDataset
+
+BLOCK_BYTES = 16 * 2**20
+"""Of hidden states in a block of `batches`, where the caller does not say otherwise."""
 
 
 class FeatureSet:
     """One view of one task split under one identity.
 
-    Opening checks the manifest against the seals, and the seals against the files' sizes. Values are read when they are
-    asked for; non-finite ones never pass.
+    Opening checks the manifest against the seals, and the seals against the files' sizes; values are read when they are
+    asked for. Damage to a file's size or structure, and values that are not finite, never pass. Other values flipped
+    inside a file of the right size are only seen with `verify`: then whatever is served is what was sealed.
 
     Args:
-        folder: the feature set's folder.
+        folder: the feature set's folder; it may be read-only.
+        verify: check the SHA-256 of every file against its seal before anything is served.
 
     Raises:
-        DamagedFeatureSet: a file is missing, has another size than its seal says, or contradicts the manifest.
+        DamagedFeatureSet: a file is missing, is a link, has another size (with `verify`: SHA-256) than its seal says,
+            or contradicts the manifest.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.manifest = Manifest.read(folder)
-        seals = [self._checked_seal(number) for number in range(self.manifest.shards)]
-        if digest_of_seals(seals) != self.manifest.seals:
-            raise DamagedFeatureSet(
-                "the manifest is not about these shards",
-                where=folder,
-                expected=self.manifest.seals,
-                found=digest_of_seals(seals),
-                remedy=REPAIR,
-            )
-        if dict(self.manifest.passport) != passport_of_seals(seals):
-            raise DamagedFeatureSet(
-                "the manifest's passport is not that of its shards",
-                where=folder,
-                expected=passport_of_seals(seals),
-                found=self.manifest.passport,
-                remedy=REPAIR,
-            )
+    def __init__(self, folder: Path | str, *, verify: bool = False) -> None:
+        self.folder = Path(folder)
+        refuse_links(self.folder)
+        self.manifest = Manifest.read(self.folder)
+        self._files = SealedFiles(self.folder, self.manifest, verify=verify)
+        self._states = StoredStates(self._files, self.manifest)
 
     def __len__(self) -> int:
         return self.manifest.rows
@@ -59,20 +57,32 @@ class FeatureSet:
         m = self.manifest
         return f"FeatureSet({m.task}/{m.split}/{m.name}, rows={m.rows}, hidden_size={self.hidden_size})"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled, it is its folder: whoever unpickles it opens it again, and no values travel."""
+        return _reopen, (str(self.folder.absolute()), self._files.verify, self.manifest.seals)
+
     @property
     def hidden_size(self) -> int:
         """Numbers a hidden state."""
-        return int(self.manifest.identity.architecture["hidden_size"])
+        return self._states.hidden_size
 
     @property
     def fingerprint(self) -> str:
         """The identity's SHA-256."""
         return self.manifest.fingerprint
 
+    @property
+    def is_tokens(self) -> bool:
+        """Whether this is the `tokens` view: many hidden states a row."""
+        return self._states.is_tokens
+
     @cached_property
     def index(self) -> pa.Table:
         """Row by row: place, example number, label, text, source, tokens, and where it was pooled."""
-        tables = [read_index(shard_paths(self.folder, number)[1]) for number in range(self.manifest.shards)]
+        tables = []
+        for number, seal in enumerate(self._files.seals):
+            with self._files.open(number, INDEX) as file:
+                tables.append(read_open_index(file, self._files.path(number, INDEX), rows=seal.rows))
         index = pa.concat_tables(tables).combine_chunks()
         if not np.array_equal(index["row"].to_numpy(), np.arange(len(self))):
             raise DamagedFeatureSet(
@@ -90,22 +100,16 @@ class FeatureSet:
 
     @property
     def X(self) -> np.ndarray:
-        """`[n, d]` float32 or float16: a memory map where there is one shard, else one array.
+        """`[n, d]` float32 or float16, read-only: a memory map where shards fill whole pages (the default cut does).
+
+        bfloat16, which NumPy does not know, widens to float32: a copy, anew at each call. `to_torch` has it as it is.
 
         Raises:
             CacheError: this is the `tokens` view, whose rows differ in length; see `tokens`.
-            DamagedFeatureSet: a value is not finite.
+            DamagedFeatureSet: a value is not finite, or a shard is not what its manifest says.
         """
-        if self.manifest.identity.pooling == "tokens":
-            raise CacheError(
-                "the tokens view has no [n, d] matrix",
-                where=self.manifest.name,
-                remedy="read FeatureSet.tokens, or open a pooled view (last, mean, first)",
-            )
-        parts = [to_float32(data.hidden_states, data.dtype) for data in self.shards]
-        for number, part in enumerate(parts):
-            self._check_finite(part, number)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        self._refuse_tokens()
+        return to_float32(self._states.matrix, self._states.dtype)
 
     @property
     def y(self) -> np.ndarray | None:
@@ -136,66 +140,162 @@ class FeatureSet:
             IndexError: there is no such row.
             DamagedFeatureSet: a value is not finite.
         """
+        return to_float32(self.stored(row), self._states.dtype)
+
+    def stored(self, row: int) -> np.ndarray:
+        """`tokens` as the shard stores them: bfloat16 as raw bits, uint16."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
-        number, place = divmod(row, self.manifest.shard_rows)
-        data = self.shards[number]
-        if data.offsets is None:
+        if not self.is_tokens:
             raise CacheError("a pooled view has one vector a row; read X", where=self.manifest.name)
-        values = to_float32(data.hidden_states[data.offsets[place] : data.offsets[place + 1]], data.dtype)
-        self._check_finite(values, number)
-        return values
+        return self._states.row_of_tokens(row)
 
-    def to_torch(self) -> "torch.Tensor":
-        """`X` as a torch tensor `[n, d]` of the storage dtype, bfloat16 included."""
-        import torch
-
-        X = torch.from_numpy(np.array(self.X))
-        return X.bfloat16() if self.manifest.identity.storage_dtype == "bfloat16" else X
-
-    @cached_property
+    @property
     def shards(self) -> list[ShardData]:
         """The shards' hidden states as they lie in the files, mapped and not read."""
-        shards = []
-        for number in range(self.manifest.shards):
-            path = shard_paths(self.folder, number)[0]
-            data = map_shard(path, self.manifest.identity.storage_dtype, self.hidden_size)
-            is_tokens = self.manifest.identity.pooling == "tokens"
-            if data.rows != self._rows(number) or (data.offsets is not None) != is_tokens:
-                raise DamagedFeatureSet(
-                    "a shard holds another number of rows than its place needs",
-                    where=path,
-                    expected=self._rows(number),
-                    found=data.rows,
-                    remedy=REPAIR,
-                )
-            shards.append(data)
-        return shards
+        return [self._states.shard(number) for number in range(self.manifest.shards)]
 
-    def _rows(self, number: int) -> int:
-        return min(self.manifest.shard_rows, self.manifest.rows - number * self.manifest.shard_rows)
+    def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """A copy of some rows of a pooled view, `[len(rows), d]` in the storage dtype; no other row is read.
 
-    def _checked_seal(self, number: int) -> Seal:
-        states, index, seal_path = shard_paths(self.folder, number)
-        seal = Seal.read(seal_path)
-        for path, size_bytes in ((states, seal.states_bytes), (index, seal.index_bytes)):
-            found = path.stat().st_size if path.is_file() else "no such file"
-            if found != size_bytes:
-                raise DamagedFeatureSet(
-                    "a file of a shard is not as long as its seal says",
-                    where=path,
-                    expected=f"{size_bytes} bytes",
-                    found=f"{found} bytes" if isinstance(found, int) else found,
-                    remedy=REPAIR,
-                )
-        return seal
+        Args:
+            rows: from 0; any order, any number of times. bfloat16 comes as raw bits, uint16.
 
-    def _check_finite(self, values: np.ndarray, number: int) -> None:
-        if not np.isfinite(values).all():
-            raise DamagedFeatureSet(
-                "a shard holds a value that is not finite",
-                where=shard_paths(self.folder, number)[0],
-                expected="finite numbers, as when it was written",
-                found="NaN or infinity",
-                remedy=REPAIR,
+        Raises:
+            CacheError: this is the `tokens` view.
+            IndexError: there is no such row.
+            DamagedFeatureSet: a value of these rows is not finite.
+        """
+        self._refuse_tokens()
+        places = np.asarray(rows, dtype=np.int64)
+        if len(places) and not 0 <= places.min() <= places.max() < len(self):
+            raise IndexError(f"rows {places.min()} to {places.max()} of {len(self)}")
+        return self._states.gather(places)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        block_rows: int | None = None,
+        drop_last: bool = False,
+    ) -> Iterator[tuple[np.ndarray | list[np.ndarray], np.ndarray | None, np.ndarray]]:
+        """One epoch in batches, for feature sets larger than memory: no more than four blocks are held at once.
+
+        Shuffled, blocks of neighbouring rows come in random order, and the rows of four blocks are shuffled together.
+        An epoch holds every row once; (seed, epoch) decides its order.
+
+        Args:
+            batch_size: rows a batch; the last one has what is left, or is left out with `drop_last`.
+            block_rows: rows a block; by default what fills 16 MiB.
+
+        Yields:
+            X `[b, d]` (of the tokens view a list of `[t, d]`) as in `X`, y `[b]` or None, rows `[b]` int64.
+
+        Raises:
+            ConfigError: a size is less than one, or a seed is negative.
+            DamagedFeatureSet: a value is not finite.
+        """
+        if block_rows is None:
+            block_rows = max(1, BLOCK_BYTES // (self.hidden_size * RAW[self._states.dtype].itemsize))
+        least = {"batch_size": (batch_size, 1), "block_rows": (block_rows, 1), "seed": (seed, 0), "epoch": (epoch, 0)}
+        for name, (value, limit) in least.items():
+            if value < limit:
+                raise ConfigError("a setting is too small", where=name, expected=f"{limit} or more", found=value)
+        windows = plan_windows(len(self), block_rows, shuffle=shuffle, seed=seed, epoch=epoch)
+        return self._batches(windows, batch_size, drop_last)
+
+    def _batches(
+        self, windows: Iterator[np.ndarray], batch_size: int, drop_last: bool
+    ) -> Iterator[tuple[np.ndarray | list[np.ndarray], np.ndarray | None, np.ndarray]]:
+        y = self.y
+        if self.is_tokens:
+            for rows, parts in read_batches(windows, self._tokens_of, batch_size, drop_last=drop_last):
+                yield parts, None if y is None else y[rows], rows
+            return
+        for rows, bits in read_batches(windows, self._states.gather, batch_size, drop_last=drop_last):
+            yield to_float32(bits, self._states.dtype), None if y is None else y[rows], rows
+
+    def _tokens_of(self, rows: np.ndarray) -> list[np.ndarray]:
+        return [np.array(self.tokens(int(row))) for row in rows]
+
+    def to_torch(self) -> "torch.Tensor":
+        """`X` as a torch tensor `[n, d]` of the storage dtype, bfloat16 included.
+
+        A memory map wherever `X` is one. The tensor may be written to: what is written stays in this process's memory,
+        page by page, and never reaches a file.
+
+        Raises:
+            CacheError, DamagedFeatureSet: as `X`.
+        """
+        from pipeline.cache.torch_data import as_tensor
+
+        self._refuse_tokens()
+        return as_tensor(self._states.private_matrix(), self._states.dtype)
+
+    def torch_dataset(self) -> "FeatureDataset":
+        """A map-style torch `Dataset` of `{"X", "y", "row"}`, for a `DataLoader` with any number of workers.
+
+        Pass `collate_fn=dataset.collate` to have the `tokens` view's rows padded.
+        """
+        from pipeline.cache.torch_data import FeatureDataset
+
+        return FeatureDataset(self)
+
+    def to_parquet(self, path: Path | str) -> None:
+        """Write the index's columns and `hidden_states` as one Parquet file, shard by shard.
+
+        `hidden_states` is a list of `d` numbers a row, of the tokens view a list of such lists; bfloat16, which
+        Parquet does not know, widens to float32. The file appears at `path` when it is whole.
+
+        Raises:
+            CacheError: it cannot be written.
+            DamagedFeatureSet: a value is not finite.
+        """
+        from pipeline.cache.export import write_parquet
+
+        write_parquet(self.tables(), Path(path))
+
+    def to_dataset(self) -> "datasets.Dataset":
+        """A Hugging Face `Dataset` with the columns of `to_parquet`; labels are a `ClassLabel` with the classes' names.
+
+        float32 and float16 hidden states stay the memory maps that they are.
+
+        Raises:
+            MissingPackage: datasets is not installed.
+            DamagedFeatureSet: a value is not finite.
+        """
+        from pipeline.cache.export import make_dataset
+
+        return make_dataset(self)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Shard by shard, the index and the hidden states as one Arrow table, as in `to_parquet`."""
+        from pipeline.cache.export import states_column
+
+        for number, seal in enumerate(self._files.seals):
+            index = self.index.slice(seal.first_row, seal.rows)
+            yield index.append_column("hidden_states", states_column(self._states.check_shard(number)))
+
+    def _refuse_tokens(self) -> None:
+        if self.is_tokens:
+            raise CacheError(
+                "the tokens view has no [n, d] matrix",
+                where=self.manifest.name,
+                remedy="read FeatureSet.tokens, or open a pooled view (last, mean, first)",
             )
+
+
+def _reopen(folder: str, verify: bool, seals: str) -> FeatureSet:
+    feature_set = FeatureSet(folder, verify=verify)
+    if feature_set.manifest.seals != seals:
+        raise DamagedFeatureSet(
+            "a feature set was written anew since it was opened",
+            where=folder,
+            expected=seals,
+            found=feature_set.manifest.seals,
+            remedy="open it again",
+        )
+    return feature_set

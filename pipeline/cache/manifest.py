@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.cache.files import whole_file
 from pipeline.cache.identity import Identity
+from pipeline.cache.json_files import parse_json, read_bounded
 from pipeline.cache.shard import RAW
 from pipeline.digests import has_its_digest, with_digest
 from pipeline.errors import CacheError, DamagedFeatureSet
@@ -85,8 +86,8 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            content = path.read_bytes()
-            record: Any = json.loads(content)
+            content = read_bounded(path)
+            record: Any = parse_json(content)
             manifest = cls._parse(record)
             if _as_bytes(record) != content:
                 raise CacheError("the manifest was changed after it was written")
@@ -121,19 +122,30 @@ class Manifest:
         kinds |= {"identity": dict, "passport": dict, "recorded": dict}
         for name in names:
             value, kind = record[name], kinds.get(name, str)
-            is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
-            if not (is_count if kind is int else isinstance(value, kind)):
+            if not (_is_count(value) if kind is int else isinstance(value, kind)):
                 raise CacheError("a manifest's field is wrong", where=name, expected=kind.__name__, found=repr(value))
         if not all(isinstance(label, str) for label in record["labels"]):
             raise CacheError("a manifest's field is wrong", where="labels", expected="texts", found=record["labels"])
         identity = Identity.from_dict(record["identity"])
-        if identity.storage_dtype not in RAW or not isinstance(identity.architecture.get("hidden_size"), int):
+        if identity.storage_dtype not in RAW or not _is_count(identity.architecture.get("hidden_size")):
             raise CacheError("the identity does not say what the shards hold", where="storage_dtype, architecture")
+        for name in (record["task"], record["split"], record["backbone"]):
+            if not _is_name(name):
+                raise CacheError("a manifest's field is no name of a folder", found=repr(name))
         return cls(
             **{name: record[name] for name in names - {"identity", "labels"}},
             identity=identity,
             labels=tuple(record["labels"]),
         )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_name(name: str) -> bool:
+    """Whether this can be a folder's name, or part of one, and stays in its place."""
+    return name not in ("", ".", "..") and name.isprintable() and not set(name) & set("/\\")
 
 
 def _as_bytes(record: Mapping[str, Any]) -> bytes:
@@ -157,5 +169,5 @@ def feature_set_name(backbone: str, identity: Identity) -> str:
 
 def shard_paths(folder: Path, number: int) -> tuple[Path, Path, Path]:
     """Where shard `number` of a feature set lies: hidden states, index, seal."""
-    stem = folder / f"shard-{number:05d}"
-    return stem.with_suffix(".h5"), stem.with_suffix(".parquet"), stem.with_suffix(".json")
+    stem = f"shard-{number:05d}"
+    return folder / f"{stem}.h5", folder / f"{stem}.parquet", folder / f"{stem}.json"

@@ -1,7 +1,6 @@
 """A shard's seal: sizes and digests of its two files and what was measured of them, written last. No seal, no shard."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import inf
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cache.files import whole_file
+from pipeline.cache.json_files import parse_json, read_bounded
 from pipeline.cache.passport import Drift
 from pipeline.digests import canonical_json, has_its_digest, with_digest
 from pipeline.errors import DamagedFeatureSet
@@ -58,8 +58,8 @@ class Seal(Drift):
             DamagedFeatureSet: the file is no seal.
         """
         try:
-            content = path.read_bytes()
-            record: Any = json.loads(content)
+            content = read_bounded(path)
+            record: Any = parse_json(content)
         except (OSError, ValueError) as error:
             raise DamagedFeatureSet("a seal cannot be read", where=path, found=error) from error
         kinds = {field.name: field.type for field in fields(cls)}

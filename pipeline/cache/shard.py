@@ -4,14 +4,20 @@ The only module that knows h5py. A pooled view is one data set `hidden_states` `
 `hidden_states` `[total_t, d]` with `offsets` `[n + 1]`, row i being `hidden_states[offsets[i]:offsets[i + 1]]`.
 """
 
+import io
+import math
+import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5p, h5s, h5t
+from h5py import h5d, h5l, h5p, h5s, h5t
 
+from pipeline.cache.mapping import Extent, Opener, map_extents
+from pipeline.cache.reading import open_to_read
 from pipeline.errors import DamagedFeatureSet
 
 PAGE_BYTES = 4096
@@ -82,6 +88,23 @@ def _write(file: h5py.File, name: str, values: np.ndarray, kind: h5t.TypeID) -> 
         data_set.write(h5s.ALL, h5s.ALL, values, mtype=kind)
 
 
+@dataclass(frozen=True)
+class ShardLayout:
+    """Where the arrays of a shard lie in its file; each within the file.
+
+    Args:
+        shape: of the hidden states.
+        place: where they begin, in bytes.
+        offsets_place: where the offsets begin, or None for a pooled view.
+        rows: rows of the shard.
+    """
+
+    shape: tuple[int, int]
+    place: int
+    offsets_place: int | None
+    rows: int
+
+
 def map_shard(path: Path, dtype: str, hidden_size: int) -> ShardData:
     """Map a shard into memory, read-only, without copying.
 
@@ -92,53 +115,115 @@ def map_shard(path: Path, dtype: str, hidden_size: int) -> ShardData:
     Raises:
         DamagedFeatureSet: the file is not such a shard.
     """
+    opened = partial(open_to_read, path)
     try:
-        with h5py.File(path, "r") as file:
-            states = file["hidden_states"]
-            offsets = file["offsets"][()] if "offsets" in file else None
-            shape, kind, place = states.shape, states.id.get_type(), states.id.get_offset()
-            contiguous = states.id.get_create_plist().get_layout() == h5d.CONTIGUOUS
-            external = states.id.get_create_plist().get_external_count()
-    except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        with opened() as file:
+            layout = locate(file, path, dtype, hidden_size)
+        states = map_extents([states_extent(opened, layout, dtype)], RAW[dtype], layout.shape)
+        return ShardData(states, map_offsets(opened, path, layout), dtype)
+    except (OSError, ValueError) as error:
+        raise DamagedFeatureSet("a shard cannot be read", where=path, found=error, remedy=REPAIR) from error
+
+
+def locate(file: io.FileIO, path: Path, dtype: str, hidden_size: int) -> ShardLayout:
+    """Find the arrays in an open shard, reading nothing but HDF5's own records of them.
+
+    Whatever HDF5 could follow out of the file (links, virtual and external data) or would have to decode (chunks,
+    filters, types of other makers) is refused unread.
+
+    Args:
+        path: for messages.
+        dtype, hidden_size: as in `map_shard`.
+
+    Raises:
+        DamagedFeatureSet: the file is not such a shard.
+    """
+    try:
+        with h5py.File(file, "r") as opened:
+            states = _find_array(opened, b"hidden_states", 2, TYPES[dtype])
+            offsets = _find_array(opened, b"offsets", 1, TYPES["int64"]) if _has(opened, b"offsets") else None
+    # h5py turns what HDF5 reports into many kinds of errors
+    except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise DamagedFeatureSet("a shard is not readable HDF5", where=path, found=error, remedy=REPAIR) from error
-    whole = (
-        len(shape) == 2
-        and shape[1] == hidden_size
-        and kind == TYPES[dtype]
-        and contiguous
-        and not external
-        and (offsets is None or _are_offsets(offsets, shape[0]))
-    )
-    size_bytes = int(np.prod(shape)) * RAW[dtype].itemsize
-    if not whole or (size_bytes and (place is None or place + size_bytes > path.stat().st_size)):
+    size_bytes = os.fstat(file.fileno()).st_size
+    arrays = [(states, RAW[dtype].itemsize), *([(offsets, 8)] if offsets is not None else [])]
+    if states.shape[1:] != (hidden_size,) or not all(_lies_within(array, width, size_bytes) for array, width in arrays):
         raise DamagedFeatureSet(
             "a shard does not hold what its manifest says",
             where=path,
-            expected=f"contiguous {dtype} hidden states of {hidden_size} numbers a row",
-            found=f"shape {shape}",
+            expected=f"contiguous {dtype} hidden states of {hidden_size} numbers a row, within the file",
+            found=f"shape {states.shape}" + ("" if states.is_plain else ", stored in another way"),
             remedy=REPAIR,
         )
-    if not size_bytes:
-        return ShardData(np.zeros(shape, RAW[dtype]), offsets, dtype)
-    return ShardData(np.memmap(path, RAW[dtype], "r", place, shape), offsets, dtype)
+    return ShardLayout(
+        (states.shape[0], states.shape[1]),
+        states.place,
+        None if offsets is None else offsets.place,
+        states.shape[0] if offsets is None else offsets.shape[0] - 1,
+    )
+
+
+@dataclass(frozen=True)
+class _Array:
+    shape: tuple[int, ...]
+    place: int
+    is_plain: bool
+
+
+def _has(file: h5py.File, name: bytes) -> bool:
+    return bool(file.id.links.exists(name))
+
+
+def _find_array(file: h5py.File, name: bytes, dimensions: int, kind: h5t.TypeID) -> _Array:
+    if not _has(file, name) or file.id.links.get_info(name).type != h5l.TYPE_HARD:  # a soft one may lead anywhere
+        raise KeyError(f"{name.decode()} is not an array of this file")
+    array = h5d.open(file.id, name)
+    shape, found, plan = array.shape, array.get_type(), array.get_create_plist()
+    is_plain = (
+        len(shape) == dimensions
+        and found == kind
+        and not found.committed()
+        and plan.get_layout() == h5d.CONTIGUOUS
+        and plan.get_external_count() == 0
+        and plan.get_nfilters() == 0
+    )
+    place = array.get_offset() if is_plain else None
+    return _Array(shape, 0 if place is None else place, is_plain and (place is not None or 0 in shape))
+
+
+def _lies_within(array: _Array, width: int, size_bytes: int) -> bool:
+    return array.is_plain and 0 <= array.place <= size_bytes - math.prod(array.shape) * width
+
+
+def states_extent(opened: Opener, layout: ShardLayout, dtype: str) -> Extent:
+    """The stretch of a shard that its hidden states are."""
+    return Extent(opened, layout.place, math.prod(layout.shape) * RAW[dtype].itemsize)
+
+
+def map_offsets(opened: Opener, path: Path, layout: ShardLayout) -> np.ndarray | None:
+    """The offsets `[n + 1]` int64 of a shard, or None for a pooled view.
+
+    Raises:
+        DamagedFeatureSet: they do not cover the tokens in order.
+    """
+    if layout.offsets_place is None:
+        return None
+    count = layout.rows + 1
+    offsets = map_extents([Extent(opened, layout.offsets_place, 8 * count)], np.dtype("<i8"), (count,))
+    if not count or offsets[0] != 0 or offsets[-1] != layout.shape[0] or not (offsets[1:] >= offsets[:-1]).all():
+        raise DamagedFeatureSet(
+            "a shard's offsets do not cover its tokens in order", where=path, found=f"{count} offsets", remedy=REPAIR
+        )
+    return offsets
 
 
 REPAIR = "remove this file's seal (the .json beside it) and the manifest, and run the same pipeline extract again"
-
-
-def _are_offsets(offsets: np.ndarray, total: int) -> bool:
-    return bool(
-        offsets.ndim == 1
-        and offsets.dtype == np.int64
-        and len(offsets)
-        and offsets[0] == 0
-        and offsets[-1] == total
-        and (np.diff(offsets) >= 0).all()
-    )
 
 
 def to_float32(values: np.ndarray, dtype: str) -> np.ndarray:
     """Numbers out of a shard's array: float32 and float16 as they are, bfloat16 bits widened to float32 exactly."""
     if dtype != "bfloat16":
         return values
-    return (values.astype(np.uint32) << 16).view(np.float32)
+    widened = values.astype(np.uint32)
+    widened <<= 16
+    return widened.view(np.float32)

@@ -47,12 +47,14 @@ class Report:
         is_finished: whether there is a manifest.
         shards: how many shards were looked at.
         damages: what is wrong; empty for a sound set.
+        is_link: whether it is, or lies behind, a link: nothing there is looked at or touched.
     """
 
     folder: Path
     is_finished: bool
     shards: int
     damages: tuple[Damage, ...]
+    is_link: bool = False
 
     def __str__(self) -> str:
         return "\n".join([f"{self.folder}: {len(self.damages)} damaged", *(f"    {each}" for each in self.damages)])
@@ -83,7 +85,7 @@ class Report:
         """
         lock = FeatureSetLock(self.folder)
         numbers = {damage.shard for damage in self.damages if damage.shard is not None}
-        if not self.damages:
+        if not self.damages or self.is_link:
             return
         with lock.held(SET, timeout=timeout):
             paths = [self.folder / MANIFEST, *(shard_paths(self.folder, number)[2] for number in sorted(numbers))]
@@ -110,6 +112,8 @@ def verify_feature_set(folder: Path, *, deep: bool) -> Report:
         deep: besides sizes, seals and manifest, read every byte: SHA-256, HDF5 and Parquet structure, the index against
             the shard, finite values and their range.
     """
+    if link := next((path for path in (folder, *list(folder.parents)[:2]) if path.is_symlink()), None):
+        return Report(folder, False, 0, (Damage(None, link.name, "a link, which is not followed"),), is_link=True)
     damages: list[Damage] = []
     manifest: Manifest | None = None
     is_finished = (folder / MANIFEST).exists() or (folder / MANIFEST).is_symlink()

@@ -70,7 +70,8 @@ class Corpus:
 
     def states(self, row: int) -> np.ndarray:
         """A row's hidden states as numbers: `[d]`, or `[t, d]` of the tokens view; exact in every storage dtype."""
-        shape = (self.length(row), HIDDEN_SIZE) if self.identity.pooling == "tokens" else (HIDDEN_SIZE,)
+        hidden_size = self.identity.architecture["hidden_size"]
+        shape = (self.length(row), hidden_size) if self.identity.pooling == "tokens" else (hidden_size,)
         return np.random.default_rng(row).integers(-128, 128, shape).astype(np.float32) / 8
 
     def stored(self, row: int) -> np.ndarray:

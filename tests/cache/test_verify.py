@@ -174,18 +174,15 @@ def test_the_error_names_every_damaged_file(folder):
     assert "pipeline extract" in error.remedy
 
 
-def test_folders_are_found_by_name_and_by_the_beginning_of_the_fingerprint(corpus, tmp_path):
-    small, other = corpus(), corpus(facts={"split": "validation"}, changes={"texts": "sha256:dd"})
-    folders = [small.write(tmp_path).folder, other.writer(tmp_path).folder]
-    other.write_shard(other.writer(tmp_path), 0)  # unfinished
-    cache = FeatureCache(tmp_path)
-    assert cache.folders() == folders
-    assert cache.folders([folders[1].name]) == [folders[1]]
-    assert cache.folders([small.identity.fingerprint[:8], small.identity.fingerprint]) == [folders[0]]
-    with pytest.raises(FeatureSetNotFound):
-        cache.folders(["../" + folders[0].name])
-    (tmp_path / "cola" / "test").symlink_to(folders[0].parent)
-    assert cache.folders() == folders
+def test_a_link_to_a_feature_set_is_damage_and_what_it_leads_to_is_not_touched(folder, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    folder.rename(elsewhere)
+    (elsewhere / MANIFEST).write_text("edited")
+    folder.symlink_to(elsewhere)
+    report = verify_feature_set(folder, deep=True)
+    assert (report.status, report.damages[0].problem) == ("damaged", "a link, which is not followed")
+    report.set_aside(timeout=0.0)
+    assert (elsewhere / MANIFEST).read_text() == "edited"
 
 
 def test_numbers_are_the_corpus_own(written):

@@ -119,7 +119,7 @@ def test_with_its_backbone_a_set_is_checked_again(stage_one, tiny_backbone, tmp_
     stage_one(tasks=("sst2",), splits=("train",), layers=("1",), poolings=("mean", "tokens"))
     config = BackboneConfig(backbone=str(tiny_backbone), models_dir=tmp_path / "models")
     cache = FeatureCache(tmp_path / "cache")
-    sets = [FeatureSet(folder) for folder in cache.folders()]
+    sets = [FeatureSet(cache.folder(manifest)) for manifest in cache.manifests()]
     assert [report.damages for report in recheck(sets, config)] == [(), ()]
 
     with pytest.raises(BackboneError, match="did not come from this backbone") as caught:

@@ -1,0 +1,153 @@
+"""The shards' files of one feature set, opened only as what their seals say: of that size and, on request, SHA-256."""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.cache.manifest import Manifest, shard_paths
+from pipeline.cache.passport import passport_of_seals
+from pipeline.cache.reading import FileKey, Remembered, open_to_read
+from pipeline.cache.seal import Seal, digest_of_seals
+from pipeline.cache.shard import REPAIR
+from pipeline.errors import DamagedFeatureSet
+
+STATES, INDEX = 0, 1
+"""Which of a shard's two sealed files: its place in `shard_paths`."""
+
+_SEALS: Remembered[Seal] = Remembered()
+_DIGESTS: Remembered[str] = Remembered()
+
+
+class SealedFiles:
+    """The seals of a feature set, which agree with its manifest, and the files that they are about.
+
+    Args:
+        folder: the feature set's folder.
+        manifest: what stands in it.
+        verify: hash every file now, and again whenever it was changed or replaced before it is read.
+
+    Raises:
+        DamagedFeatureSet: a link, a file that is missing, has another size or (with `verify`) another SHA-256 than its
+            seal says, or seals that the manifest is not about.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, *, verify: bool = False) -> None:
+        self.folder, self.verify = folder, verify
+        self._hashed: dict[Path, FileKey] = {}
+        self._paths: list[tuple[Path, Path, Path]] = []
+        self.seals: list[Seal] = []
+        keys: list[FileKey] = []
+        for number in range(manifest.shards):
+            self._paths.append(shard_paths(folder, number))
+            seal, key = _checked_seal(self._paths[-1])
+            self.seals.append(seal)
+            keys.append(key)
+        _check_against(manifest, self.seals, _digest(self.seals, keys), folder)
+        if verify:
+            for number in range(manifest.shards):
+                for which in (STATES, INDEX):
+                    with self.open(number, which):
+                        pass
+
+    def path(self, number: int, which: int) -> Path:
+        """Where one of a shard's files lies."""
+        return self._paths[number][which]
+
+    @contextmanager
+    def open(self, number: int, which: int) -> Iterator[io.FileIO]:
+        """Open a shard's file to read it, as what its seal says: of this size, and with `verify` of this SHA-256.
+
+        Raises:
+            DamagedFeatureSet: it is not.
+        """
+        path, seal = self.path(number, which), self.seals[number]
+        try:
+            with open_to_read(path) as file:
+                key = FileKey.of(file.fileno())
+                _check_size(path, _size_of(seal, which), key.size_bytes)
+                if self.verify and self._hashed.get(path) != key:
+                    _check_hash(path, seal.states_sha256 if which == STATES else seal.index_sha256, file)
+                    self._hashed[path] = key
+                yield file
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+
+def _checked_seal(paths: tuple[Path, Path, Path]) -> tuple[Seal, FileKey]:
+    """A shard's seal, its two files being of the sizes that it says, and the seal's key."""
+    try:
+        key = FileKey.of_path(paths[2])
+    except OSError as error:
+        raise DamagedFeatureSet("a seal cannot be read", where=paths[2], found=error, remedy=REPAIR) from error
+    seal = _SEALS.get(key)
+    if seal is None:
+        seal = Seal.read(paths[2])
+        _SEALS.keep(seal, key, keys=[key])
+    for which in (STATES, INDEX):
+        try:
+            found = FileKey.of_path(paths[which]).size_bytes
+        except OSError as error:
+            raise _unreadable(paths[which], error) from error
+        _check_size(paths[which], _size_of(seal, which), found)
+    return seal, key
+
+
+def _digest(seals: list[Seal], keys: list[FileKey]) -> str:
+    digest = _DIGESTS.get(*keys)
+    if digest is None:
+        digest = digest_of_seals(seals)
+        _DIGESTS.keep(digest, *keys, keys=keys)
+    return digest
+
+
+def _size_of(seal: Seal, which: int) -> int:
+    return seal.states_bytes if which == STATES else seal.index_bytes
+
+
+def _check_size(path: Path, expected: int, found: int) -> None:
+    if found != expected:
+        raise DamagedFeatureSet(
+            "a file of a shard is not as long as its seal says",
+            where=path,
+            expected=f"{expected} bytes",
+            found=f"{found} bytes",
+            remedy=REPAIR,
+        )
+
+
+def _check_hash(path: Path, expected: str, file: io.FileIO) -> None:
+    found = hashlib.file_digest(file, "sha256").hexdigest()
+    file.seek(0)
+    if found != expected:
+        raise DamagedFeatureSet(
+            "a file of a shard is not the one that was sealed",
+            where=path,
+            expected=f"SHA-256 {expected}",
+            found=found,
+            remedy=REPAIR,
+        )
+
+
+def _unreadable(path: Path, error: OSError) -> DamagedFeatureSet:
+    return DamagedFeatureSet(
+        "a file of a shard cannot be read", where=path, found=error.strerror or error, remedy=REPAIR
+    )
+
+
+def _check_against(manifest: Manifest, seals: list[Seal], digest: str, folder: Path) -> None:
+    """Every fact that stands in the manifest and in the seals is the same in both."""
+    rows = [(seal.first_row, seal.rows) for seal in seals]
+    starts = range(0, manifest.rows, manifest.shard_rows)
+    for problem, expected, found in (
+        ("the manifest is not about these shards", manifest.seals, digest),
+        ("the manifest's passport is not that of its shards", passport_of_seals(seals), dict(manifest.passport)),
+        (
+            "a shard holds another number of rows than its place needs",
+            [(first, min(manifest.shard_rows, manifest.rows - first)) for first in starts],
+            rows,
+        ),
+    ):
+        if expected != found:
+            raise DamagedFeatureSet(problem, where=folder, expected=expected, found=found, remedy=REPAIR)
