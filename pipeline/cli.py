@@ -21,6 +21,7 @@ from pipeline.config import (
     PassConfig,
     RunsConfig,
     TokensConfig,
+    TransferConfig,
 )
 from pipeline.errors import ConfigError, PipelineError
 
@@ -212,6 +213,53 @@ def cache_show(name: str, /, *, cache: Annotated[CacheConfig, Flat] = CacheConfi
         json,
         lambda record: _columns(({"field": k, "value": v} for k, v in flatten(record).items()), ("field", "value")),
     )
+
+
+@cache_app.command(name="push")
+def cache_push(
+    remote: str,
+    /,
+    *names: str,
+    what: Annotated[TransferConfig, Flat] = TransferConfig(),
+    verify: bool = False,
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    json: Json = False,
+) -> None:
+    """Copy whole feature sets to another place: what is there already is not sent again.
+
+    Args:
+        remote: a folder, user@host:folder (rsync), or a URL: rsync://, sftp://, s3://, hf://, file://, any of fsspec.
+        names: folder names of feature sets, or beginnings of their fingerprints; by default all.
+        verify: read the bytes back, also of what was there already.
+    """
+    from pipeline.cache.transfer import push
+
+    result = push(remote, names, what, cache.cache_dir, verify=verify)
+    _print(result, json, _transfers)
+
+
+@cache_app.command(name="pull")
+def cache_pull(
+    remote: str,
+    /,
+    *names: str,
+    what: Annotated[TransferConfig, Flat] = TransferConfig(),
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    json: Json = False,
+) -> None:
+    """Copy whole feature sets from another place into the cache, each file checked against its seal.
+
+    Args:
+        remote: as of push.
+        names: folder names of feature sets, or beginnings of their fingerprints; by default all.
+    """
+    from pipeline.cache.transfer import pull
+
+    _print(pull(remote, names, what, cache.cache_dir), json, _transfers)
+
+
+def _transfers(records: Iterable[dict[str, Any]]) -> "Table":
+    return _columns(records, ("task", "split", "name", "files", "bytes", "sent", "skipped", "status"))
 
 
 @runs_app.command(name="ls")

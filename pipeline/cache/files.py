@@ -23,8 +23,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         CacheError: the disk is full, or the folder cannot be written to.
     """
-    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
-    partial = path.with_name(f".{path.name}.{host}.{os.getpid()}.{uuid.uuid4().hex[:8]}.partial")
+    partial = partial_path(path)
     try:
         yield partial
         descriptor = os.open(partial, os.O_RDONLY)
@@ -55,14 +54,25 @@ def _fsync_folder(folder: Path) -> None:
 
 def clear_partials(folder: Path) -> int:
     """Remove the partial files that dead processes of this host left in `folder`; give their number."""
-    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
-    removed = 0
-    for path in folder.glob(".*.partial"):
-        match = PARTIAL.fullmatch(path.name)
-        if match and match["host"] == host and not _is_alive(int(match["pid"])):
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+    abandoned = [path for path in folder.glob(".*.partial") if is_abandoned(path)]
+    for path in abandoned:
+        path.unlink(missing_ok=True)
+    return len(abandoned)
+
+
+def partial_path(path: Path) -> Path:
+    """A unique name beside `path` to write under before renaming: it carries the writer's host and process."""
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.partial")
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether a partial file is of a process of this host that has ended; any other may be alive."""
+    match = PARTIAL.fullmatch(path.name)
+    return match is not None and match["host"] == _host() and not _is_alive(int(match["pid"]))
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
 
 
 def _is_alive(pid: int) -> bool:
