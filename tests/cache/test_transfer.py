@@ -320,6 +320,19 @@ def test_a_shard_that_is_damaged_here_is_not_pushed(there, tmp_path):
     assert not list((tmp_path / "x").rglob(MANIFEST))
 
 
+# --- what is said meanwhile ---
+
+
+def test_files_and_bytes_are_counted_on_the_way(there, cache_dir, capsys, monkeypatch):
+    monkeypatch.setattr("pipeline.progress.PLAIN_SECONDS", 0.0)
+    pull(str(there), (), dataclasses.replace(ALL, tasks=("sst2",)), cache_dir)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("pull: 4 files, 0.0 MB")
+    assert len([line for line in lines if "MB/s" in line and "s left" in line]) == 4
+    assert lines[-2].startswith("pull: done, 4 files, 0.0 MB in ")
+    assert lines[-1] == "pull: 1 feature sets; 0 files were there already"
+
+
 # --- the disk ---
 
 
