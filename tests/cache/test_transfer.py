@@ -238,6 +238,8 @@ def test_damage_there_never_becomes_a_feature_set_here(there, cache_dir, kind, d
     elif damage == "a folder":
         path.mkdir()
     refused(there, cache_dir, only(there).name, names=(only(there).name,))
+    if damage != "flipped":  # nothing is fetched first
+        assert not cache_dir.exists()
 
 
 @pytest.mark.parametrize(
@@ -255,6 +257,13 @@ def test_damage_there_never_becomes_a_feature_set_here(there, cache_dir, kind, d
 @pytest.mark.parametrize("name", [MANIFEST, "shard-00002.json"])
 def test_json_that_is_made_to_hurt(there, cache_dir, content, name):
     (only(there) / name).write_bytes(content)
+    refused(there, cache_dir, "damaged", only(there).name, names=(only(there).name,))
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "shard-00002.json"])
+def test_no_more_of_a_small_file_is_read_than_it_can_have(there, cache_dir, name):
+    path = only(there) / name
+    path.write_bytes(b" " * (2 << 20) + path.read_bytes())
     refused(there, cache_dir, "damaged", only(there).name, names=(only(there).name,))
 
 

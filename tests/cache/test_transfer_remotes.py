@@ -210,6 +210,7 @@ def test_no_byte_of_a_whole_file_is_sent_twice_over_sftp(at_home, here):
     url = f"sftp://127.0.0.1:{at_home.port}/cache"
     push(url, (), ALL, here)
     assert sum(at_home.written.values()) == sum(map(len, files(here).values()))
+    assert all(name.endswith(b".partial") for name in at_home.written)  # what has its name is whole
     at_home.written.clear()
     push(url, (), ALL, here)
     assert at_home.written == {}
