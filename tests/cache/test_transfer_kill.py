@@ -16,6 +16,7 @@ from pipeline.cache.seal import Seal
 from pipeline.digests import sha256_of_file
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).with_name("kill_transfers.py")
 
 

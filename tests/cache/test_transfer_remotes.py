@@ -146,6 +146,7 @@ def here(corpus, tmp_path):
     return cache_dir
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", PROTOCOLS, indirect=True)
 def test_a_cache_goes_there_and_back_byte_for_byte_and_nothing_twice(there, here, tmp_path):
     back = tmp_path / "back"
@@ -166,6 +167,7 @@ def test_a_cache_goes_there_and_back_byte_for_byte_and_nothing_twice(there, here
     assert [r["status"] for r in pull(there.url, (), ALL, back)] == ["unchanged", "unchanged"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", KINDS, indirect=True)
 def test_a_flipped_bit_there_never_arrives_and_push_verify_mends_it(there, here, tmp_path):
     push(there.url, (), dataclasses.replace(ALL, splits=("train",)), here)
@@ -181,6 +183,7 @@ def test_a_flipped_bit_there_never_arrives_and_push_verify_mends_it(there, here,
     assert files(back) == {path: content for path, content in files(here).items() if "train" in path}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", KINDS, indirect=True)
 def test_another_set_under_the_same_name_is_refused_and_replaced_on_demand(there, here, corpus, tmp_path):
     push(there.url, (), ALL, here)
@@ -198,6 +201,7 @@ def test_another_set_under_the_same_name_is_refused_and_replaced_on_demand(there
     assert files(tmp_path / "back 2") == {path: content for path, content in files(here).items() if "train" in path}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", KINDS, indirect=True)
 def test_an_empty_place_is_no_cache(there, tmp_path):
     with pytest.raises(TransferError, match=r"there are no feature sets at this place|there is no such place"):
@@ -399,3 +403,32 @@ def test_the_cache_imports_no_protocol_before_it_is_asked_for():
     code = "import pipeline.cache.transfer, sys; print(sorted({'fsspec', 's3fs', 'sshfs', 'torch'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+@needs_rsync
+def test_what_a_killed_pull_brought_is_not_brought_again(here, tmp_path, monkeypatch):
+    """rsync brings a set's files at once; those that lie there already stay, whatever their time."""
+    from pipeline.cache.remote import rsync
+
+    monkeypatch.setattr(rsync, "UNTIL_WHOLE", (*rsync.UNTIL_WHOLE, "--stats"))
+    brought = []
+    run = Rsync._run
+
+    def counting(self, words, **more):
+        done = run(self, words, **{**more, "on_line": None})
+        brought.extend(line for line in done.stdout.splitlines() if line.startswith("Literal data:"))
+        return done
+
+    with rsync_daemon(tmp_path, here) as port:
+        url, back = f"rsync://127.0.0.1:{port}/cache", tmp_path / "back"
+        train = dataclasses.replace(ALL, splits=("train",))
+        names = [name for name in files(here) if "train" in name and not name.endswith(".json")]
+        staging = back / names[0].rpartition("/")[0] / rsync.PARTIAL_DIR
+        for name in names[1:]:
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            (staging / name).write_bytes((here / name).read_bytes())
+            os.utime(staging / name, ns=(0, 0))
+        monkeypatch.setattr(Rsync, "_run", counting)
+        pull(url, (), train, back)
+    assert brought == [f"Literal data: {len(files(here)[names[0]]):,} bytes"]
+    assert files(back) == {path: content for path, content in files(here).items() if "train" in path}
