@@ -24,7 +24,7 @@ NOT_THERE = re.compile(r"No such file or directory|Unknown module|change_dir.*fa
 KINDS = (
     (re.compile(r"Host key verification failed", re.I), "the host's key is not known, so this may be another host"),
     (re.compile(r"permission denied|auth failed|access denied|read only", re.I), "this place denies access"),
-    (re.compile(r"no space left|quota exceeded", re.I), "the disk there is full"),
+    (re.compile(r"no space left|quota exceeded", re.I), "the disk is full"),
     (re.compile(r"could not resolve|name or service|refused|timed out|unreachable|no route", re.I),
      "this place cannot be reached"),
     (NOT_THERE, "there is no such place"),
@@ -95,7 +95,7 @@ class Rsync(Place):
         if files:
             words = [*UNTIL_WHOLE, f"--max-size={max(size for _, size in files)}", "--out-format=%l"]
             words += ["--files-from=-", "--", f"{self.target}/", f"{self.brought}/"]
-            self._run(words, names=[name for name, _ in files], on_line=lambda line: advance(int(line or 0)))
+            self._run(words, names=[name for name, _ in files], on_line=_count(advance))
         yield
         shutil.rmtree(self.brought, ignore_errors=True)
 
@@ -133,7 +133,7 @@ class Rsync(Place):
             steps.setdefault((kind, path.parents[name.count("/")]), []).append((path, name))
         for (_, root), step in sorted(steps.items()):
             words = [*UNTIL_WHOLE, "--out-format=%l", "--files-from=-", "--", f"{root}/", f"{self.target}/"]
-            self._run(words, names=[name for _, name in step], on_line=lambda line: advance(int(line or 0)))
+            self._run(words, names=[name for _, name in step], on_line=_count(advance))
 
     def remove(self, names: Sequence[str]) -> None:
         """As `Place.remove`: rsync deletes there what an empty folder here does not hold; the first name goes first."""
@@ -189,3 +189,8 @@ class Rsync(Place):
             found="; ".join(lines[-4:-1] or lines)[:400] or f"rsync's exit code {done.returncode}",
             remedy="mend this, and run the same command again: what is whole is not copied again",
         )
+
+
+def _count(advance: Advance) -> Callable[[str], None]:
+    """Read a file's length off a line; rsync may say other things between them."""
+    return lambda line: advance(int(line) if line.isdigit() else 0)
