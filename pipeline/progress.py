@@ -3,9 +3,19 @@
 import sys
 import time
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 PLAIN_SECONDS = 10.0
 
@@ -15,7 +25,68 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-class ProgressLine:
+class _Line:
+    """A bar on a terminal, a line every ten seconds elsewhere. A context manager.
+
+    Args:
+        label: what is being done.
+        total: how much of it there is, in whatever the bar counts.
+        counts: the bar's columns that say how much is done, and how fast.
+    """
+
+    def __init__(self, label: str, total: int, *counts: ProgressColumn) -> None:
+        self.label, self.total = label, total
+        self._bar: Progress | None = None
+        if Console(stderr=True).is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                *counts,
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+
+    def __enter__(self) -> Self:
+        self._began = self._said = time.monotonic()
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(self.label, total=self.total, speed="-")
+        else:
+            say(f"{self.label}: {self._all()}")
+        return self
+
+    def _show(self, done: int, speed: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, speed=speed)
+        elif time.monotonic() - self._said >= PLAIN_SECONDS:
+            self._said = time.monotonic()
+            say(f"{self.label}: {self._so_far()}")
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._began
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if error is None:
+            say(f"{self.label}: done, {self._result()}")
+
+    def _all(self) -> str:
+        raise NotImplementedError
+
+    def _so_far(self) -> str:
+        raise NotImplementedError
+
+    def _result(self) -> str:
+        raise NotImplementedError
+
+
+class ProgressLine(_Line):
     """Counts rows and tokens; says tokens per second and the time left. A context manager.
 
     Args:
@@ -25,60 +96,65 @@ class ProgressLine:
     """
 
     def __init__(self, label: str, rows: int, tokens: int) -> None:
-        self.label, self.rows, self.tokens = label, rows, tokens
+        super().__init__(label, rows, MofNCompleteColumn(), TextColumn("rows, {task.fields[speed]} tokens/s"))
+        self.rows, self.tokens = rows, tokens
         self._rows_done = self._tokens_done = 0
-        self._bar: Progress | None = None
-        if Console(stderr=True).is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("rows, {task.fields[speed]} tokens/s"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
-
-    def __enter__(self) -> "ProgressLine":
-        self._began = self._said = time.monotonic()
-        if self._bar is not None:
-            self._bar.start()
-            self._task = self._bar.add_task(self.label, total=self.rows, speed="-")
-        else:
-            say(f"{self.label}: {self.rows} rows, {self.tokens} tokens after the prompt")
-        return self
 
     def advance(self, rows: int, tokens: int) -> None:
         """So many more rows and tokens are done."""
         self._rows_done += rows
         self._tokens_done += tokens
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._rows_done, speed=f"{self.tokens_per_second:,.0f}")
-        elif time.monotonic() - self._said >= PLAIN_SECONDS:
-            self._said = time.monotonic()
-            left = (self.tokens - self._tokens_done) / max(self.tokens_per_second, 1e-9)
-            say(
-                f"{self.label}: {self._rows_done} of {self.rows} rows, {self.tokens_per_second:,.0f} tokens/s, "
-                f"{left:,.0f} s left"
-            )
-
-    @property
-    def seconds(self) -> float:
-        """Since the beginning."""
-        return time.monotonic() - self._began
+        self._show(self._rows_done, f"{self.tokens_per_second:,.0f}")
 
     @property
     def tokens_per_second(self) -> float:
         """The mean speed since the beginning."""
         return self._tokens_done / max(self.seconds, 1e-9)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        if error is None:
-            say(
-                f"{self.label}: done, {self._rows_done} rows in {self.seconds:,.1f} s, "
-                f"{self.tokens_per_second:,.0f} tokens/s"
-            )
+    def _all(self) -> str:
+        return f"{self.rows} rows, {self.tokens} tokens after the prompt"
+
+    def _so_far(self) -> str:
+        left = (self.tokens - self._tokens_done) / max(self.tokens_per_second, 1e-9)
+        return f"{self._rows_done} of {self.rows} rows, {self.tokens_per_second:,.0f} tokens/s, {left:,.0f} s left"
+
+    def _result(self) -> str:
+        return f"{self._rows_done} rows in {self.seconds:,.1f} s, {self.tokens_per_second:,.0f} tokens/s"
+
+
+class BytesLine(_Line):
+    """Counts the bytes of files that are copied; says megabytes per second and the time left. A context manager.
+
+    Args:
+        label: what is being done.
+        files: how many files there are to copy.
+        size_bytes: and how long they are together.
+    """
+
+    def __init__(self, label: str, files: int, size_bytes: int) -> None:
+        super().__init__(label, size_bytes, DownloadColumn(), TextColumn("{task.fields[speed]} MB/s"))
+        self.files = files
+        self._done = 0
+
+    def advance(self, size_bytes: int) -> None:
+        """So many more bytes are copied."""
+        self._done += size_bytes
+        self._show(self._done, f"{self.megabytes_per_second:,.1f}")
+
+    @property
+    def megabytes_per_second(self) -> float:
+        """The mean speed since the beginning."""
+        return self._done / 1e6 / max(self.seconds, 1e-9)
+
+    def _all(self) -> str:
+        return f"{self.files} files, {self.total / 1e6:,.1f} MB"
+
+    def _so_far(self) -> str:
+        left = (self.total - self._done) / 1e6 / max(self.megabytes_per_second, 1e-9)
+        return (
+            f"{self._done / 1e6:,.1f} of {self.total / 1e6:,.1f} MB, {self.megabytes_per_second:,.1f} MB/s, "
+            f"{left:,.0f} s left"
+        )
+
+    def _result(self) -> str:
+        return f"{self.files} files, {self._done / 1e6:,.1f} MB in {self.seconds:,.1f} s"

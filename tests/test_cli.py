@@ -214,14 +214,60 @@ def test_a_task_of_ones_own_from_a_toml_file_and_csv(command, tmp_path):
     assert all(run["scores"]["topic"]["validation"]["accuracy"] > 0.34 for run in json.loads(out))
 
 
-def test_a_copied_cache_trains_the_same_heads_elsewhere(command, tmp_path, monkeypatch):
+def test_a_pulled_cache_trains_the_same_heads_elsewhere(command, tmp_path, monkeypatch):
     command("extract", "--tasks", "cola")
     _, out, _ = command("heads", "--tasks", "cola", "--heads", "logreg", "--json")
-    elsewhere = tmp_path / "cpu-machine"
-    shutil.copytree(tmp_path / "data" / "cache", elsewhere / "data" / "cache")
-    monkeypatch.chdir(elsewhere)
+    code, pushed, err = command("cache", "push", tmp_path / "remote", "--json")
+    assert code == 0
+    assert {record["status"] for record in json.loads(pushed)} == {"copied"}
+    assert "push: done, " in err
+    (tmp_path / "cpu-machine").mkdir()
+    monkeypatch.chdir(tmp_path / "cpu-machine")
+    code, pulled, _ = command("cache", "pull", f"file://{tmp_path}/remote", "--splits", "train", "validation", "--json")
+    assert code == 0
+    assert {record["split"] for record in json.loads(pulled)} == {"train", "validation"}
     _, again, _ = command("heads", "--tasks", "cola", "--heads", "logreg", "--json")
     assert json.loads(again)[0]["scores"] == json.loads(out)[0]["scores"]
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("cache", "pull", "gopher://host/x"), ("nobody knows this protocol", "gopher", "sftp://")),
+        (("cache", "pull", "nowhere"), ("there is no such place", "nowhere")),
+        (("cache", "pull", "."), ("there are no feature sets", "manifest.json")),
+        (("cache", "push", "elsewhere"), ("there is no such place", "data/cache")),
+        (("cache", "pull", ""), ("no place is named",)),
+        (("cache", "pull", "hf://datasets/org/name"), ("cannot be reached", "HF_HUB_OFFLINE")),
+        (("cache", "push", "-x", "."), ("-x",)),
+        (("cache", "pull"), ("REMOTE",)),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_one_message(command, words, parts):
+    refused(command(*words), *parts)
+
+
+def test_a_pull_that_is_stopped_goes_on(command, tmp_path, monkeypatch):
+    from pipeline.cache.remote.folder import Folder
+
+    command("extract", "--tasks", "cola", "--splits", "train", "validation", "--layers", "1", "--poolings", "mean")
+    command("cache", "push", tmp_path / "remote")
+    fetch, fetched = Folder.fetch, []
+
+    def stopped(self, name, *words):
+        if len(fetched) == 3:
+            raise KeyboardInterrupt
+        fetched.append(name)
+        return fetch(self, name, *words)
+
+    monkeypatch.setattr(Folder, "fetch", stopped)
+    code, out, err = command("cache", "pull", tmp_path / "remote", "--cache-dir", "here", "--json")
+    assert (code, out) == (130, "")
+    assert err.endswith("pipeline: stopped; the same command goes on from what is whole\n")
+    monkeypatch.setattr(Folder, "fetch", fetch)
+    _, out, _ = command("cache", "pull", tmp_path / "remote", "--cache-dir", "here", "--json")
+    assert sum(record["skipped"] for record in json.loads(out)) == 3 + 2  # and the first set's seal and manifest
+    assert not list((tmp_path / "here").rglob("*.partial"))
 
 
 def test_help_answers_at_once_and_loads_nothing_heavy():

@@ -57,6 +57,8 @@ def small(command, folder, backbone):
     if words[0] == "make":
         data = {"GLUE_DIR": folder / "glue", "BACKBONE": backbone, "CACHE_DIR": folder / "data/cache"}
         data |= {"RUNS_DIR": folder / "data/runs"}
+        if words[1] in ("push", "pull"):
+            data |= {"REMOTE": (folder / "remote").as_uri()}
         if words[1] == "test":
             data |= {"ARGS": "--collect-only -q tests/test_views.py"}
         return [*words, *(f"{name}={value}" for name, value in data.items())]
@@ -84,6 +86,8 @@ def test_every_command_of_the_readme_runs_in_its_order(place, tiny_backbone):
         if command in ACTIVATES:
             continue
         words = small(command, place, tiny_backbone)
+        if words[:2] == ["make", "pull"]:  # from now on this is the CPU machine, and the cache lies elsewhere
+            (place / "data" / "cache").rename(place / "remote")
         if command in FETCHES:
             words = [*words, f"GLUE_DIR={place / 'not-there-yet'}"]
         result = run(words, ROOT if words[0] == "make" else place)
