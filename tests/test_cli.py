@@ -353,3 +353,57 @@ def test_an_adapter_is_named_by_its_folder_in_stage_one_and_by_its_digest_in_sta
     assert name.endswith(train[digest][:12])
     assert not name.endswith(train[None][:12])
     refused(command("heads", "--tasks", "cola", "--adapter", "my-lora"), "adapter: expected six or more hex digits")
+
+
+def test_damage_is_named_taken_out_of_use_and_written_again_alone(command, tmp_path):
+    extract = ("extract", "--tasks", "cola", "--layers", "1", "--poolings", "mean", "last", "--shard-rows", "16")
+    assert command(*extract)[0] == 0
+    code, out, _ = command("cache", "verify", "--deep", "--json")
+    assert code == 0
+    assert {(record["status"], len(record["damages"])) for record in json.loads(out)} == {("sound", 0)}
+    folder = next((tmp_path / "data" / "cache" / "cola" / "train").glob("*-mean-*"))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name in ("shard-00001.h5", "shard-00002.parquet"):
+        content = bytearray(before[name])
+        content[len(content) // 2] ^= 4
+        (folder / name).write_bytes(content)
+    assert command("cache", "verify")[0] == 0  # sizes and seals are as they were
+    code, out, err = command("cache", "verify", "--deep", "--json")
+    assert code == 2
+    assert "2 files of 1 feature sets are damaged" in err
+    assert "shard 1 (shard-00001.h5)" in err
+    assert "shard 2 (shard-00002.parquet)" in err
+    assert [len(record["damages"]) for record in json.loads(out) if record["name"] == folder.name] == [2]
+    refused(command("heads", "--data", "glue", "--views", "L1-mean"), "no such features of cola/train")
+    code, out, err = command(*extract, "--json")
+    assert code == 0
+    statuses = {record["name"]: record["status"] for record in json.loads(out)}
+    assert statuses.pop(folder.name) == "resumed"
+    assert set(statuses.values()) == {"present"}
+    assert "2 of 4 shards are whole already" in err
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "passes.jsonl"}
+    assert after == {name: content for name, content in before.items() if name != "passes.jsonl"}
+    assert command("cache", "verify", "--deep")[0] == 0
+
+
+def test_extract_hashes_what_is_there_on_demand(command, tmp_path):
+    extract = ("extract", "--tasks", "sst2", "--splits", "train", "--layers", "1", "--poolings", "mean")
+    assert command(*extract)[0] == 0
+    (states,) = (tmp_path / "data" / "cache").rglob("shard-00000.h5")
+    whole = states.read_bytes()
+    states.write_bytes(whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:])
+    code, out, _ = command(*extract, "--json")
+    assert json.loads(out)[0]["status"] == "present"  # the same size
+    code, out, err = command(*extract, "--verify", "--json")
+    assert (code, json.loads(out)[0]["status"]) == (0, "written")
+    assert "SHA-256 is not that of its seal" in err
+    assert states.read_bytes() == whole
+
+
+def test_canaries_are_computed_again_with_the_backbone_at_hand(command, tiny_backbone):
+    assert command("extract", "--tasks", "cola", "--splits", "test", "--layers", "1", "--poolings", "mean")[0] == 0
+    code, out, err = command("cache", "verify", "--deep", "--canaries", "--backbone", str(tiny_backbone), "--json")
+    assert (code, json.loads(out)[0]["status"]) == (0, "sound")
+    assert "10 canaries computed again" in err
+    words = ("cache", "verify", "--canaries", "--backbone", str(tiny_backbone), "--quantization", "none")
+    refused(command(*words), "did not come from this backbone", "quantization.type")

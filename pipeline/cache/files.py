@@ -46,7 +46,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def _refused(path: Path, error: OSError) -> CacheError:
     reason = error.strerror or str(error)
-    if error.errno in FULL or "errno = 28" in reason:  # HDF5 says it in words alone
+    if error.errno in FULL or "No space left" in reason:
         return DiskFull(
             "the disk is full",
             where=path,

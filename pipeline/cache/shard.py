@@ -51,11 +51,24 @@ class ShardData:
 
 
 def write_shard(path: Path, data: ShardData) -> None:
-    """Write a shard to a path where nothing is yet; the bytes depend on the data alone."""
-    with h5py.File(path, "x", libver=("v110", "v114"), alignment_threshold=1, alignment_interval=PAGE_BYTES) as file:
+    """Write a shard to a path where nothing is yet; the bytes depend on the data alone.
+
+    HDF5 composes the file in memory and plain output writes it: on a full disk, HDF5's own writing fails again at every
+    attempt to close the file, and says why in words alone.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    whole = {"driver": "core", "backing_store": False, "block_size": data.hidden_states.nbytes + (1 << 20)}
+    aligned = {"alignment_threshold": 1, "alignment_interval": PAGE_BYTES}
+    with h5py.File(path.name, "x", libver=("v110", "v114"), **aligned, **whole) as file:
         _write(file, "hidden_states", np.ascontiguousarray(data.hidden_states, RAW[data.dtype]), TYPES[data.dtype])
         if data.offsets is not None:
             _write(file, "offsets", np.ascontiguousarray(data.offsets, "<i8"), TYPES["int64"])
+        file.flush()
+        image = file.id.get_file_image()
+    with path.open("xb") as out:
+        out.write(image)
 
 
 def _write(file: h5py.File, name: str, values: np.ndarray, kind: h5t.TypeID) -> None:
