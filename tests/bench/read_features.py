@@ -106,7 +106,7 @@ def resident_kib(kind: str = "VmRSS") -> int:
 
 def forget() -> None:
     """Know as little of any file as a new process does."""
-    for remembered in (sealed_files._SEALS, sealed_files._DIGESTS, states._LAYOUTS, states._FINITE):
+    for remembered in (sealed_files._SEALS, sealed_files._DIGESTS, states._LAYOUTS, states._SOUND, states._FINITE):
         remembered.forget()
 
 
