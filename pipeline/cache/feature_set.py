@@ -31,12 +31,12 @@ class FeatureSet:
     """One view of one task split under one identity.
 
     Opening checks the manifest against the seals, and the seals against the files' sizes; values are read when they are
-    asked for. Damage to a file's size or structure, and values that are not finite, never pass. Other values flipped
-    inside a file of the right size are only seen with `verify`: then whatever is served is what was sealed.
+    asked for, and a shard's bytes are held against its seal's fast digest when they first are. Damage never passes, nor
+    do values that are not finite.
 
     Args:
         folder: the feature set's folder; it may be read-only.
-        verify: check the SHA-256 of every file against its seal before anything is served.
+        verify: check the SHA-256 of every file against its seal before anything is served: also against malice.
 
     Raises:
         DamagedFeatureSet: a file is missing, is a link, has another size (with `verify`: SHA-256) than its seal says,

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 _BLOCK_BYTES = 2**19
-_MOST_THREADS = 4
+MOST_THREADS = 4
 _EXPONENT = {"float16": 0x7C00, "bfloat16": 0x7F80}
 
 
@@ -30,7 +30,7 @@ def all_finite(bits: np.ndarray, dtype: str) -> bool:
 
 def find_not_finite(parts: Sequence[np.ndarray], dtype: str) -> int | None:
     """The place of the first part that holds a number that is not finite, or None; several threads share the parts."""
-    workers = min(_MOST_THREADS, _cores(), len(parts))
+    workers = min(MOST_THREADS, _cores(), len(parts))
     if workers < 2:
         return next((place for place, part in enumerate(parts) if not all_finite(part, dtype)), None)
     with ThreadPoolExecutor(workers) as pool:

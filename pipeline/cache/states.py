@@ -2,21 +2,24 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.cache.finite import all_finite, find_not_finite
+from pipeline.cache.finite import MOST_THREADS, all_finite, find_not_finite
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.mapping import Extent, map_extents
 from pipeline.cache.reading import FileKey, Remembered
 from pipeline.cache.sealed_files import STATES, SealedFiles
 from pipeline.cache.shard import RAW, REPAIR, ShardData, ShardLayout, locate, map_offsets, states_extent
+from pipeline.digests import xxh3_of_bytes
 from pipeline.errors import DamagedFeatureSet
 
 _LAYOUTS: Remembered[ShardLayout] = Remembered()
+_SOUND: Remembered[bool] = Remembered()
 _FINITE: Remembered[bool] = Remembered()
 
 
@@ -31,6 +34,7 @@ class StoredStates:
     def __init__(self, files: SealedFiles, manifest: Manifest) -> None:
         self._files, self._manifest = files, manifest
         self._layouts: dict[int, tuple[ShardLayout, FileKey]] = {}
+        self._sound: dict[int, FileKey] = {}
         self._shards: dict[int, tuple[ShardData, FileKey]] = {}
         self.dtype = manifest.identity.storage_dtype
         self.hidden_size = int(manifest.identity.architecture["hidden_size"])
@@ -54,7 +58,7 @@ class StoredStates:
         return matrix
 
     def shard(self, number: int) -> ShardData:
-        """One shard, mapped and read-only; its values are not checked here: see `check_shard` and `gather`."""
+        """One shard, mapped and read-only, of the bytes that were sealed; `check_shard` sees to finite values too."""
         return self._shard(number)[0]
 
     def check_shard(self, number: int) -> ShardData:
@@ -121,6 +125,7 @@ class StoredStates:
                 offsets = map_offsets(partial(self._open_as_located, number, keys), path, layout)
             except (OSError, ValueError, MemoryError) as error:
                 raise self._not_mapped(path, error) from error
+            self._check_digests({number: keys[0]})
             self._shards[number] = ShardData(states, offsets, self.dtype), keys[0]
         return self._shards[number]
 
@@ -164,8 +169,31 @@ class StoredStates:
         bad = find_not_finite([states[ends[place] : ends[place + 1]] for place in todo], self.dtype)
         if bad is not None:
             raise self._not_finite(first + todo[bad])
+        self._check_digests({first + place: keys[place] for place in todo})
         for place in todo:
             _FINITE.keep(True, keys[place], keys=[keys[place]])
+
+    def _check_digests(self, files: dict[int, FileKey]) -> None:
+        """Hold whole files against the fast digest of their seals, once for as long as they stay the same."""
+        todo = [number for number, key in files.items() if self._sound.get(number) != key and not _SOUND.get(key)]
+        with ThreadPoolExecutor(MOST_THREADS) as pool:
+            found = list(pool.map(self._digest, todo))
+        for number, digest in zip(todo, found, strict=True):
+            if digest != self._files.seals[number].states_xxh3:
+                raise DamagedFeatureSet(
+                    "a shard does not hold the bytes that were sealed",
+                    where=self._files.path(number, STATES),
+                    expected=f"XXH3 {self._files.seals[number].states_xxh3}",
+                    found=digest,
+                    remedy=REPAIR,
+                )
+            self._sound[number] = files[number]
+            _SOUND.keep(True, files[number], keys=[files[number]])
+
+    def _digest(self, number: int) -> str:
+        size_bytes = self._files.seals[number].states_bytes
+        extent = Extent(partial(self._open_as_located, number, []), 0, size_bytes)
+        return xxh3_of_bytes(map_extents([extent], np.dtype(np.uint8), (size_bytes,)).data)
 
     def _not_finite(self, number: int) -> DamagedFeatureSet:
         return DamagedFeatureSet(

@@ -329,22 +329,23 @@ def test_nan_or_infinity_in_the_bytes_of_a_file(corpus, tmp_path, dtype, bits, p
     with path.open("r+b") as file:
         file.seek(place + width * (int(np.prod(shape)) - 1))
         file.write(bits.to_bytes(width, "little"))
-    with pytest.raises(DamagedFeatureSet, match="not finite") as caught:
+    with pytest.raises(DamagedFeatureSet, match=r"not finite|bytes that were sealed") as caught:
         read_all(folder)
     assert caught.value.where == path
 
 
-def test_nan_in_one_row_of_the_tokens_view_spares_the_others(corpus, tmp_path):
+def test_damage_in_one_shard_of_the_tokens_view_spares_the_others(corpus, tmp_path):
     small = corpus(changes={"pooling": "tokens"})
     folder = small.write(tmp_path).folder
     path = shard_paths(folder, 2)[0]
     with h5py.File(path, "r+") as file:
         file["hidden_states"][-1, 0] = np.nan
     feature_set = FeatureSet(folder)
-    assert np.array_equal(feature_set.tokens(9), small.states(9))
+    assert np.array_equal(feature_set.tokens(7), small.states(7))
     assert np.array_equal(feature_set.tokens(1), small.states(1))
-    with pytest.raises(DamagedFeatureSet):
-        feature_set.tokens(10)
+    for row in (9, 10):
+        with pytest.raises(DamagedFeatureSet):
+            feature_set.tokens(row)
 
 
 def test_a_damaged_shard_is_written_again_and_the_set_is_whole(corpus, tmp_path):

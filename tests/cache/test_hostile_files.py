@@ -445,6 +445,15 @@ def test_offsets_that_lead_astray(corpus, cache_dir, offsets):
     refused(lambda: read_all(replace_states(folder, write)), "shard-00001.h5")
 
 
+@pytest.mark.parametrize("pooling", ["mean", "tokens"])
+def test_a_value_that_is_not_finite_under_seals_that_agree(corpus, cache_dir, pooling):
+    folder = corpus(changes={"pooling": pooling}).write(cache_dir).folder
+    with h5py.File(shard_paths(folder, 1)[0], "r+") as file:
+        file["hidden_states"][-1, 2] = np.inf
+    seal_anew(folder)
+    refused(lambda: read_all(folder), "not finite", "shard-00001.h5")
+
+
 def test_a_shape_larger_than_the_file_is_refused_before_it_is_mapped(folder):
     """Early allocation makes HDF5 promise the room; the file is cut behind it, sealed as it is."""
 

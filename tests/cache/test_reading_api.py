@@ -103,14 +103,14 @@ def test_one_value_that_is_not_finite_anywhere_in_a_joined_map(tmp_path, wide, d
         file.write(b"\x80\x7f" if dtype != "float16" else b"\x00\x7c")
     feature_set = FeatureSet(folder)
     for read in (lambda: feature_set.X, feature_set.to_torch, lambda: list(feature_set.tables())):
-        with pytest.raises(DamagedFeatureSet, match="not finite") as caught:
+        with pytest.raises(DamagedFeatureSet, match=r"not finite|bytes that were sealed") as caught:
             read()
         assert caught.value.where == path
     bad = min(8 * number + 7, 19)
-    with pytest.raises(DamagedFeatureSet, match="not finite") as caught:
+    with pytest.raises(DamagedFeatureSet, match=r"not finite|bytes that were sealed") as caught:
         feature_set.take([0, bad])
     assert caught.value.where == path
-    assert feature_set.take([bad - 1]).shape == (1, 1024)
+    assert feature_set.take([0 if number else 19]).shape == (1, 1024)
 
 
 def test_what_was_seen_to_be_finite_is_looked_at_again_when_the_file_changes(tmp_path, corpus, monkeypatch):
@@ -360,7 +360,7 @@ def test_a_batch_with_a_bad_value_is_refused_and_the_others_come(tmp_path, corpu
     for _ in range(8):
         X, _, [row] = next(batches)
         assert np.array_equal(X[0], small.states(row))
-    with pytest.raises(DamagedFeatureSet, match="not finite"):
+    with pytest.raises(DamagedFeatureSet, match="bytes that were sealed"):
         list(batches)
 
 
@@ -402,7 +402,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path, corpus):
         file.seek(-2, os.SEEK_END)
         file.write(b"\x80\x7f")
     (tmp_path / "out").mkdir()
-    with pytest.raises(DamagedFeatureSet, match="not finite"):
+    with pytest.raises(DamagedFeatureSet, match=r"not finite|bytes that were sealed"):
         FeatureSet(folder).to_parquet(tmp_path / "out" / "a.parquet")
     assert list((tmp_path / "out").iterdir()) == []
     with pytest.raises(CacheError):
