@@ -1,4 +1,4 @@
-"""The shards' files of one feature set, opened only as what their seals say: of that size and, on request, SHA-256."""
+"""The shards' files of one feature set, opened only as what their seals say: of that size and, where asked, SHA-256."""
 
 import hashlib
 import io
@@ -57,7 +57,10 @@ class SealedFiles:
 
     @contextmanager
     def open(self, number: int, which: int) -> Iterator[io.FileIO]:
-        """Open a shard's file to read it, as what its seal says: of this size, and with `verify` of this SHA-256.
+        """Open a shard's file to read it, as what its seal says: of this size, and of this SHA-256.
+
+        An index, which is small, is always hashed; hidden states with `verify`: their fast digest is held against the
+        seal when they are read.
 
         Raises:
             DamagedFeatureSet: it is not.
@@ -67,7 +70,7 @@ class SealedFiles:
             with open_to_read(path) as file:
                 key = FileKey.of(file.fileno())
                 _check_size(path, _size_of(seal, which), key.size_bytes)
-                if self.verify and self._hashed.get(path) != key:
+                if (self.verify or which == INDEX) and self._hashed.get(path) != key:
                     _check_hash(path, seal.states_sha256 if which == STATES else seal.index_sha256, file)
                     self._hashed[path] = key
                 yield file

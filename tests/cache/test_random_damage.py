@@ -1,7 +1,7 @@
 """What reading promises, under random damage and over random contents.
 
 Whatever bit of whatever file is flipped: what is served is what was written, or there is an error. Shards are held
-against the fast digest of their seals when they are first read, indexes against the checksums of their pages. With
+against the fast digest of their seals when they are first read, indexes against their SHA-256. With
 `verify`, every file is held against its SHA-256 before anything is served.
 """
 
