@@ -135,7 +135,8 @@ class PassConfig:
 
     Args:
         storage_dtype: the numbers in the shards; `auto` is the compute dtype.
-        shard_rows: rows a shard; a killed run loses at most the work of one shard.
+        shard_rows: rows a shard; a killed run loses at most the work of one shard. 0 is 4096, doubled until a split has
+            at most 16 shards.
         token_budget: tokens a batch, padding included.
         threads: CPU threads; 0 is all cores.
         verify: hash the shards that are there before they are kept, instead of trusting their sizes.
@@ -145,7 +146,7 @@ class PassConfig:
     """
 
     storage_dtype: Dtype = "auto"
-    shard_rows: int = 4096
+    shard_rows: int = 0
     token_budget: int = 1024
     threads: int = 0
     verify: bool = False
@@ -155,7 +156,7 @@ class PassConfig:
     def __post_init__(self) -> None:
         problems = [
             f"{name}: expected at least {least}, found {getattr(self, name)}"
-            for name, least in (("shard_rows", 1), ("token_budget", 1), ("threads", 0))
+            for name, least in (("shard_rows", 0), ("token_budget", 1), ("threads", 0))
             if getattr(self, name) < least
         ]
         for name in ("drift_tolerance", "lock_timeout"):

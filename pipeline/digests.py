@@ -48,11 +48,6 @@ def xxh3_of_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def xxh3_of_bytes(content: memoryview) -> str:
-    """`xxh3_of_file` of bytes that lie in memory, or in a mapped file."""
-    return str(xxhash.xxh3_128_hexdigest(content))
-
-
 def sha256_of_texts(texts: Sequence[str]) -> str:
     """One digest of texts in order; no two different sequences share their byte stream."""
     digest = hashlib.sha256()

@@ -277,7 +277,7 @@ class FeatureSet:
 
         for number, seal in enumerate(self._files.seals):
             index = self.index.slice(seal.first_row, seal.rows)
-            yield index.append_column("hidden_states", states_column(self._states.check_shard(number)))
+            yield index.append_column("hidden_states", states_column(self._states.shard(number)))
 
     def _refuse_tokens(self) -> None:
         if self.is_tokens:

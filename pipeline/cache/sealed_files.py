@@ -38,11 +38,13 @@ class SealedFiles:
         self._hashed: dict[Path, FileKey] = {}
         self._paths: list[tuple[Path, Path, Path]] = []
         self.seals: list[Seal] = []
+        self.states_keys: list[FileKey] = []
         keys: list[FileKey] = []
         for number in range(manifest.shards):
             self._paths.append(shard_paths(folder, number))
-            seal, key = _checked_seal(self._paths[-1])
+            seal, key, states_key = _checked_seal(self._paths[-1])
             self.seals.append(seal)
+            self.states_keys.append(states_key)
             keys.append(key)
         _check_against(manifest, self.seals, _digest(self.seals, keys), folder)
         if verify:
@@ -78,8 +80,8 @@ class SealedFiles:
             raise _unreadable(path, error) from error
 
 
-def _checked_seal(paths: tuple[Path, Path, Path]) -> tuple[Seal, FileKey]:
-    """A shard's seal, its two files being of the sizes that it says, and the seal's key."""
+def _checked_seal(paths: tuple[Path, Path, Path]) -> tuple[Seal, FileKey, FileKey]:
+    """A shard's seal, its two files being of the sizes that it says, and the keys of the seal and of the states."""
     try:
         key = FileKey.of_path(paths[2])
     except OSError as error:
@@ -88,13 +90,14 @@ def _checked_seal(paths: tuple[Path, Path, Path]) -> tuple[Seal, FileKey]:
     if seal is None:
         seal = Seal.read(paths[2])
         _SEALS.keep(seal, key, keys=[key])
+    found = []
     for which in (STATES, INDEX):
         try:
-            found = FileKey.of_path(paths[which]).size_bytes
+            found.append(FileKey.of_path(paths[which]))
         except OSError as error:
             raise _unreadable(paths[which], error) from error
-        _check_size(paths[which], _size_of(seal, which), found)
-    return seal, key
+        _check_size(paths[which], _size_of(seal, which), found[which].size_bytes)
+    return seal, key, found[STATES]
 
 
 def _digest(seals: list[Seal], keys: list[FileKey]) -> str:

@@ -1,26 +1,24 @@
-"""The hidden states of a feature set over all of its shards: mapped, joined, and never handed out unless finite."""
+"""The hidden states of a feature set over all of its shards: mapped, joined, and handed out as they were sealed."""
 
 import io
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.cache.finite import MOST_THREADS, all_finite, find_not_finite
+from pipeline.cache.finite import examine, examine_all
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.mapping import Extent, map_extents
 from pipeline.cache.reading import FileKey, Remembered
 from pipeline.cache.sealed_files import STATES, SealedFiles
 from pipeline.cache.shard import RAW, REPAIR, ShardData, ShardLayout, locate, map_offsets, states_extent
-from pipeline.digests import xxh3_of_bytes
 from pipeline.errors import DamagedFeatureSet
 
 _LAYOUTS: Remembered[ShardLayout] = Remembered()
-_SOUND: Remembered[bool] = Remembered()
-_FINITE: Remembered[bool] = Remembered()
+_SOUND: Remembered[str] = Remembered()
+"""The fast digest of a file all of whose numbers are finite."""
 
 
 class StoredStates:
@@ -35,88 +33,30 @@ class StoredStates:
         self._files, self._manifest = files, manifest
         self._layouts: dict[int, tuple[ShardLayout, FileKey]] = {}
         self._sound: dict[int, FileKey] = {}
-        self._shards: dict[int, tuple[ShardData, FileKey]] = {}
+        self._shards: dict[int, ShardData] = {}
         self.dtype = manifest.identity.storage_dtype
         self.hidden_size = int(manifest.identity.architecture["hidden_size"])
         self.is_tokens = manifest.identity.pooling == "tokens"
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """`[n, d]` of a pooled view, read-only and all finite: a map where the shards fill whole pages, else a copy.
+        """`[n, d]` of a pooled view, read-only: a map where the shards fill whole pages, else a copy.
 
         Raises:
-            DamagedFeatureSet: a value is not finite, or a shard is not what its seal and manifest say.
+            DamagedFeatureSet: a shard is not what its seal and manifest say, or a value is not finite.
         """
-        matrix, keys = self._map(private=False)
-        self._check_finite(matrix, keys)
-        return matrix
+        return self._map(private=False)
 
     def private_matrix(self) -> np.ndarray:
         """`matrix` as an array of one's own: writable, each write copying its page, the files never changed."""
-        matrix, keys = self._map(private=True)
-        self._check_finite(matrix, keys)
-        return matrix
+        return self._map(private=True)
 
     def shard(self, number: int) -> ShardData:
-        """One shard, mapped and read-only, of the bytes that were sealed; `check_shard` sees to finite values too."""
-        return self._shard(number)[0]
-
-    def check_shard(self, number: int) -> ShardData:
-        """One shard, all of whose values are finite.
+        """One shard, mapped and read-only.
 
         Raises:
-            DamagedFeatureSet: one is not.
+            DamagedFeatureSet: it is not what its seal and manifest say, or a value is not finite.
         """
-        data, key = self._shard(number)
-        self._check_finite(data.hidden_states, [key], first=number)
-        return data
-
-    def gather(self, rows: np.ndarray | Sequence[int]) -> np.ndarray:
-        """A copy `[len(rows), d]` of some rows of a pooled view, all finite; no other row is read.
-
-        Raises:
-            DamagedFeatureSet: a value of these rows is not finite.
-        """
-        places = np.asarray(rows, dtype=np.int64)
-        numbers = places // self._manifest.shard_rows
-        gathered = np.empty((len(places), self.hidden_size), RAW[self.dtype])
-        for number in np.unique(numbers):
-            of_shard = numbers == number
-            states = self.shard(int(number)).hidden_states
-            gathered[of_shard] = states[places[of_shard] - number * self._manifest.shard_rows]
-        if not all_finite(gathered, self.dtype):
-            bad = next(n for n, row in zip(numbers, gathered, strict=True) if not all_finite(row, self.dtype))
-            raise self._not_finite(int(bad))
-        return gathered
-
-    def row_of_tokens(self, row: int) -> np.ndarray:
-        """The hidden states `[t, d]` of one row of the tokens view, mapped, read-only and all finite.
-
-        Raises:
-            DamagedFeatureSet: a value of this row is not finite.
-        """
-        number, place = divmod(row, self._manifest.shard_rows)
-        data = self.shard(number)
-        assert data.offsets is not None
-        values = data.hidden_states[data.offsets[place] : data.offsets[place + 1]]
-        if not all_finite(values, self.dtype):
-            raise self._not_finite(number)
-        return values
-
-    def _map(self, *, private: bool) -> tuple[np.ndarray, list[FileKey]]:
-        keys: list[FileKey] = []
-        extents = [self._extent(number, keys) for number in range(self._manifest.shards)]
-        shape = (self._manifest.rows, self.hidden_size)
-        try:
-            return map_extents(extents, RAW[self.dtype], shape, private=private), keys
-        except (OSError, ValueError, MemoryError) as error:
-            raise self._not_mapped(self._files.folder, error) from error
-
-    def _extent(self, number: int, keys: list[FileKey]) -> Extent:
-        """A shard's hidden states; when they are mapped, the key of the file that was is added to `keys`."""
-        return states_extent(partial(self._open_as_located, number, keys), self._layout(number), self.dtype)
-
-    def _shard(self, number: int) -> tuple[ShardData, FileKey]:
         if number not in self._shards:
             keys: list[FileKey] = []
             layout, path = self._layout(number), self._files.path(number, STATES)
@@ -125,27 +65,77 @@ class StoredStates:
                 offsets = map_offsets(partial(self._open_as_located, number, keys), path, layout)
             except (OSError, ValueError, MemoryError) as error:
                 raise self._not_mapped(path, error) from error
-            self._check_digests({number: keys[0]})
-            self._shards[number] = ShardData(states, offsets, self.dtype), keys[0]
+            self._check({number: (states, keys[0])})
+            self._shards[number] = ShardData(states, offsets, self.dtype)
         return self._shards[number]
+
+    def gather(self, rows: np.ndarray | Sequence[int]) -> np.ndarray:
+        """A copy `[len(rows), d]` of some rows of a pooled view; no other shard than theirs is read.
+
+        Raises:
+            DamagedFeatureSet: as `shard`.
+        """
+        places = np.asarray(rows, dtype=np.int64)
+        numbers = places // self._manifest.shard_rows
+        gathered = np.empty((len(places), self.hidden_size), RAW[self.dtype])
+        for number in np.unique(numbers):
+            of_shard = numbers == number
+            states = self.shard(int(number)).hidden_states
+            gathered[of_shard] = states[places[of_shard] - number * self._manifest.shard_rows]
+        return gathered
+
+    def row_of_tokens(self, row: int) -> np.ndarray:
+        """The hidden states `[t, d]` of one row of the tokens view, mapped and read-only.
+
+        Raises:
+            DamagedFeatureSet: as `shard`.
+        """
+        number, place = divmod(row, self._manifest.shard_rows)
+        data = self.shard(number)
+        assert data.offsets is not None
+        return data.hidden_states[data.offsets[place] : data.offsets[place + 1]]
+
+    def _map(self, *, private: bool) -> np.ndarray:
+        keys: list[FileKey] = []
+        extents = [self._extent(number, keys) for number in range(self._manifest.shards)]
+        shape = (self._manifest.rows, self.hidden_size)
+        try:
+            matrix = map_extents(extents, RAW[self.dtype], shape, private=private)
+        except (OSError, ValueError, MemoryError) as error:
+            raise self._not_mapped(self._files.folder, error) from error
+        ends = np.cumsum([0, *(self._layouts[n][0].shape[0] for n in range(len(keys)))])
+        self._check({n: (matrix[ends[n] : ends[n + 1]], key) for n, key in enumerate(keys)})
+        return matrix
+
+    def _extent(self, number: int, keys: list[FileKey]) -> Extent:
+        """A shard's hidden states; when they are mapped, the key of the file that was is added to `keys`."""
+        return states_extent(partial(self._open_as_located, number, keys), self._layout(number), self.dtype)
 
     def _layout(self, number: int) -> ShardLayout:
         if number not in self._layouts:
-            with self._files.open(number, STATES) as file:
-                key = FileKey.of(file.fileno())
-                self._layouts[number] = self._locate(number, file, key), key
+            known = _LAYOUTS.get(self._files.states_keys[number], self.dtype, self.hidden_size)
+            if known is not None and not self._files.verify:
+                self._layouts[number] = self._checked(number, known), self._files.states_keys[number]
+            else:
+                with self._files.open(number, STATES) as file:
+                    key = FileKey.of(file.fileno())
+                    self._layouts[number] = self._locate(number, file, key), key
         return self._layouts[number][0]
 
     def _locate(self, number: int, file: io.FileIO, key: FileKey) -> ShardLayout:
-        path, seal = self._files.path(number, STATES), self._files.seals[number]
+        path = self._files.path(number, STATES)
         layout = _LAYOUTS.get(key, self.dtype, self.hidden_size)
         if layout is None:
             layout = locate(file, path, self.dtype, self.hidden_size)
             _LAYOUTS.keep(layout, key, self.dtype, self.hidden_size, keys=[key])
+        return self._checked(number, layout)
+
+    def _checked(self, number: int, layout: ShardLayout) -> ShardLayout:
+        seal = self._files.seals[number]
         if layout.rows != seal.rows or (layout.offsets_place is not None) != self.is_tokens:
             raise DamagedFeatureSet(
                 "a shard holds another number of rows than its place needs",
-                where=path,
+                where=self._files.path(number, STATES),
                 expected=seal.rows,
                 found=layout.rows,
                 remedy=REPAIR,
@@ -158,50 +148,48 @@ class StoredStates:
         with self._files.open(number, STATES) as file:
             keys.append(FileKey.of(file.fileno()))
             if keys[-1] != key and self._locate(number, file, keys[-1]) != layout:
-                raise DamagedFeatureSet(
-                    "a shard was replaced by another while it was opened", where=self._files.path(number, STATES)
-                )
+                raise self._replaced(number)
             yield file
 
-    def _check_finite(self, states: np.ndarray, keys: list[FileKey], first: int = 0) -> None:
-        ends = np.cumsum([0, *(self._layouts[first + place][0].shape[0] for place in range(len(keys)))])
-        todo = [place for place, key in enumerate(keys) if not _FINITE.get(key)]
-        bad = find_not_finite([states[ends[place] : ends[place + 1]] for place in todo], self.dtype)
-        if bad is not None:
-            raise self._not_finite(first + todo[bad])
-        self._check_digests({first + place: keys[place] for place in todo})
-        for place in todo:
-            _FINITE.keep(True, keys[place], keys=[keys[place]])
+    def _check(self, shards: Mapping[int, tuple[np.ndarray, FileKey]]) -> None:
+        """Hold mapped shards against their seals' fast digests, and their numbers against NaN and infinity.
 
-    def _check_digests(self, files: dict[int, FileKey]) -> None:
-        """Hold whole files against the fast digest of their seals, once for as long as they stay the same."""
-        todo = [number for number, key in files.items() if self._sound.get(number) != key and not _SOUND.get(key)]
-        with ThreadPoolExecutor(MOST_THREADS) as pool:
-            found = list(pool.map(self._digest, todo))
-        for number, digest in zip(todo, found, strict=True):
-            if digest != self._files.seals[number].states_xxh3:
+        Once for as long as a file stays the same: what was seen of it is remembered.
+        """
+        todo = {}
+        for number, (states, key) in shards.items():
+            if self._sound.get(number) != key and _SOUND.get(key) != self._files.seals[number].states_xxh3:
+                todo[number] = partial(self._examine, number, states, key)
+        for number, (finite, digest) in zip(todo, examine_all(list(todo.values())), strict=True):
+            expected, key = self._files.seals[number].states_xxh3, shards[number][1]
+            if not finite or digest != expected:
                 raise DamagedFeatureSet(
-                    "a shard does not hold the bytes that were sealed",
+                    "a shard holds a value that is not finite"
+                    if not finite
+                    else "a shard does not hold the bytes that were sealed",
                     where=self._files.path(number, STATES),
-                    expected=f"XXH3 {self._files.seals[number].states_xxh3}",
-                    found=digest,
+                    expected="finite numbers, as when it was written" if not finite else f"XXH3 {expected}",
+                    found="NaN or infinity" if not finite else digest,
                     remedy=REPAIR,
                 )
-            self._sound[number] = files[number]
-            _SOUND.keep(True, files[number], keys=[files[number]])
+            _SOUND.keep(digest, key, keys=[key])
+        self._sound |= {number: key for number, (_, key) in shards.items()}
 
-    def _digest(self, number: int) -> str:
-        size_bytes = self._files.seals[number].states_bytes
-        extent = Extent(partial(self._open_as_located, number, []), 0, size_bytes)
-        return xxh3_of_bytes(map_extents([extent], np.dtype(np.uint8), (size_bytes,)).data)
+    def _examine(self, number: int, states: np.ndarray, key: FileKey) -> tuple[bool, str]:
+        """Whether a mapped shard's numbers are finite, and the digest of the file that was mapped."""
+        layout = self._layouts[number][0]
+        with self._files.open(number, STATES) as file:
+            if FileKey.of(file.fileno())[:-1] != key[:-1]:
+                raise self._replaced(number)
+            before = file.read(layout.place) if states.size else b""
+            file.seek(layout.place + states.nbytes if states.size else 0)
+            return examine(before or b"", states, file.read() or b"", self.dtype)
 
-    def _not_finite(self, number: int) -> DamagedFeatureSet:
+    def _replaced(self, number: int) -> DamagedFeatureSet:
         return DamagedFeatureSet(
-            "a shard holds a value that is not finite",
+            "a shard was replaced by another while it was opened",
             where=self._files.path(number, STATES),
-            expected="finite numbers, as when it was written",
-            found="NaN or infinity",
-            remedy=REPAIR,
+            remedy="open the feature set again",
         )
 
     def _not_mapped(self, path: Path, error: Exception) -> DamagedFeatureSet:

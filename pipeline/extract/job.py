@@ -15,6 +15,7 @@ from pipeline.cache.writer import FeatureSetWriter
 from pipeline.config import CacheConfig, Dtype, PassConfig, TokensConfig
 from pipeline.digests import sha256_of_texts
 from pipeline.errors import ConfigError, DamagedFeatureSet, DataError
+from pipeline.extract.plan import default_shard_rows
 from pipeline.progress import say
 from pipeline.tasks.examples import Examples
 from pipeline.tasks.spec import TaskSpec
@@ -224,7 +225,7 @@ def make_job(
                 source=data_source,
                 backbone=source.name,
                 rows=len(examples),
-                shard_rows=passes.shard_rows,
+                shard_rows=passes.shard_rows or default_shard_rows(len(examples)),
                 recorded=recorded,
             )
         )

@@ -1,8 +1,20 @@
-"""The plan: which of a shard's rows go through the backbone together. A pure function."""
+"""The plan: how a split is cut into shards, and which of a shard's rows go through the backbone together. Pure."""
 
 from collections.abc import Sequence
 
 import numpy as np
+
+LEAST_SHARD_ROWS = 4096
+MOST_SHARDS = 16
+"""Few enough that all of them, mapped side by side, read like one file."""
+
+
+def default_shard_rows(rows: int) -> int:
+    """Rows a shard, a power of two: whole pages of memory, whatever the hidden size, so that shards join without gaps."""
+    shard_rows = LEAST_SHARD_ROWS
+    while rows > MOST_SHARDS * shard_rows:
+        shard_rows *= 2
+    return shard_rows
 
 
 def plan_batches(lengths: Sequence[int] | np.ndarray, token_budget: int) -> list[np.ndarray]:

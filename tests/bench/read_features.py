@@ -27,12 +27,14 @@ from pipeline.cache.index import SCHEMA
 from pipeline.cache.reading import SETTLED_NS
 from pipeline.cache.shard import RAW, ShardData
 from pipeline.cache.writer import FeatureSetWriter
-from pipeline.config import PassConfig
+from pipeline.extract.plan import default_shard_rows
 
 Read = Callable[[np.ndarray], object]
 
 
-def write_both(folder: Path, hidden_size: int, dtype: str, size_bytes: int, shard_rows: int) -> tuple[Path, Path]:
+def write_both(
+    folder: Path, hidden_size: int, dtype: str, size_bytes: int, shard_rows: int | None
+) -> tuple[Path, Path]:
     """Write a feature set and a .npy file with the same bits; give both paths."""
     rows = size_bytes // (hidden_size * RAW[dtype].itemsize)
     identity = Identity(
@@ -57,7 +59,7 @@ def write_both(folder: Path, hidden_size: int, dtype: str, size_bytes: int, shar
         identity=identity,
         backbone="bench",
         rows=rows,
-        shard_rows=shard_rows,
+        shard_rows=shard_rows or default_shard_rows(rows),
         recorded={},
         **facts,
     )
@@ -106,7 +108,7 @@ def resident_kib(kind: str = "VmRSS") -> int:
 
 def forget() -> None:
     """Know as little of any file as a new process does."""
-    for remembered in (sealed_files._SEALS, sealed_files._DIGESTS, states._LAYOUTS, states._SOUND, states._FINITE):
+    for remembered in (sealed_files._SEALS, sealed_files._DIGESTS, states._LAYOUTS, states._SOUND):
         remembered.forget()
 
 
@@ -145,7 +147,7 @@ def measure(folder: Path, plain: Path, repeats: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=float, default=600)
-    parser.add_argument("--shard-rows", type=int, default=PassConfig().shard_rows)
+    parser.add_argument("--shard-rows", type=int, help="by default as stage one cuts")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--kinds", nargs="+", default=["576:float32", "4096:bfloat16"])
     parser.add_argument("--folder", type=Path, help="where to write; by default where temporary files go")

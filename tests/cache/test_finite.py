@@ -1,11 +1,14 @@
 """The fast test for finite numbers says what looking at each of them says."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.cache.finite import all_finite, find_not_finite
+from pipeline.cache.finite import all_finite, examine, examine_all
 from pipeline.cache.shard import RAW, to_float32
 
 DTYPES = sorted(RAW)
@@ -65,11 +68,19 @@ def test_nothing_is_finite_and_any_shape_is_read(dtype):
 
 
 @pytest.mark.parametrize("cores", [1, 3])
-def test_the_first_part_with_a_bad_value_is_named(monkeypatch, cores):
+def test_one_pass_sees_every_number_and_every_byte(monkeypatch, cores):
     monkeypatch.setattr("pipeline.cache.finite._cores", lambda: cores)
-    parts = [np.ones((4, 3), np.float32) for _ in range(9)]
-    assert find_not_finite(parts, "float32") is None
-    assert find_not_finite([], "float32") is None
-    parts[7][3, 2] = np.nan
-    parts[5][0, 0] = np.inf
-    assert find_not_finite(parts, "float32") == 5
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=(200_000, 3)).astype(np.float32) for _ in range(5)]
+    parts[3][150_000, 1] = np.nan
+    found = examine_all([partial(examine, b"before", part, b"after", "float32") for part in parts])
+    assert [finite for finite, _ in found] == [True, True, True, False, True]
+    assert [digest for _, digest in found] == [
+        xxhash.xxh3_128_hexdigest(b"before" + part.tobytes() + b"after") for part in parts
+    ]
+    assert examine_all([]) == []
+
+
+def test_nothing_between_is_the_digest_of_what_is_around():
+    empty = np.zeros((0, 4), np.float32)
+    assert examine(b"ab", empty, b"c", "float32") == (True, xxhash.xxh3_128_hexdigest(b"abc"))

@@ -119,13 +119,13 @@ def test_what_was_seen_to_be_finite_is_looked_at_again_when_the_file_changes(tmp
     small = corpus(changes=WIDE)
     folder = small.write(tmp_path).folder
     looked_at = []
-    find = room.find_not_finite
+    examine = room.examine_all
 
-    def counting(parts, dtype):
-        looked_at.append(len(parts))
-        return find(parts, dtype)
+    def counting(examinations):
+        looked_at.append(len(examinations))
+        return examine(examinations)
 
-    monkeypatch.setattr(room, "find_not_finite", counting)
+    monkeypatch.setattr(room, "examine_all", counting)
     for path in folder.iterdir():
         os.utime(path, ns=(0, 0))
     monkeypatch.setattr("pipeline.cache.reading.SETTLED_NS", -1)  # its change time cannot be set back
@@ -360,7 +360,7 @@ def test_a_batch_with_a_bad_value_is_refused_and_the_others_come(tmp_path, corpu
     for _ in range(8):
         X, _, [row] = next(batches)
         assert np.array_equal(X[0], small.states(row))
-    with pytest.raises(DamagedFeatureSet, match="bytes that were sealed"):
+    with pytest.raises(DamagedFeatureSet, match="not finite"):
         list(batches)
 
 

@@ -3,10 +3,11 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.extract.plan import plan_batches
+from pipeline.extract.plan import default_shard_rows, plan_batches
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=400), st.integers(1, 2000))
@@ -32,3 +33,12 @@ def test_real_lengths_are_hardly_padded():
     assert computed < 1.03 * lengths.sum()
     unsorted = sum(len(b) * b.max() for b in np.array_split(lengths, len(batches)))
     assert unsorted > 1.3 * lengths.sum()  # what sorting saves
+
+
+@pytest.mark.parametrize(
+    ("rows", "shard_rows"),
+    [(1, 4096), (8551, 4096), (65_536, 4096), (65_537, 8192), (67_349, 8192), (262_144, 16_384), (1_000_000, 65_536)],
+)
+def test_a_split_has_at_most_sixteen_shards_of_a_power_of_two(rows, shard_rows):
+    assert default_shard_rows(rows) == shard_rows
+    assert -(-rows // shard_rows) <= 16
