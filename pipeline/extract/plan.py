@@ -10,7 +10,7 @@ MOST_SHARDS = 16
 
 
 def default_shard_rows(rows: int) -> int:
-    """Rows a shard, a power of two: whole pages of memory whatever the hidden size, so that shards join without gaps."""
+    """Rows a shard, a power of two: whole pages whatever the hidden size, so that shards join without gaps."""
     shard_rows = LEAST_SHARD_ROWS
     while rows > MOST_SHARDS * shard_rows:
         shard_rows *= 2
