@@ -130,6 +130,23 @@ class FeatureSetLock:
         finally:
             self.release(SET)
 
+    @contextlib.contextmanager
+    def alone(self, *, timeout: float) -> Iterator[None]:
+        """Within, nobody else writes to this set; wait for those who do, `timeout` seconds at most.
+
+        Raises:
+            CacheError: somebody goes on for longer than that.
+        """
+        began = time.monotonic()
+        while True:
+            with self.all_held() as free:
+                if free:
+                    yield
+                    return
+            if time.monotonic() - began >= timeout:
+                raise self.busy(SET, timeout)
+            time.sleep(POLL_SECONDS)
+
     def busy(self, shard: int, seconds: float) -> CacheError:
         """The error for having waited in vain."""
         what = "the feature set" if shard == SET else f"shard {shard}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cache.files import clear_partials, whole_file
+from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.manifest import MANIFEST
 from pipeline.cache.remote import Folder, Place, find_sets, open_place
 from pipeline.cache.remote.names import FINGERPRINT, SetName
@@ -24,6 +25,9 @@ from pipeline.config import TransferConfig
 from pipeline.digests import sha256_of_file
 from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound, TransferError
 from pipeline.progress import BytesLine, say
+
+LOCK_SECONDS = 60.0
+"""How long to wait for a process that is writing the feature set that is to be pulled."""
 
 
 def push(
@@ -154,10 +158,12 @@ def _read(source: Place, chosen: Sequence[SetName], names: Sequence[str], copies
 
 
 def _copy(source: Place, destination: Place, plan: Plan, advance: Advance) -> None:
-    destination.remove(plan.obsolete)
     if isinstance(destination, Folder):
-        _copy_here(source, destination, plan, advance)
+        with FeatureSetLock(destination.at(plan.record.name.path)).alone(timeout=LOCK_SECONDS):
+            destination.remove(plan.obsolete)
+            _copy_here(source, destination, plan, advance)
         return
+    destination.remove(plan.obsolete)
     assert isinstance(source, Folder), "one side is always here"
     files = []
     record = plan.record
@@ -176,10 +182,6 @@ def _copy(source: Place, destination: Place, plan: Plan, advance: Advance) -> No
 def _copy_here(source: Place, destination: Folder, plan: Plan, advance: Advance) -> None:
     record = plan.record
     folder = destination.at(record.name.path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TransferError("a folder cannot be made", where=folder, found=error.strerror) from error
     clear_partials(folder)
     missing = [(file.name, file.size_bytes) for files in plan.missing.values() for file in files]
     with source.bringing(missing, folder, advance):

@@ -156,6 +156,16 @@ def test_everything_is_held_only_if_nobody_is_there(hold, lock):
         assert free
 
 
+def test_to_be_alone_is_waited_for(hold, lock):
+    process, _ = hold(5)
+    with pytest.raises(CacheError, match="another process is writing the feature set"), lock.alone(timeout=0.2):
+        pass
+    threading.Timer(0.3, process.kill).start()
+    with lock.alone(timeout=30.0):
+        _, got = hold(0, 5, SET)
+        assert got == [False, False, False]
+
+
 def test_a_link_in_the_lock_files_place_is_not_followed(tmp_path, lock):
     lock.folder.mkdir()
     (tmp_path / "precious").write_text("precious")
