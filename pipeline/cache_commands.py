@@ -97,20 +97,15 @@ def cache_gc(
 
 @cache_app.command(name="show")
 def cache_show(name: str, /, *, cache: Annotated[CacheConfig, Flat] = CacheConfig(), json: Json = False) -> None:
-    """Show a feature set's manifest: identity, what was found while writing, versions.
+    """Show a feature set: its passport (what was measured while writing), its identity, what is recorded beside it.
 
     Args:
         name: its folder's name, the beginning of its fingerprint, or task/split/name.
     """
     from pipeline.cache import FeatureCache
-    from pipeline.cache.identity import flatten
+    from pipeline.housekeeping.tables import manifest_tables
 
-    manifest = FeatureCache(cache.cache_dir).open_folder(name).manifest.to_dict()
-    print_result(
-        manifest,
-        json,
-        lambda record: columns(({"field": k, "value": v} for k, v in flatten(record).items()), ("field", "value")),
-    )
+    print_result(FeatureCache(cache.cache_dir).open_folder(name).manifest.to_dict(), json, manifest_tables)
 
 
 @cache_app.command(name="verify")

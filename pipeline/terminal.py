@@ -10,8 +10,8 @@ from cyclopts import Parameter
 from pipeline.errors import MissingPackage, PipelineError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
-    from rich.text import Text
 
 
 def _show_default(value: Any) -> str:
@@ -24,7 +24,7 @@ Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not 
 LISTS = Parameter(consume_multiple=True, negative_iterable=(), show_default=_show_default)
 
 
-def print_result(result: Any, as_json: bool, for_people: Callable[[Any], "Table | Text | str"]) -> None:
+def print_result(result: Any, as_json: bool, for_people: Callable[[Any], "RenderableType"]) -> None:
     """Print a command's result: as JSON, or as what `for_people` makes of it."""
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False))

@@ -453,3 +453,16 @@ def test_an_adapter_is_named_by_its_folder_in_stage_one_and_by_its_digest_in_sta
     assert name.endswith(train[digest][:12])
     assert not name.endswith(train[None][:12])
     refused(command("heads", "--tasks", "cola", "--adapter", "my-lora"), "adapter: expected six or more hex digits")
+
+
+def test_cache_show_says_the_passport_in_words(command):
+    words = ("extract", "--tasks", "cola", "--splits", "validation", "--layers", "1", "--poolings", "mean", "--json")
+    name = json.loads(command(*words)[1])[0]["name"]
+    code, out, _ = command("cache", "show", name)
+    assert code == 0
+    for part in ("24 rows were computed again; 0.0001 was allowed", "each alone, unpadded", "in another batch"):
+        assert part in out
+    assert "relative difference up to" in out
+    assert "0 NaN or infinite" in out
+    assert out.index("passport") < out.index("identity") < out.index("beside it")
+    assert "quantization.type" in out

@@ -1,6 +1,6 @@
 """The passport: what a feature set's own writer measured of it, shard by shard, to be read by people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,3 +56,18 @@ def passport_of_seals(seals: Sequence["Seal"]) -> dict[str, Any]:
             "cosine": min(seal.shuffled_cosine for seal in seals),
         },
     }
+
+
+def passport_in_words(passport: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A passport for people: what was measured, and the measure."""
+    share = passport["share_beyond_float16"]
+    lines = [
+        ("tokens", f"{passport['tokens']:,} with the prompt; {passport['truncated']:,} sentences were cut"),
+        ("values", f"{passport['minimum']:.6g} to {passport['maximum']:.6g}; {passport['non_finite']} NaN or infinite"),
+        ("beyond float16", f"{share:.4%} of the values" if share else "none: float16 could hold the range"),
+        ("canaries", f"{passport['canaries']} rows were computed again; {passport['tolerance']:g} was allowed"),
+    ]
+    for how, name in (("alone", "each alone, unpadded"), ("shuffled", "in another batch")):
+        drift = passport[how]
+        lines.append((name, f"relative difference up to {drift['relative']:.3g}, cosine from {drift['cosine']:.9g}"))
+    return lines

@@ -4,8 +4,13 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from pipeline.cache.identity import flatten
+from pipeline.cache.passport import passport_in_words
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -63,3 +68,20 @@ def readable_age(created: str, now: datetime.datetime) -> str:
         if count := seconds // length:
             return f"{count} {unit}{'s' if count > 1 else ''}"
     return "now"
+
+
+def manifest_tables(manifest: dict[str, Any]) -> Group:
+    """A manifest for people: the passport in words, then the identity, then what is recorded beside it."""
+    recorded = {name: value for name, value in manifest.items() if name not in ("identity", "passport")}
+    parts = (
+        ("passport: measured while writing", passport_in_words(manifest["passport"])),
+        ("identity: what decides a value", flatten(manifest["identity"]).items()),
+        ("beside it", flatten(recorded).items()),
+    )
+    tables = []
+    for title, lines in parts:
+        table = Table(title=title, title_justify="left", show_header=False)
+        for name, value in lines:
+            table.add_row(Text(name), Text(str(value)))  # a value is text, never markup
+        tables.append(table)
+    return Group(*tables)
