@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from pipeline.config import BackboneConfig, CacheConfig, RunsConfig, TransferConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import CacheError, ConfigError, PipelineError
 from pipeline.terminal import LISTS, Flat, Json, Yes, agree, ask, columns, missing_package, nobody, print_result
 
 if TYPE_CHECKING:
@@ -126,7 +126,6 @@ def cache_verify(
         canaries: compute some rows again, with the backbone that --backbone and its companions name.
         lock_timeout: seconds to wait for a process that is writing a damaged feature set.
     """
-    from pipeline.cache import FeatureSet
     from pipeline.cache.inventory import find_entry, list_entries
     from pipeline.cache.verify import damaged, verify_feature_set
     from pipeline.progress import say
@@ -137,15 +136,23 @@ def cache_verify(
     for entry in entries:
         reports.append(verify_feature_set(entry.folder, deep=deep))
         say(f"{entry.place}: {reports[-1].status}")
+    trouble = None
     if canaries:
         try:
             from pipeline.extract.recheck import recheck
         except ModuleNotFoundError as error:
             raise missing_package(error, "extract") from error
-        sound = [FeatureSet(report.folder) for report in reports if report.status == "sound"]
-        reports += [report for report in recheck(sound, backbone) if report.damages]
+        try:
+            reports += recheck([report.folder for report in reports if report.status == "sound"], backbone)
+        except PipelineError as error:  # what was found until then is said all the same
+            trouble = error
+    if trouble is not None and not any(report.damages for report in reports):
+        raise trouble
     for report in reports:
-        report.set_aside(timeout=lock_timeout)
+        try:
+            report.set_aside(timeout=lock_timeout)
+        except CacheError as error:
+            say(f"{report.folder.name} is not taken out of use: {error}")
     print_result(
         [r.to_dict() for r in reports], json, lambda rows: columns(rows, ("task", "split", "name", "shards", "status"))
     )

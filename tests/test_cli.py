@@ -466,3 +466,50 @@ def test_cache_show_says_the_passport_in_words(command):
     assert "0 NaN or infinite" in out
     assert out.index("passport") < out.index("identity") < out.index("beside it")
     assert "quantization.type" in out
+
+
+def test_a_flipped_bit_in_an_index_is_mended_by_one_extract(command, tmp_path):
+    extract = ("extract", "--tasks", "cola", "--splits", "train", "--layers", "1", "--poolings", "mean", "--json")
+    assert command(*extract, "--shard-rows", 16)[0] == 0
+    (index,) = (tmp_path / "data" / "cache").rglob("shard-00002.parquet")
+    whole = index.read_bytes()
+    index.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+    code, out, err = command(*extract, "--shard-rows", 16)
+    assert (code, json.loads(out)[0]["status"]) == (0, "resumed")
+    assert "shard 2 (shard-00002.parquet)" in err
+    assert index.read_bytes() == whole
+    assert command("cache", "verify", "--deep")[0] == 0
+
+
+def test_resuming_with_another_cut_goes_on_with_the_one_that_is_there(command, tmp_path):
+    extract = ("extract", "--tasks", "cola", "--splits", "train", "--layers", "1", "--poolings", "mean", "--json")
+    assert command(*extract, "--shard-rows", 16)[0] == 0
+    (folder,) = (tmp_path / "data" / "cache" / "cola" / "train").iterdir()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "passes.jsonl"}
+    (folder / "manifest.json").unlink()
+    (folder / "shard-00003.json").unlink()
+    code, _, err = command(*extract)
+    assert code == 0
+    assert "3 of 4 shards are whole already" in err
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "passes.jsonl"} == before
+
+
+def test_renamed_classes_reach_the_manifest(command, tmp_path):
+    rows = "text,label\n" + "".join(f"row number {n},{n % 2}\n" for n in range(8))
+    for split in ("train", "validation"):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / f"{split}.csv").write_text(rows.replace("row", split))
+    task = tmp_path / "topic.toml"
+    names = []
+    for labels in ('["animals", "food"]', '["food", "animals"]'):
+        task.write_text(
+            f'name = "topic"\nlabels = {labels}\nprompt = "Topic: {{}}"\nmetric = "accuracy"\n'
+            'views = ["L1-mean"]\nhead_view = ["L1-mean"]\ntext_column = "text"\nlabel_column = "label"\n'
+        )
+        code, out, err = command(
+            "extract", "--tasks", "topic", "--task-files", task, "--data", tmp_path / "mine", "--json"
+        )
+        assert code == 0, err
+        name = json.loads(out)[0]["name"]
+        names.append(json.loads(command("cache", "show", name, "--json")[1])["labels"])
+    assert names == [["animals", "food"], ["food", "animals"]]

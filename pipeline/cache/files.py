@@ -35,7 +35,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
         fsync_folder(path.parent)
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -44,7 +44,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def _refused(path: Path, error: OSError) -> CacheError:
+def refused(path: Path, error: OSError) -> CacheError:
+    """The error for a disk that did not take what was written."""
     reason = error.strerror or str(error)
     if error.errno in FULL or "No space left" in reason:
         return DiskFull(

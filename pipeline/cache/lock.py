@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.cache.files import FULL, refused
+from pipeline.cache.reading import refuse_links
 from pipeline.errors import CacheError
 
 LOCK_FILE = ".lock"
@@ -33,7 +35,7 @@ class FeatureSetLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+        self.folder = folder.absolute()
         self.path = self.folder / LOCK_FILE
 
     def try_hold(self, shard: int = SET) -> bool:
@@ -41,7 +43,9 @@ class FeatureSetLock:
 
         Raises:
             CacheError: the folder cannot be written to, or its file system has no locks.
+            DamagedFeatureSet: a link stands in the set's place.
         """
+        refuse_links(self.folder)
         with _mutex:
             held = _held.get(self.path)
             if held is not None and shard in held.slots:
@@ -52,6 +56,8 @@ class FeatureSetLock:
                 elif not _lock(held.descriptor, shard):
                     return False
             except OSError as error:
+                if error.errno in FULL:
+                    raise refused(self.path, error) from error
                 raise CacheError(
                     "a feature set cannot be locked for writing",
                     where=self.path,
@@ -61,7 +67,7 @@ class FeatureSetLock:
                 ) from error
             if held is None:
                 return False
-            held.slots.add(shard)
+            held.slots[shard] = threading.get_ident()
             who = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
             with contextlib.suppress(OSError):  # a full disk takes no note, and needs none
                 os.pwrite(held.descriptor, who.encode()[: SLOT_BYTES - 1].ljust(SLOT_BYTES, b"\n"), _start(shard))
@@ -71,7 +77,7 @@ class FeatureSetLock:
         """Give a lock back; the last one given back takes the lock file with it, if nobody else uses it."""
         with _mutex:
             held = _held[self.path]
-            held.slots.remove(shard)
+            del held.slots[shard]
             if held.slots:
                 fcntl.lockf(held.descriptor, fcntl.LOCK_UN, SLOT_BYTES, _start(shard))
                 return
@@ -85,13 +91,13 @@ class FeatureSetLock:
                 os.close(held.descriptor)
 
     def is_held(self, shard: int = SET) -> bool:
-        """Whether this process holds it."""
+        """Whether this thread holds it."""
         with _mutex:
-            return self.path in _held and shard in _held[self.path].slots
+            return self.path in _held and _held[self.path].slots.get(shard) == threading.get_ident()
 
     @contextlib.contextmanager
     def held(self, shard: int = SET, *, timeout: float) -> Iterator[None]:
-        """Hold a lock within; wait for it, `timeout` seconds at most. What this process holds already is held.
+        """Hold a lock within; wait for it, `timeout` seconds at most. What this thread holds already is held.
 
         Raises:
             CacheError: another process has it for longer than that.
@@ -118,7 +124,7 @@ class FeatureSetLock:
         try:
             with _mutex:
                 held = _held[self.path]
-                free = held.slots == {SET}
+                free = set(held.slots) == {SET}
                 if free:
                     try:
                         fcntl.lockf(held.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,7 +211,7 @@ class _Held:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self.slots: set[int] = set()
+        self.slots: dict[int, int] = {}  # and the thread that took it
 
 
 _held: dict[Path, _Held] = {}

@@ -1,7 +1,8 @@
 """Is a feature set what it says? Sizes, digests, shapes, rows and values are looked at; what is wrong is named."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from pipeline.cache.files import set_aside
 from pipeline.cache.index import read_index
-from pipeline.cache.lock import SET, FeatureSetLock
+from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
 from pipeline.cache.passport import passport_of_seals
 from pipeline.cache.seal import Seal, digest_of_seals
@@ -18,6 +19,8 @@ from pipeline.digests import sha256_of_file
 from pipeline.errors import DamagedFeatureSet
 
 BLOCK_ROWS = 4096
+MOST_MISSING = 1000
+"""Shards that are missing are named one by one up to so many; beyond that it is the manifest that is wrong."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Report:
         shards: how many shards were looked at.
         damages: what is wrong; empty for a sound set.
         is_link: whether it is, or lies behind, a link: nothing there is looked at or touched.
+        again: looks once more, when nobody can write any longer.
     """
 
     folder: Path
@@ -55,6 +59,7 @@ class Report:
     shards: int
     damages: tuple[Damage, ...]
     is_link: bool = False
+    again: Callable[[], "Report"] | None = None
 
     def __str__(self) -> str:
         return "\n".join([f"{self.folder}: {len(self.damages)} damaged", *(f"    {each}" for each in self.damages)])
@@ -83,11 +88,13 @@ class Report:
         Raises:
             CacheError: another process is writing the set, or the folder cannot be written to.
         """
-        lock = FeatureSetLock(self.folder)
-        numbers = {damage.shard for damage in self.damages if damage.shard is not None}
         if not self.damages or self.is_link:
             return
-        with lock.held(SET, timeout=timeout):
+        with FeatureSetLock(self.folder).alone(timeout=timeout):
+            damages = self.again().damages if self.again else self.damages
+            if not damages:
+                return  # somebody else saw to it meanwhile
+            numbers = {damage.shard for damage in damages if damage.shard is not None}
             paths = [self.folder / MANIFEST, *(shard_paths(self.folder, number)[2] for number in sorted(numbers))]
             for path in paths:
                 if path.exists() or path.is_symlink():
@@ -125,7 +132,10 @@ def verify_feature_set(folder: Path, *, deep: bool) -> Report:
     numbers = sorted(
         {int(path.name[6:11]) for path in folder.glob("shard-[0-9][0-9][0-9][0-9][0-9].*") if path.suffix != ".damaged"}
     )
-    if manifest is not None:
+    if manifest is not None and manifest.shards > len(numbers) + MOST_MISSING:
+        claim = f"it claims {manifest.shards:,} shards, of which {len(numbers):,} are here"
+        damages.append(Damage(None, MANIFEST, claim))
+    elif manifest is not None:
         numbers = list(range(manifest.shards))
     seals: list[Seal] = []
     for number in numbers:
@@ -144,7 +154,8 @@ def verify_feature_set(folder: Path, *, deep: bool) -> Report:
             damages.append(Damage(None, MANIFEST, "it is not about these shards"))
         elif dict(manifest.passport) != passport_of_seals(seals):
             damages.append(Damage(None, MANIFEST, "its passport is not that of its shards"))
-    return Report(folder, is_finished, len(numbers), tuple(damages))
+    again = partial(verify_feature_set, folder, deep=deep)
+    return Report(folder, is_finished, len(numbers), tuple(damages), again=again)
 
 
 def _in_short(error: DamagedFeatureSet) -> str:

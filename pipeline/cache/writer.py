@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.cache.files import clear_partials, clear_partials_of, set_aside, whole_file
+from pipeline.cache.cut import forget_cut, read_cut, write_cut
+from pipeline.cache.files import clear_partials_of, set_aside, whole_file
 from pipeline.cache.identity import Identity
 from pipeline.cache.index import read_index, write_index
 from pipeline.cache.lock import SET, FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, Manifest, feature_set_name, shard_paths
 from pipeline.cache.passport import FLOAT16_MAX, Drift, passport_of_seals
+from pipeline.cache.reading import FileKey, refuse_links
 from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.shard import ShardData, to_float32, write_shard
 from pipeline.digests import sha256_of_file, xxh3_of_file
@@ -43,15 +45,18 @@ class FeatureSetWriter:
 
     @classmethod
     def open(cls, cache_dir: Path, *, identity: Identity, **facts: Any) -> "FeatureSetWriter":
-        """Find what is there, and clear what dead writers left half-written. Nothing is made before the first shard.
+        """Find what is there. Nothing is made before the first shard.
 
-        Where the set is whole already, its own cut into shards, its sources and what was recorded with it are kept.
+        A cut into shards that was begun is kept, and of a set that is whole its sources and what was recorded with it.
 
         Args:
             facts: the other fields of `Manifest` that are known before the first shard.
+
+        Raises:
+            DamagedFeatureSet: a link stands in the set's place.
         """
         writer = cls(cache_dir, Manifest(identity=identity, seals="", passport={}, **facts))
-        clear_partials(writer.folder)
+        refuse_links(writer.folder)
         if writer.is_whole:
             with contextlib.suppress(DamagedFeatureSet):
                 there = Manifest.read(writer.folder)
@@ -60,7 +65,27 @@ class FeatureSetWriter:
                     writer.manifest, shard_rows=there.shard_rows, recorded=there.recorded, source=sources
                 )
                 return cls(cache_dir, kept)
-        return writer
+        shard_rows = read_cut(writer.folder) or writer.manifest.shard_rows
+        return cls(cache_dir, dataclasses.replace(writer.manifest, shard_rows=shard_rows))
+
+    def keep_cut(self, *, timeout: float) -> None:
+        """Note the cut into shards before the first one is written: all writers of a set must cut it alike.
+
+        Raises:
+            CacheError: another process has begun with another cut.
+        """
+        with self.lock.held(SET, timeout=timeout):
+            there = Manifest.read(self.folder).shard_rows if self.is_whole else read_cut(self.folder)
+            if there is None:
+                write_cut(self.folder, self.manifest.shard_rows)
+            elif there != self.manifest.shard_rows:
+                raise CacheError(
+                    "another process cuts this feature set into other shards",
+                    where=self.folder,
+                    expected=f"{self.manifest.shard_rows} rows a shard",
+                    found=f"{there}",
+                    remedy="run the same command again: it goes on with the cut that is there",
+                )
 
     @property
     def folder(self) -> Path:
@@ -88,7 +113,7 @@ class FeatureSetWriter:
         states, index, seal_path = shard_paths(self.folder, number)
         try:
             seal = Seal.read(seal_path)
-            sizes = states.stat().st_size, index.stat().st_size
+            sizes = tuple(FileKey.of_path(path).size_bytes for path in (states, index))
         except (DamagedFeatureSet, OSError):
             return None
         rows = self.rows_of(number)
@@ -182,7 +207,7 @@ class FeatureSetWriter:
                 found="NaN or infinity",
                 remedy="use --compute-dtype float32 or bfloat16, and --storage-dtype auto",
             )
-        if not drift.is_tolerable:
+        if not drift.is_tolerable:  # infinite where a canary came out as NaN
             raise CacheError(
                 "rows computed again do not come out the same: the shard is not written",
                 where=where,
@@ -278,6 +303,7 @@ class FeatureSetWriter:
             clear_partials_of(self.folder / MANIFEST)
             manifest.write(self.folder)
             set_aside(self.folder / MANIFEST, forget=True)
+            forget_cut(self.folder, manifest.shards)
         return manifest
 
 

@@ -106,6 +106,8 @@ def _compare(stored: Sequence[np.ndarray], again: Sequence[np.ndarray]) -> tuple
     relative, cosine = 0.0, 1.0
     for one, other in zip(stored, again, strict=True):
         a, b = one.astype(np.float64).ravel(), other.astype(np.float64).ravel()
+        if not np.isfinite(b).all():
+            return float("inf"), -1.0
         if not a.size:
             continue
         length, other_length = float(np.linalg.norm(a)), float(np.linalg.norm(b))

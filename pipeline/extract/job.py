@@ -7,9 +7,8 @@ import pyarrow as pa
 from pipeline.backbone.catalogue import BackboneSource
 from pipeline.backbone.facts import BackboneFacts
 from pipeline.cache import FeatureSet
-from pipeline.cache.files import set_aside
 from pipeline.cache.identity import Identity
-from pipeline.cache.manifest import Manifest, shard_paths
+from pipeline.cache.manifest import Manifest
 from pipeline.cache.verify import verify_feature_set
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.config import CacheConfig, Dtype, PassConfig, TokensConfig
@@ -89,9 +88,15 @@ def _set_damage_aside(writer: FeatureSetWriter, passes: PassConfig) -> None:
             FeatureSet(writer.folder)
         except DamagedFeatureSet:
             suspicious = True
-    if suspicious and (report := verify_feature_set(writer.folder, deep=True)).damages:
+    if suspicious:
+        _verify(writer, passes.lock_timeout)
+
+
+def _verify(writer: FeatureSetWriter, timeout: float) -> None:
+    report = verify_feature_set(writer.folder, deep=True)
+    if report.damages:
         say(f"{report}\n  what is damaged of {writer.folder.name} is computed again")
-        report.set_aside(timeout=passes.lock_timeout)
+        report.set_aside(timeout=timeout)
 
 
 def _update_labels(writer: FeatureSetWriter, columns: dict[str, pa.Array], timeout: float) -> None:
@@ -105,22 +110,22 @@ def _update_labels(writer: FeatureSetWriter, columns: dict[str, pa.Array], timeo
     for number in range(writer.manifest.shards):
         rows = writer.rows_of(number)
         new = {name: values[rows.start : rows.stop] for name, values in columns.items()}
-        if there is not None and there.source != writer.manifest.source and writer.is_stale(number, new):
-            raise DataError(
-                "two sources give the same sentences other labels, numbers or source codes",
-                where=writer.folder,
-                expected=f"what {there.source} gave",
-                found=f"something else, from {writer.manifest.source}",
-                remedy="keep the two apart: use another --cache-dir for one of them",
-            )
         try:
+            if there is not None and there.source != writer.manifest.source and writer.is_stale(number, new):
+                raise DataError(
+                    "two sources give the same sentences other labels, numbers or source codes",
+                    where=writer.folder,
+                    expected=f"what {there.source} gave",
+                    found=f"something else, from {writer.manifest.source}",
+                    remedy="keep the two apart: use another --cache-dir for one of them",
+                )
             changed += writer.reindex(number, new, timeout=timeout)
-        except DamagedFeatureSet as error:
-            say(f"{error}\n  shard {number} of {writer.folder.name} is computed again")
-            set_aside(shard_paths(writer.folder, number)[2])
+        except DamagedFeatureSet:
+            _verify(writer, timeout)
     if changed:
         say(f"{writer.folder.name}: labels changed since; the index of {changed} shards was written anew")
-    stale = there is not None and there.source != writer.manifest.source
+    now = writer.manifest
+    stale = there is not None and (there.source, there.labels) != (now.source, now.labels)
     if (stale or not writer.is_whole) and all(writer.sealed(number) for number in range(writer.manifest.shards)):
         writer.finish(timeout=timeout)
 

@@ -1,16 +1,21 @@
 """Canaries of features that are there already, computed again with the backbone they came from."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.facts import check_unchanged, read_facts, resolve_device, resolve_dtype
 from pipeline.backbone.kernels import exact_float32
-from pipeline.backbone.load import load_backbone
+from pipeline.backbone.load import Backbone, load_backbone
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import load_tokenizer, tokenize
 from pipeline.cache import FeatureSet
 from pipeline.cache.identity import difference_table, differences, flatten
-from pipeline.cache.verify import Damage, Report
+from pipeline.cache.manifest import MANIFEST, Manifest
+from pipeline.cache.verify import Damage, Report, verify_feature_set
 from pipeline.config import BackboneConfig
-from pipeline.errors import BackboneError
+from pipeline.errors import BackboneError, DamagedFeatureSet
 from pipeline.extract.canaries import Recomputed, tolerance_for
 from pipeline.extract.shard_pass import shared_prefix
 from pipeline.progress import say
@@ -19,54 +24,79 @@ from pipeline.views import View, check_pooling
 OF_THE_BACKBONE = ("weights", "architecture", "adapter", "quantization", "tokenizer")
 
 
-def recheck(feature_sets: list[FeatureSet], config: BackboneConfig) -> list[Report]:
+def recheck(folders: list[Path], config: BackboneConfig) -> list[Report]:
     """Compute the canaries of feature sets again and compare them with what is stored.
 
+    Sets of another backbone are named and left out.
+
+    Returns:
+        a report for each set that came from this backbone.
+
     Raises:
-        BackboneError: the backbone is not the one that a feature set came from.
+        BackboneError: none of them did.
     """
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.compute_dtype, device)
     source = find_backbone(config)
     facts = read_facts(source, config, dtype)
     here = flatten({name: getattr(facts, name) for name in OF_THE_BACKBONE})
-    for feature_set in feature_sets:
-        there = flatten(feature_set.manifest.identity.to_dict())
+    own = []
+    for folder in folders:
+        there = flatten(Manifest.read(folder).identity.to_dict())
         if differ := differences(here, there):
-            raise BackboneError(
-                f"{feature_set.manifest.name} did not come from this backbone, which differs in\n"
-                + difference_table(differ),
-                remedy="name its own with --backbone, --adapter, --quantization and --compute-dtype, or name the "
-                "feature sets to look at",
+            foreign = BackboneError(
+                f"{folder.name} did not come from this backbone, which differs in\n" + difference_table(differ),
+                remedy="name its own with --backbone, --adapter, --quantization and --compute-dtype",
             )
+            if len(folders) == 1:
+                raise foreign
+            say(f"left out: {foreign}")
+        else:
+            own.append(folder)
+    if folders and not own:
+        raise BackboneError(
+            "no feature set that is to be looked at came from this backbone",
+            remedy="name theirs with --backbone, --adapter, --quantization and --compute-dtype",
+        )
+    if not own:
+        return []
     tokenizer = load_tokenizer(source.folder)
     with exact_float32(device):
         backbone = load_backbone(source, config, device=device, compute_dtype=dtype)
         check_unchanged(facts, source, config, dtype)
-        reports = []
-        for feature_set in feature_sets:
-            identity = feature_set.manifest.identity
-            tokens = tokenize(
-                tokenizer,
-                feature_set.texts,
-                identity.prompt,
-                max_length=identity.max_length,
-                truncation=identity.truncation,
-                special_tokens=identity.special_tokens,
-                origin=str(feature_set.folder),
-            )
-            engine = PrefillEngine(backbone, [identity.layer])
-            view = View(identity.layer, check_pooling(identity.pooling))
-            damages = []
-            for number, data in enumerate(feature_set.shards):
-                first = number * feature_set.manifest.shard_rows
-                rows = range(first, first + data.rows)
-                again = Recomputed(engine, tokens, rows, identity, shared_prefix(engine, tokens, rows))
-                drift = again.drift(view, data, first, tolerance_for(identity))
-                if not drift.is_tolerable:
-                    worst = max(drift.alone_relative, drift.shuffled_relative)
-                    problem = f"rows computed again differ by {worst:.3g}, more than {drift.tolerance:g}"
-                    damages.append(Damage(number, f"shard-{number:05d}.h5", problem))
-            say(f"{feature_set.manifest.name}: {feature_set.manifest.passport['canaries']} canaries computed again")
-            reports.append(Report(feature_set.folder, True, feature_set.manifest.shards, tuple(damages)))
-    return reports
+        return [_recheck(folder, backbone, tokenizer) for folder in own]
+
+
+def _recheck(folder: Path, backbone: Backbone, tokenizer: Any) -> Report:
+    try:
+        feature_set = FeatureSet(folder)
+        damages = tuple(_drifting(feature_set, backbone, tokenizer))
+    except DamagedFeatureSet as error:
+        report = verify_feature_set(folder, deep=True)
+        return report if report.damages else Report(folder, True, 0, (Damage(None, MANIFEST, error.what),))
+    say(f"{folder.name}: {feature_set.manifest.passport['canaries']} canaries computed again")
+    return Report(folder, True, feature_set.manifest.shards, damages)
+
+
+def _drifting(feature_set: FeatureSet, backbone: Backbone, tokenizer: Any) -> Iterator[Damage]:
+    identity = feature_set.manifest.identity
+    tokens = tokenize(
+        tokenizer,
+        feature_set.texts,
+        identity.prompt,
+        max_length=identity.max_length,
+        truncation=identity.truncation,
+        special_tokens=identity.special_tokens,
+        origin=str(feature_set.folder),
+    )
+    engine = PrefillEngine(backbone, [identity.layer])
+    view = View(identity.layer, check_pooling(identity.pooling))
+    for number, data in enumerate(feature_set.shards):
+        first = number * feature_set.manifest.shard_rows
+        rows = range(first, first + data.rows)
+        again = Recomputed(engine, tokens, rows, identity, shared_prefix(engine, tokens, rows))
+        drift = again.drift(view, data, first, tolerance_for(identity))
+        if not drift.is_tolerable:
+            worst = max(drift.alone_relative, drift.shuffled_relative)
+            problem = f"rows computed again differ by {worst:.3g}, more than {drift.tolerance:g}"
+            yield Damage(number, f"shard-{number:05d}.h5", problem)

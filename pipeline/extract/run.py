@@ -152,6 +152,8 @@ def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, st
     rows_of = {n: job.writers[0].rows_of(n) for n in todo}
     rows = sum(map(len, rows_of.values()))
     total = sum(int(tokens.own_lengths[r.start : r.stop].sum()) for r in rows_of.values())
+    for writer in job.writers:
+        writer.keep_cut(timeout=passes.lock_timeout)
     claimed = claimed_shards(job.writers, todo, label=job.label, timeout=passes.lock_timeout)
     with ProgressLine(job.label, rows, total) as line, contextlib.closing(claimed):
         for number, places in claimed:

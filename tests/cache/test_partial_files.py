@@ -95,16 +95,17 @@ def test_partials_of_dead_processes_go_and_all_others_stay(tmp_path, dead):
     assert clear_partials(tmp_path) == 0
 
 
-def test_opening_a_writer_clears_what_the_dead_left(tmp_path, corpus, dead):
+def test_whoever_takes_a_shard_clears_what_was_left_of_it(tmp_path, corpus):
+    """Under the shard's lock nobody else is writing it, wherever the process ran that left this."""
     small = corpus()
     writer = small.writer(tmp_path)
     small.write_shard(writer, 0)
-    gone = partial(writer.folder, "shard-00001.h5", dead)
-    alive = partial(writer.folder, "shard-00002.h5", os.getpid())
-    again = small.writer(tmp_path)
-    assert (gone.exists(), alive.exists()) == (False, True)
-    assert again.sealed(0) == writer.sealed(0)
-    assert again.sealed(0) is not None
+    gone = [partial(writer.folder, "shard-00001.h5", 1, host="another"), partial(writer.folder, "shard-00001.json", 1)]
+    stays = partial(writer.folder, "shard-00002.h5", os.getpid())
+    assert writer.claim(1)
+    writer.lock.release(1)
+    assert ([path.exists() for path in gone], stays.exists()) == ([False, False], True)
+    assert small.writer(tmp_path).sealed(0) is not None
 
 
 def test_a_partial_name_says_whose_it_is(tmp_path):

@@ -2,13 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from pipeline.backbone.catalogue import BackboneSource
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import load_tokenizer, tokenize
-from pipeline.cache import FeatureCache, FeatureSet
+from pipeline.cache import FeatureCache
 from pipeline.cache.manifest import MANIFEST, Manifest
 from pipeline.config import BackboneConfig
 from pipeline.errors import BackboneError, CacheError, ConfigError
@@ -119,12 +120,14 @@ def test_with_its_backbone_a_set_is_checked_again(stage_one, tiny_backbone, tmp_
     stage_one(tasks=("sst2",), splits=("train",), layers=("1",), poolings=("mean", "tokens"))
     config = BackboneConfig(backbone=str(tiny_backbone), models_dir=tmp_path / "models")
     cache = FeatureCache(tmp_path / "cache")
-    sets = [FeatureSet(cache.folder(manifest)) for manifest in cache.manifests()]
+    sets = [cache.folder(manifest) for manifest in cache.manifests()]
     assert [report.damages for report in recheck(sets, config)] == [(), ()]
 
     with pytest.raises(BackboneError, match="did not come from this backbone") as caught:
-        recheck(sets, dataclasses.replace(config, quantization="none"))
+        recheck(sets[:1], dataclasses.replace(config, quantization="none"))
     assert "quantization.type" in str(caught.value)
+    with pytest.raises(BackboneError, match="no feature set"):
+        recheck(sets, dataclasses.replace(config, quantization="none"))
 
 
 def test_features_of_something_else_under_this_identity_are_found_out(stage_one, tiny_backbone, tmp_path, monkeypatch):
@@ -137,6 +140,17 @@ def test_features_of_something_else_under_this_identity_are_found_out(stage_one,
     monkeypatch.undo()
     config = BackboneConfig(backbone=str(tiny_backbone), models_dir=tmp_path / "models")
     feature_set = FeatureCache(tmp_path / "cache").open("cola", "validation")
-    (report,) = recheck([feature_set], config)
+    (report,) = recheck([feature_set.folder], config)
     assert {damage.shard for damage in report.damages} == {0, 1}
     assert "rows computed again differ" in str(report)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_canary_that_comes_out_as_no_number_is_as_far_off_as_can_be(value):
+    from pipeline.cache.passport import Drift
+    from pipeline.extract.canaries import _compare
+
+    row = np.ones(4, np.float32)
+    other = np.array([1, value, 1, 1], np.float32)
+    assert _compare([row, row], [row, other]) == (np.inf, -1.0)
+    assert not Drift(1, *_compare([row], [other]), tolerance=1e30).is_tolerable
