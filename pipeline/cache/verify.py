@@ -135,6 +135,7 @@ def verify_feature_set(folder: Path, *, deep: bool) -> Report:
     if manifest is not None and manifest.shards > len(numbers) + MOST_MISSING:
         claim = f"it claims {manifest.shards:,} shards, of which {len(numbers):,} are here"
         damages.append(Damage(None, MANIFEST, claim))
+        manifest = None
     elif manifest is not None:
         numbers = list(range(manifest.shards))
     seals: list[Seal] = []
