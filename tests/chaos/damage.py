@@ -131,6 +131,7 @@ def edit(folder: Path, rng: random.Random, *, place: int, mend: bool) -> tuple[l
     """
     manifest, seal = folder / MANIFEST, folder / f"shard-{rng.randrange(4):05d}.json"
     fields = [(path, name) for path in (manifest, seal) for name in sorted(json.loads(path.read_bytes()))]
+    fields = [(path, name) for path, name in fields if not (mend and name == "digest")]  # mended, it is what it was
     path, name = fields[place % len(fields)]
     record = json.loads(path.read_bytes())
     record[name] = changed(record[name], rng)
@@ -146,7 +147,7 @@ def edit(folder: Path, rng: random.Random, *, place: int, mend: bool) -> tuple[l
 
 BY_CHANCE: dict[str, tuple[Callable[[Path, random.Random], list[Path]], ...]] = {
     "truncated": (truncate,),
-    "one flipped bit": (flip,),
+    "with one flipped bit": (flip,),
     "missing": (lose,),
     "swapped": (swap_shards, swap_sets),
     "replaced by a link, a folder, zeros": (link, folder_instead, zeros),
