@@ -30,7 +30,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads push pull choose-views bench-reading test lint clean
+.PHONY: help setup setup-cpu demo data features heads push pull choose-views bench-reading chaos test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -92,6 +92,9 @@ choose-views: setup ## measure prompts, layers and poolings of TASKS on training
 
 bench-reading: $(VENV)/.base ## measure opening and reading 600 MB of features against np.load
 	@$(BIN)/python -m tests.bench.read_features $(call ARGS_OF,bench-reading)
+
+chaos: setup ## kill, fill, damage and edit in every way: some 390 faults, and what each of them did
+	@$(BIN)/python -m tests.chaos.campaign $(call ARGS_OF,chaos)
 
 test: setup ## run the tests
 	@$(BIN)/python -m pytest $(call ARGS_OF,test)

@@ -1,9 +1,11 @@
-"""A tiny real backbone: a two-block Llama with random weights and a tokenizer trained on the sample corpora."""
+"""What all rooms' tests share: the sample corpora and a tiny real backbone."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+from tests.tiny_backbone import make_tiny_backbone, write_small_glue
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -19,31 +21,7 @@ def sample_dir():
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory, sample_dir):
     """A folder as save_pretrained writes it."""
-    import torch
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    trained = ByteLevelBPETokenizer()
-    texts = (sample_dir / "CoLA" / "train.tsv").read_text("utf-8").split("\n")
-    trained.train_from_iterator(texts, vocab_size=600, special_tokens=["<s>", "</s>"], show_progress=False)
-    PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(
-        folder
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=600,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=256,
-            tie_word_embeddings=True,
-        )
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return make_tiny_backbone(tmp_path_factory.mktemp("models") / "tiny-llama", sample_dir)
 
 
 @pytest.fixture(scope="session")
@@ -84,11 +62,4 @@ def make_adapter(save_adapter, tmp_path):
 @pytest.fixture
 def small_glue(tmp_path, sample_dir):
     """A GLUE folder with a few rows of the sample of each split."""
-    folder = tmp_path / "glue"
-    for task, header in (("CoLA", 0), ("SST-2", 1)):
-        (folder / task).mkdir(parents=True)
-        for file, rows in (("train.tsv", 60), ("dev.tsv", 30), ("test.tsv", 10)):
-            lines = (sample_dir / task / file).read_text("utf-8").split("\n")
-            keep = rows + (1 if file == "test.tsv" else header)
-            (folder / task / file).write_text("\n".join(lines[:keep]) + "\n", "utf-8")
-    return folder
+    return write_small_glue(tmp_path / "glue", sample_dir)

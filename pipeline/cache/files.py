@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import CacheError, DiskFull
-from pipeline.partials import is_abandoned, partial_path
+from pipeline.partials import is_abandoned, partial_path, remove
 
 
 @contextmanager
@@ -75,16 +75,28 @@ DAMAGED = ".damaged"
 
 
 def set_aside(path: Path, *, forget: bool = False) -> None:
-    """Take a damaged file out of use by renaming it, so that nobody trusts it and a person can still look at it.
+    """Take what is damaged out of use by renaming it, so that nobody trusts it and a person can still look at it.
 
     Args:
         forget: remove what was set aside from this place before, now that a good file stands there.
     """
     aside = path.with_name(path.name + DAMAGED)
     if forget:
-        aside.unlink(missing_ok=True)
-    else:
-        path.replace(aside)
+        remove(aside)
+        return
+    if _is_folder(aside):
+        remove(aside)  # nothing can be renamed to a folder's name
+    path.replace(aside)
+
+
+def make_way(path: Path) -> None:
+    """Set a folder aside that stands where a file belongs: neither writing nor removing a file would replace it."""
+    if _is_folder(path):
+        set_aside(path)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def clear_partials_of(path: Path) -> None:

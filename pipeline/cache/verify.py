@@ -12,10 +12,10 @@ from pipeline.cache.files import set_aside
 from pipeline.cache.index import read_index
 from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
-from pipeline.cache.passport import passport_of_seals
+from pipeline.cache.passport import FLOAT16_MAX, passport_of_seals
 from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.shard import map_shard, to_float32
-from pipeline.digests import sha256_of_file
+from pipeline.digests import sha256_of_file, xxh3_of_file
 from pipeline.errors import DamagedFeatureSet
 
 BLOCK_ROWS = 4096
@@ -83,7 +83,8 @@ class Report:
     def set_aside(self, *, timeout: float) -> None:
         """Take what is damaged out of use, so that nothing of it is served and stage one writes just that again.
 
-        The seal of a damaged shard, and the manifest, keep their bytes under another name.
+        The seal of a damaged shard, and the manifest, keep their bytes under another name. The manifest goes last: as
+        long as it is there without a seal, the set claims to be whole and is not, and stage one looks at every shard.
 
         Raises:
             CacheError: another process is writing the set, or the folder cannot be written to.
@@ -95,7 +96,7 @@ class Report:
             if not damages:
                 return  # somebody else saw to it meanwhile
             numbers = {damage.shard for damage in damages if damage.shard is not None}
-            paths = [self.folder / MANIFEST, *(shard_paths(self.folder, number)[2] for number in sorted(numbers))]
+            paths = [*(shard_paths(self.folder, number)[2] for number in sorted(numbers)), self.folder / MANIFEST]
             for path in paths:
                 if path.exists() or path.is_symlink():
                     set_aside(path)
@@ -182,6 +183,9 @@ def _damages_of_shard(folder: Path, number: int, seal: Seal, manifest: Manifest 
         if problem := _file_problem(path, size_bytes, sha256 if deep else None):
             sound = False
             yield Damage(number, path.name, problem)
+    if deep and sound and xxh3_of_file(states) != seal.states_xxh3:
+        sound = False
+        yield Damage(number, seal_path.name, "its fast digest is not that of the bytes that its SHA-256 is of")
     if deep and sound and manifest is not None:
         try:
             _check_content(states, index, seal, manifest)
@@ -214,15 +218,21 @@ def _check_content(states_path: Path, index_path: Path, seal: Seal, manifest: Ma
             where=index_path,
             found=f"{data.rows} and {index.num_rows}, sealed {seal.rows}",
         )
-    minimum, maximum = np.inf, -np.inf
+    minimum, maximum, beyond_float16 = np.inf, -np.inf, 0
     for first in range(0, len(data.hidden_states), BLOCK_ROWS):
         block = to_float32(data.hidden_states[first : first + BLOCK_ROWS], data.dtype)
         if not np.isfinite(block).all():
             raise DamagedFeatureSet("a value is not finite", where=states_path, found="NaN or infinity")
         if block.size:
             minimum, maximum = min(minimum, float(block.min())), max(maximum, float(block.max()))
+            beyond_float16 += int(np.count_nonzero(np.abs(block) > FLOAT16_MAX))
     if data.hidden_states.size and (minimum, maximum) != (seal.minimum, seal.maximum):
         raise DamagedFeatureSet("the values have another range than the seal says", where=states_path)
+    counts = (data.hidden_states.size, int(np.sum(index["n_tokens"].to_numpy())), beyond_float16)
+    if counts != (seal.values, seal.tokens, seal.beyond_float16):
+        raise DamagedFeatureSet(
+            "values, tokens or values beyond float16 are not as many as the seal says", where=states_path, found=counts
+        )
     columns = {name: index[name].to_numpy(zero_copy_only=False) for name in ("row", "n_tokens", "position", "n_pooled")}
     if not np.array_equal(columns["row"], np.arange(seal.first_row, seal.first_row + seal.rows)):
         raise DamagedFeatureSet("the index is not of these rows, in order", where=index_path)

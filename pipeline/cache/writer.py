@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.cache.cut import forget_cut, read_cut, write_cut
-from pipeline.cache.files import clear_partials_of, set_aside, whole_file
+from pipeline.cache.files import clear_partials_of, make_way, set_aside, whole_file
 from pipeline.cache.identity import Identity
 from pipeline.cache.index import read_index, write_index
 from pipeline.cache.lock import SET, FeatureSetLock
@@ -153,6 +153,8 @@ class FeatureSetWriter:
         states_path, index_path, seal_path = shard_paths(self.folder, number)
         with self.lock.held(number, timeout=0.0):
             try:
+                for path in (states_path, index_path, seal_path):
+                    make_way(path)
                 seal_path.unlink(missing_ok=True)  # while its files are replaced, the shard is not whole
                 with whole_file(states_path) as partial:
                     write_shard(partial, data)
@@ -184,7 +186,8 @@ class FeatureSetWriter:
                     found=error.found,
                     remedy=error.remedy,
                 ) from error
-            set_aside(seal_path, forget=True)
+            for path in (states_path, index_path, seal_path):
+                set_aside(path, forget=True)
         return seal
 
     def bytes_left(self, row_bytes: float) -> int:

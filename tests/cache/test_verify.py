@@ -1,5 +1,6 @@
 """Verification names each damaged file, takes it out of use, and leaves the rest as it is."""
 
+import dataclasses
 import random
 import shutil
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 
 from pipeline.cache import FeatureCache, FeatureSet
-from pipeline.cache.files import DAMAGED
+from pipeline.cache.files import DAMAGED, set_aside
 from pipeline.cache.lock import FeatureSetLock
-from pipeline.cache.manifest import MANIFEST, shard_paths
+from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
+from pipeline.cache.passport import passport_of_seals
+from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.verify import damaged, verify_feature_set
 from pipeline.errors import CacheError, DamagedFeatureSet, FeatureSetNotFound
 
@@ -99,6 +102,66 @@ def test_what_is_set_aside_is_served_no_more_and_written_again_alone(written, fo
     small.check(FeatureSet(folder))
 
 
+@pytest.mark.parametrize("renames", range(3))
+def test_killed_while_it_sets_damage_aside_a_set_never_becomes_whole_with_the_rest_of_it(
+    written, folder, renames, monkeypatch
+):
+    """Stage one trusts the sizes of what is sealed, unless the set claims to be whole and is not."""
+    for number in (1, 2):
+        flip(shard_paths(folder, number)[0], random.Random(number))
+    report = verify_feature_set(folder, deep=True)
+    assert {damage.shard for damage in report.damages} == {1, 2}
+    left = [*range(renames)]
+
+    def killed(path):
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        set_aside(path)
+
+    monkeypatch.setattr("pipeline.cache.verify.set_aside", killed)
+    with pytest.raises(KeyboardInterrupt):
+        report.set_aside(timeout=0.0)
+    assert (folder / MANIFEST).exists()
+    if renames:
+        with pytest.raises(DamagedFeatureSet):  # so stage one hashes every shard
+            FeatureSet(folder)
+    monkeypatch.undo()
+    verify_feature_set(folder, deep=True).set_aside(timeout=0.0)
+    writer = written[0].writer(folder.parents[2])
+    assert [number for number in range(3) if writer.sealed(number) is None] == [1, 2]
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+def test_a_folder_in_a_files_place_is_set_aside_and_the_file_written_again(written, folder, name):
+    small, before = written[0], {path.name: path.read_bytes() for path in folder.iterdir()}
+    for _ in range(2):  # also where what was set aside before is a folder
+        (folder / name).unlink()
+        (folder / name).mkdir()
+        (folder / name / "file").write_text("somebody's")
+        assert [damage.file for damage in verify_feature_set(folder, deep=True).damages] == [name]
+        verify_feature_set(folder, deep=True).set_aside(timeout=0.0)
+        writer = small.writer(folder.parents[2])
+        for number in range(3):
+            if writer.sealed(number) is None:
+                small.write_shard(writer, number)
+        writer.finish()
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_an_unfinished_set_with_a_folder_in_a_files_place_is_finished(written, folder):
+    small, before = written[0], {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / MANIFEST).unlink()
+    for path in shard_paths(folder, 1):
+        path.unlink()
+        path.mkdir()
+        path.with_name(path.name + DAMAGED).mkdir()  # and one from before
+    writer = small.writer(folder.parents[2])
+    small.write_shard(writer, 1)
+    writer.finish()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_a_manifest_edited_by_hand_is_written_again_from_the_seals(written, folder):
     before = (folder / MANIFEST).read_bytes()
     (folder / MANIFEST).write_bytes(before.replace(b'"sample"', b'"people"'))
@@ -146,22 +209,29 @@ def test_an_unfinished_set_is_no_damage_and_its_sealed_shards_are_looked_at(corp
     assert [(d.shard, d.file) for d in report.damages] == [(2, "shard-00002.h5")]
 
 
-def test_values_that_contradict_a_forged_seal_are_found(folder, written):
+@pytest.mark.parametrize(
+    ("field", "problem"),
+    [("minimum", "another range"), ("values", "not as many"), ("tokens", "not as many"), ("beyond_float16", "not as")],
+)
+def test_values_that_contradict_a_forged_seal_are_found(folder, field, problem):
     """Someone who mends every digest is still held to the seal's own facts."""
-    import dataclasses
-
-    from pipeline.cache.manifest import Manifest
-    from pipeline.cache.passport import passport_of_seals
-    from pipeline.cache.seal import Seal, digest_of_seals
-
     seals = [Seal.read(shard_paths(folder, number)[2]) for number in range(3)]
-    seals[1] = dataclasses.replace(seals[1], minimum=seals[1].minimum - 1.0)
+    seals[1] = dataclasses.replace(seals[1], **{field: getattr(seals[1], field) - 1})
     seals[1].write(shard_paths(folder, 1)[2])
     manifest = Manifest.read(folder)
     dataclasses.replace(manifest, seals=digest_of_seals(seals), passport=passport_of_seals(seals)).write(folder)
     (damage,) = verify_feature_set(folder, deep=True).damages
     assert (damage.shard, damage.file) == (1, "shard-00001.h5")
-    assert "another range" in damage.problem
+    assert problem in damage.problem
+
+
+def test_a_seal_that_readers_would_refuse_is_found(folder):
+    """Readers hold values against the fast digest, verification against SHA-256: they must not disagree."""
+    path = shard_paths(folder, 1)[2]
+    dataclasses.replace(Seal.read(path), states_xxh3="0" * 32).write(path)
+    (folder / MANIFEST).unlink()
+    (damage,) = verify_feature_set(folder, deep=True).damages
+    assert (damage.shard, damage.file) == (1, path.name)
 
 
 def test_the_error_names_every_damaged_file(folder):

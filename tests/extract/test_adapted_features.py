@@ -109,10 +109,10 @@ def test_canaries_are_computed_again_with_the_adapter_and_never_without(both, ti
     for own, other in (sets, sets[::-1]):
         adapter = tmp_path / "one" if own.manifest.identity.adapter else None
         config = BackboneConfig(backbone=str(tiny_backbone), adapter=adapter, models_dir=tmp_path / "models")
-        [report] = recheck([own], config)
+        [report] = recheck([own.folder], config)
         assert report.damages == ()
         with pytest.raises(BackboneError, match=r"did not come from this backbone(.|\n)*adapter"):
-            recheck([other], config)
+            recheck([other.folder], config)
 
 
 def test_python_gets_the_plain_features_unless_it_names_an_adapter(both, tmp_path):
