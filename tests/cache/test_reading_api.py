@@ -291,6 +291,22 @@ def test_any_rows_in_any_order(tmp_path, corpus):
             feature_set.take(rows)
 
 
+@pytest.mark.parametrize(
+    "wrong", [np.arange(11) > 4, [True, False], [1.0, 2.0], np.array([1.9]), [[0, 1]], np.array(3), ["1"], [None]]
+)
+@pytest.mark.parametrize("pooling", ["mean", "tokens"])
+def test_what_is_no_row_number_is_refused_and_never_taken_for_one(tmp_path, corpus, wrong, pooling):
+    feature_set = corpus(changes={"pooling": pooling}).write(tmp_path)
+    readers = [feature_set.torch_dataset().__getitems__]
+    if pooling == "mean":
+        readers.append(feature_set.take)
+    for read in readers:
+        with pytest.raises(ConfigError, match="no row numbers") as caught:
+            read(wrong)
+        assert str(np.asarray(wrong).dtype) in caught.value.found
+    assert feature_set.torch_dataset().__getitems__([]) == []
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     rows=st.integers(1, 200),
