@@ -124,7 +124,7 @@ class Manifest:
             value, kind = record[name], kinds.get(name, str)
             if not (_is_count(value) if kind is int else isinstance(value, kind)):
                 raise CacheError("a manifest's field is wrong", where=name, expected=kind.__name__, found=repr(value))
-        if not all(isinstance(label, str) for label in record["labels"]):
+        if not record["labels"] or not all(isinstance(label, str) for label in record["labels"]):
             raise CacheError("a manifest's field is wrong", where="labels", expected="texts", found=record["labels"])
         identity = Identity.from_dict(record["identity"])
         if identity.storage_dtype not in RAW or not _is_count(identity.architecture.get("hidden_size")):

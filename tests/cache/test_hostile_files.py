@@ -221,7 +221,7 @@ def test_a_huge_json_file_is_not_read_to_its_end(folder, name):
 
 
 @pytest.mark.parametrize("field", ["recorded", "passport", "labels", "identity"])
-@pytest.mark.parametrize("value", [None, 1, "x", [1], {"a": {"b": ["../x", "/etc"]}}, [["x"]]])
+@pytest.mark.parametrize("value", [None, 1, "x", [], [1], {"a": {"b": ["../x", "/etc"]}}, [["x"]]])
 def test_a_field_of_another_type_or_content(folder, small, field, value):
     changed = json.loads((folder / MANIFEST).read_bytes()) | {field: value}
     write_json(folder / MANIFEST, changed)
