@@ -81,7 +81,7 @@ class FeatureCache:
         if damaged and not candidates:
             raise DamagedFeatureSet(
                 f"every feature set of {task}/{split} is damaged:\n{_named(damaged)}",
-                where=self.path,
+                where=damaged[0].where,
                 found=f"{len(damaged)} damaged",
                 remedy=VERIFY,
             ) from damaged[0]

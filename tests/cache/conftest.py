@@ -12,6 +12,7 @@ from pipeline.cache import FeatureSet
 from pipeline.cache.identity import Identity
 from pipeline.cache.shard import RAW, ShardData
 from pipeline.cache.writer import FeatureSetWriter
+from pipeline.digests import sha256_of_texts
 
 HIDDEN_SIZE = 6
 IDENTITY = Identity(
@@ -48,7 +49,8 @@ class Corpus:
 
     @property
     def identity(self) -> Identity:
-        return Identity.from_dict({**IDENTITY.to_dict(), **self.changes})
+        texts = sha256_of_texts(self.text(row) for row in range(self.rows))
+        return Identity.from_dict({**IDENTITY.to_dict(), "texts": f"sha256:{texts}", **self.changes})
 
     def writer(self, cache_dir: Path) -> FeatureSetWriter:
         facts = {
@@ -81,6 +83,9 @@ class Corpus:
             return (values.view(np.uint32) >> 16).astype(np.uint16)
         return values.astype(RAW[dtype])
 
+    def text(self, row: int) -> str:
+        return f"sentence number {row}"
+
     def label(self, row: int) -> int | None:
         return row * 5 % 3 % 2 if self.facts.get("labelled", True) else None
 
@@ -93,7 +98,7 @@ class Corpus:
                 "row": pa.array(rows, pa.int64()),
                 "idx": pa.array([1000 + 3 * row for row in rows], pa.int64()),
                 "label": pa.array([self.label(row) for row in rows], pa.int64()),
-                "text": [f"sentence number {row}" for row in rows],
+                "text": [self.text(row) for row in rows],
                 "source": [f"s{row % 5}" for row in rows],
                 "n_tokens": pa.array([5 + row for row in rows], pa.int32()),
                 "position": pa.array([2 for _ in rows], pa.int32()),
@@ -127,7 +132,7 @@ class Corpus:
         else:
             assert feature_set.y.tolist() == [self.label(row) for row in rows]
         assert feature_set.sample_ids.tolist() == [1000 + 3 * row for row in rows]
-        assert feature_set.texts == [f"sentence number {row}" for row in rows]
+        assert feature_set.texts == [self.text(row) for row in rows]
         assert feature_set.index["row"].to_pylist() == list(rows)
         assert feature_set.index["token_id"].to_pylist() == [40 + row for row in rows]
 

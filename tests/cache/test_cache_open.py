@@ -71,8 +71,9 @@ def test_the_identity_of_a_set_as_it_is_opens_that_set(cache, whole):
 
 @pytest.mark.parametrize("field", OTHER)
 def test_any_one_field_otherwise_is_an_error_that_names_it(cache, whole, corpus, field):
-    whole({}, {"layer": 1, "pooling": "first", "prompt": "far away {}", "max_length": 3})
-    facts = {"backbone": "tiny", "source": "sample", **flatten(corpus().identity.to_dict())}
+    texts = {"texts": "sha256:cc"}
+    whole(texts, {"layer": 1, "pooling": "first", "prompt": "far away {}", "max_length": 3})
+    facts = {"backbone": "tiny", "source": "sample", **flatten(corpus(changes=texts).identity.to_dict())}
     with pytest.raises(FeatureSetNotFound) as caught:
         cache.open("cola", "train", identity={**facts, field: OTHER[field]})
     [line] = table_of(caught.value)
