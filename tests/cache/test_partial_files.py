@@ -11,8 +11,9 @@ import pytest
 
 from pipeline.cache.files import clear_partials, whole_file
 from pipeline.errors import DiskFull
+from pipeline.partials import is_abandoned, this_host
 
-HOST = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
+HOST = this_host()
 
 
 @pytest.fixture
@@ -93,6 +94,16 @@ def test_partials_of_dead_processes_go_and_all_others_stay(tmp_path, dead):
     assert clear_partials(tmp_path) == len(gone)
     assert sorted(tmp_path.iterdir()) == sorted(stay)
     assert clear_partials(tmp_path) == 0
+
+
+def test_another_namespace_of_processes_is_another_host_though_it_has_this_ones_name(tmp_path, dead):
+    """Containers of one image: the same name, the same small process ids, none of which is seen from here."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
+    assert this_host().startswith(f"{name}-")
+    assert str(Path("/proc/self/ns/pid").stat().st_ino) in this_host()
+    assert is_abandoned(partial(tmp_path, "a", dead))
+    for other in (name, re.sub(r"\d+$", "1", this_host())):
+        assert not is_abandoned(partial(tmp_path, "a", dead, host=other))
 
 
 def test_opening_a_writer_clears_what_the_dead_left(tmp_path, corpus, dead):
