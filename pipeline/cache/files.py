@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import CacheError, DiskFull
-from pipeline.partials import is_abandoned, partial_path
+from pipeline.partials import is_abandoned, partial_path, remove
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def set_aside(path: Path, *, forget: bool = False) -> None:
     """
     aside = path.with_name(path.name + DAMAGED)
     if forget:
-        aside.unlink(missing_ok=True)
+        remove(aside)
     else:
         path.replace(aside)
 

@@ -82,7 +82,7 @@ class Manifest:
         """Read the manifest of the feature set in `folder`.
 
         Raises:
-            DamagedFeatureSet: it is not readable, or contradicts itself or its folder's name.
+            DamagedFeatureSet: it is not there or not readable, or contradicts itself or its folder's name.
         """
         path = folder / MANIFEST
         try:
@@ -92,6 +92,13 @@ class Manifest:
             if _as_bytes(record) != content:
                 raise CacheError("the manifest was changed after it was written")
             fingerprint, name = manifest.fingerprint, manifest.name
+        except FileNotFoundError as error:
+            raise DamagedFeatureSet(
+                "this feature set is not finished, or not there",
+                where=folder,
+                expected=f"a {MANIFEST}, which is written last",
+                remedy="run the same pipeline extract again: it goes on from the last whole shard",
+            ) from error
         except (OSError, ValueError, CacheError) as error:
             raise DamagedFeatureSet("a manifest cannot be read", where=path, found=error, remedy=_REMEDY) from error
         problem = ""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.cache import FeatureCache
+from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.cache.identity import flatten
 from pipeline.cache.manifest import MANIFEST
 from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet, FeatureSetNotFound
@@ -193,6 +193,15 @@ def test_a_set_without_manifest_is_not_there(cache, corpus, whole, tmp_path):
     assert [manifest.name for manifest in cache.manifests()] == [mine.manifest.name]
     with pytest.raises(FeatureSetNotFound):
         cache.open("cola", "train", layer=3)
+
+
+def test_an_unfinished_set_that_is_opened_says_so_and_how_to_finish_it(cache, corpus, tmp_path):
+    writer = corpus().writer(tmp_path)
+    corpus().write_shard(writer, 0)
+    with pytest.raises(CacheError, match="is not finished") as caught:
+        FeatureSet(writer.folder)
+    assert MANIFEST in caught.value.expected
+    assert "the same pipeline extract again" in caught.value.remedy
 
 
 def test_a_set_that_is_a_link_is_refused(cache, whole, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cache.files import clear_partials, whole_file
+from pipeline.cache.files import DAMAGED, clear_partials, set_aside, whole_file
 from pipeline.errors import DiskFull
 from pipeline.partials import is_abandoned, this_host
 
@@ -69,6 +69,18 @@ def test_a_full_disk_is_a_cache_error_that_names_the_file(tmp_path):
         raise OSError(28, "No space left on device")
     assert caught.value.where == tmp_path / "file"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_set_aside_is_forgotten_whatever_it_is(tmp_path):
+    path, aside = tmp_path / "shard-00000.json", tmp_path / f"shard-00000.json{DAMAGED}"
+    path.mkdir()
+    (path / "inner").write_text("odd")
+    set_aside(path)
+    assert (aside / "inner").read_text() == "odd"
+    path.write_text("good")
+    for _ in range(2):
+        set_aside(path, forget=True)
+        assert list(tmp_path.iterdir()) == [path]
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):

@@ -421,8 +421,15 @@ def test_an_export_that_fails_leaves_nothing(tmp_path, corpus):
     with pytest.raises(DamagedFeatureSet, match=r"not finite|bytes that were sealed"):
         FeatureSet(folder).to_parquet(tmp_path / "out" / "a.parquet")
     assert list((tmp_path / "out").iterdir()) == []
-    with pytest.raises(CacheError):
-        FeatureSet(folder).to_parquet(tmp_path / "absent" / "a.parquet")
+
+
+def test_a_place_that_an_export_cannot_go_to_is_named(tmp_path, corpus):
+    path = tmp_path / "absent" / "a.parquet"
+    with pytest.raises(CacheError, match="a Parquet file cannot be written") as caught:
+        corpus().write(tmp_path).to_parquet(path)
+    assert (caught.value.where, caught.value.found) == (path, "No such file or directory")
+    assert "of the cache" not in str(caught.value)
+    assert "extract" not in str(caught.value)
 
 
 def test_a_hugging_face_dataset_and_back(tmp_path, corpus, dtype, pooling):
