@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def xxh3_of_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def sha256_of_texts(texts: Sequence[str]) -> str:
+def sha256_of_texts(texts: Iterable[str]) -> str:
     """One digest of texts in order; no two different sequences share their byte stream."""
     digest = hashlib.sha256()
     for text in texts:

@@ -107,7 +107,7 @@ def test_two_files_that_disagree(command, tmp_path):
         (("--backbone", "gpt-17"), ("no such backbone", "smollm2-135m", "gpt-17")),
         (("--backbone", "org/model"), ("Hub cannot be reached", "org/model")),
         (("--prompt", "no slot"), ("slot {} exactly once", "no slot")),
-        (("--shard-rows", "0", "--token-budget", "-3"), ("shard_rows", "token_budget")),
+        (("--shard-rows", "-1", "--token-budget", "-3"), ("shard_rows", "token_budget")),
         (("--quantization", "nf3"), ("nf3",)),
         (("--splits", "dev"), ("dev",)),
         (("--no-such-option",), ("no-such-option",)),

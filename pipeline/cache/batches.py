@@ -1,12 +1,32 @@
 """An epoch over rows that need not fit into memory: blocks of neighbours, shuffled among and within each other."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 
+from pipeline.errors import ConfigError
+
 WINDOW_BLOCKS = 4
 """Blocks whose rows are shuffled together, and so the most that an epoch holds in memory at once."""
+
+
+def row_numbers(rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Row numbers as an array `[n]` int64.
+
+    Raises:
+        ConfigError: they are something else, such as a mask, which would be read as the rows 0 and 1.
+    """
+    places = np.asarray(rows)
+    if places.ndim != 1 or (places.size and places.dtype.kind not in "iu"):
+        raise ConfigError(
+            "these are no row numbers",
+            where="rows",
+            expected="whole numbers, in one dimension",
+            found=f"{places.dtype}, of shape {list(places.shape)}",
+            remedy="np.flatnonzero(mask) gives the rows of a mask",
+        )
+    return places.astype(np.int64, copy=False)
 
 
 def plan_windows(rows: int, block_rows: int, *, shuffle: bool, seed: int, epoch: int) -> Iterator[np.ndarray]:

@@ -7,6 +7,9 @@ from typing import Any
 from pipeline.cache.identity import ABSENT, Difference, difference_table, differences, flatten
 from pipeline.cache.manifest import Manifest
 
+FOLLOWING = ("fingerprint", "seals", "digest")
+"""What follows from other fields or from the files."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -15,7 +18,8 @@ class Comparison:
     Args:
         a, b: the two manifests.
         identity: fields that decide a feature's value; `wanted` is A's, `found` is B's.
-        recorded: fields that do not: rows, labels, source, versions, device, the files' digests.
+        recorded: fields that do not: rows, labels, source, passport, versions, device. Digests, which follow from the
+            rest or from the files, say nothing to people and are left out.
     """
 
     a: Manifest
@@ -61,7 +65,7 @@ def _both_ways(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Difference, 
 
 def _beside(manifest: Manifest) -> dict[str, Any]:
     record = manifest.to_dict()
-    return flatten({name: value for name, value in record.items() if name not in ("identity", "fingerprint")})
+    return flatten({name: value for name, value in record.items() if name not in ("identity", *FOLLOWING)})
 
 
 def _describe(manifest: Manifest) -> dict[str, Any]:

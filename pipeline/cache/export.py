@@ -1,5 +1,6 @@
 """A feature set in other people's formats: Arrow columns over the mapped shards, Parquet, a Hugging Face `Dataset`."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.cache.files import whole_file
 from pipeline.cache.shard import ShardData, to_float32
-from pipeline.errors import MissingPackage
+from pipeline.errors import CacheError, DamagedFeatureSet, MissingPackage
 
 if TYPE_CHECKING:
     import datasets
@@ -38,12 +39,23 @@ def write_parquet(tables: Iterator[pa.Table], path: Path) -> None:
     Raises:
         CacheError: the file cannot be written.
     """
-    with whole_file(path) as partial:
-        first = next(tables)
-        with pq.ParquetWriter(partial, first.schema, compression="zstd", use_dictionary=False) as writer:
-            writer.write_table(first)
-            for table in tables:
-                writer.write_table(table)
+    try:
+        with whole_file(path) as partial:
+            first = next(tables)
+            with pq.ParquetWriter(partial, first.schema, compression="zstd", use_dictionary=False) as writer:
+                writer.write_table(first)
+                for table in tables:
+                    writer.write_table(table)
+    except CacheError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or isinstance(error, DamagedFeatureSet):
+            raise
+        raise type(error)(
+            "a Parquet file cannot be written",
+            where=path,
+            found=os.strerror(cause.errno) if cause.errno else cause,
+            remedy="name a file in a folder that is there, may be written to and has room",
+        ) from error
 
 
 def make_dataset(feature_set: "FeatureSet") -> "datasets.Dataset":

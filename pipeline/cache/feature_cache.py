@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from pipeline.cache.inventory import LEAST_DIGITS, find_whole
 from pipeline.cache.manifest import MANIFEST, Manifest
 from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet, FeatureSetNotFound
 from pipeline.views import Layer, View, check_pooling, resolve_layer
+
+VERIFY = "pipeline cache verify says what is damaged, and the same pipeline extract writes that again"
 
 
 class FeatureCache:
@@ -32,13 +34,7 @@ class FeatureCache:
         Raises:
             DamagedFeatureSet: a manifest cannot be read, or a link is on the way to it.
         """
-        folders = [
-            folder
-            for of_task in _folders(self.path, task)
-            for of_split in _folders(of_task, split)
-            for folder in _folders(of_split)
-        ]
-        return [Manifest.read(folder) for folder in folders if os.path.lexists(folder / MANIFEST)]
+        return [_read(folder) for folder in _candidates(self.path, task, split, None)]
 
     def folder(self, manifest: Manifest) -> Path:
         """Where a feature set lies."""
@@ -66,22 +62,31 @@ class FeatureCache:
             source: where the sentences came from: glue, hub, sample or files.
             adapter: the digest of the adapter that was merged into the backbone, or its beginning (six hex digits or
                 more); without it, features of the plain backbone alone.
-            identity: any fields of the identity, by dotted name, such as `{"quantization.type": "nf4"}`.
+            identity: any fields of the identity, by dotted name, such as `{"quantization.type": "nf4"}`, or nested as
+                the identity itself is.
             verify: check the SHA-256 of every file before anything is served.
 
         Raises:
             FeatureSetNotFound: there is none; the error names the nearest and what differs.
+            DamagedFeatureSet: what matches is damaged, or all that is there is; damage elsewhere bars no way.
             CacheError: several match; the error names what tells them apart.
         """
-        wanted: dict[str, Any] = {"adapter": adapter, **(identity or {})}
+        wanted: dict[str, Any] = {"adapter": adapter, **flatten(identity or {})}
         for field, value in (("backbone", backbone), ("source", source), ("layer", layer)):
             if value is not None:
                 wanted[field] = value
         if pooling is not None:
             wanted["pooling"] = check_pooling(pooling)
-        candidates = self.manifests(task, split)
+        candidates, damaged = self._readable(task, split)
+        if damaged and not candidates:
+            raise DamagedFeatureSet(
+                f"every feature set of {task}/{split} is damaged:\n{_named(damaged)}",
+                where=damaged[0].where,
+                found=f"{len(damaged)} damaged",
+                remedy=VERIFY,
+            ) from damaged[0]
         if not candidates:
-            there = sorted({f"{m.task}/{m.split}" for m in self.manifests()})
+            there = sorted({f"{m.task}/{m.split}" for m in self._readable(None, None)[0]})
             raise FeatureSetNotFound(
                 f"the cache holds no features of {task}/{split}",
                 where=self.path,
@@ -94,9 +99,11 @@ class FeatureCache:
             differ, nearest = min(scored, key=lambda pair: (len(pair[0]), pair[1].name))
             raise FeatureSetNotFound(
                 f"the cache holds no such features of {task}/{split}; the nearest is {nearest.name}, and differs in\n"
-                + difference_table(differ),
+                + difference_table(differ)
+                + (f"\nwhat is damaged may be the one:\n{_named(damaged)}" if damaged else ""),
                 where=self.path,
-                remedy="run pipeline extract with the wanted settings, or ask for what is there"
+                remedy=(f"{VERIFY}; or " if damaged else "")
+                + "run pipeline extract with the wanted settings, or ask for what is there"
                 + _asking_for(difference.field for difference in differ),
             )
         if len(matching) > 1:
@@ -110,6 +117,16 @@ class FeatureCache:
             )
         return FeatureSet(self.folder(matching[0]), verify=verify)
 
+    def _readable(self, task: str | None, split: str | None) -> tuple[list[Manifest], list[DamagedFeatureSet]]:
+        """The manifests that can be read, and what is wrong with the others."""
+        manifests, damaged = [], []
+        for folder in _candidates(self.path, task, split, None):
+            try:
+                manifests.append(_read(folder))
+            except DamagedFeatureSet as error:
+                damaged.append(error)
+        return manifests, damaged
+
     def open_folder(self, name: str, *, verify: bool = False) -> FeatureSet:
         """Open a feature set by its folder's name, the beginning of its fingerprint, or `<task>/<split>/<name>`.
 
@@ -121,15 +138,28 @@ class FeatureCache:
         return FeatureSet(find_whole(self.path, name)[0], verify=verify)
 
 
-def _folders(folder: Path, name: str | None = None) -> list[Path]:
-    """The folders in `folder`, or the one called `name`, sorted; a link is refused where it leads to a folder."""
+def _candidates(folder: Path, *names: str | None) -> Iterator[Path]:
+    """What may be whole feature sets, sorted: folders with a manifest, as deep as there are names (None is any).
+
+    A link to a folder, at any depth, stands for all that it would lead to.
+    """
     if not folder.is_dir():
-        return []
-    found = sorted(path for path in folder.iterdir() if name in (None, path.name) and path.is_dir())
-    for path in found:
-        if path.is_symlink():
-            raise DamagedFeatureSet("a feature set is a link", where=path, expected="a folder of the cache itself")
-    return found
+        return
+    for path in sorted(path for path in folder.iterdir() if names[0] in (None, path.name) and path.is_dir()):
+        if path.is_symlink() or (not names[1:] and os.path.lexists(path / MANIFEST)):
+            yield path
+        elif names[1:]:
+            yield from _candidates(path, *names[1:])
+
+
+def _read(folder: Path) -> Manifest:
+    if folder.is_symlink():
+        raise DamagedFeatureSet("a feature set is a link", where=folder, expected="a folder of the cache itself")
+    return Manifest.read(folder)
+
+
+def _named(damaged: Iterable[DamagedFeatureSet]) -> str:
+    return "\n".join(f"    {error.where}: {error.what}" for error in damaged)
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:

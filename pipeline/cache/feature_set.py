@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from pipeline.cache.batches import plan_windows, read_batches
+from pipeline.cache.batches import plan_windows, read_batches, row_numbers
 from pipeline.cache.index import read_open_index
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.reading import refuse_links
@@ -163,11 +163,12 @@ class FeatureSet:
 
         Raises:
             CacheError: this is the `tokens` view.
+            ConfigError: these are no row numbers (a mask, floats), or no plain sequence of them.
             IndexError: there is no such row.
             DamagedFeatureSet: a value of these rows is not finite.
         """
         self._refuse_tokens()
-        places = np.asarray(rows, dtype=np.int64)
+        places = row_numbers(rows)
         if len(places) and not 0 <= places.min() <= places.max() < len(self):
             raise IndexError(f"rows {places.min()} to {places.max()} of {len(self)}")
         return self._states.gather(places)

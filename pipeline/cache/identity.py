@@ -7,8 +7,10 @@ from typing import Any
 
 from pipeline.digests import sha256_of_record
 from pipeline.errors import CacheError
+from pipeline.views import POOLINGS
 
 Record = Mapping[str, Any]
+LAYER_NORMS = ("final", "none")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Identity:
         """Read an identity out of a manifest.
 
         Raises:
-            CacheError: a field is missing, unknown or of the wrong type.
+            CacheError: a field is missing, unknown or of the wrong type, or means no view of the backbone.
         """
         expected = {field.name for field in fields(cls)}
         if not isinstance(record, dict) or set(record) != expected:
@@ -73,7 +75,21 @@ class Identity:
                 continue
             if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
                 raise CacheError("an identity's field is wrong", where=name, expected=kind.__name__, found=repr(value))
-        return cls(**record)
+        identity = cls(**record)
+        identity._check_view()
+        return identity
+
+    def _check_view(self) -> None:
+        blocks = self.architecture.get("num_hidden_layers")
+        last = blocks if isinstance(blocks, int) and not isinstance(blocks, bool) else 0
+        for field, holds, expected, found in (
+            ("architecture.num_hidden_layers", last >= 1, "a whole number from 1", blocks),
+            ("layer", 0 <= self.layer <= last, f"0 to {last}", self.layer),
+            ("layer_norm", self.layer_norm in LAYER_NORMS, " | ".join(LAYER_NORMS), self.layer_norm),
+            ("pooling", self.pooling in POOLINGS, " | ".join(POOLINGS), self.pooling),
+        ):
+            if not holds:
+                raise CacheError("an identity's field is wrong", where=field, expected=expected, found=repr(found))
 
     @property
     def fingerprint(self) -> str:

@@ -1,5 +1,6 @@
 """Everything that lies in a cache's folder, whole or not: one damaged set hides no other."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ class Entry:
 
 def list_entries(cache_dir: Path) -> list[Entry]:
     """Every folder where a feature set belongs, by task, split and name. Links are named, and never followed."""
-    return [_look_at(folder) for folder in _folders(cache_dir, depth=3)]
+    looked_at = (_look_at(folder) for folder in _folders(cache_dir, depth=3))
+    return [entry for entry in looked_at if entry is not None]
 
 
 def find_entry(cache_dir: Path, name: str) -> Entry:
@@ -166,20 +168,37 @@ def _link(folder: Path) -> Path | None:
     return next((path for path in (folder, *list(folder.parents)[:2]) if path.is_symlink()), None)
 
 
-def _look_at(folder: Path) -> Entry:
-    if link := _link(folder):
-        return Entry(folder, "damaged", None, f"{link.name} is a link", 0, 0, link.lstat().st_mtime)
-    files = [path for path in folder.iterdir() if path.is_symlink() or not path.is_dir()]
-    size_bytes = sum(path.lstat().st_size for path in files)
-    changed = max((path.lstat().st_mtime for path in files), default=folder.stat().st_mtime)
-    if not (folder / MANIFEST).exists() and not (folder / MANIFEST).is_symlink():
+def _look_at(folder: Path) -> Entry | None:
+    """What lies in a folder, or None where it has just gone: others may be writing, renaming and removing there."""
+    try:
+        if link := _link(folder):
+            return Entry(folder, "damaged", None, f"{link.name} is a link", 0, 0, link.lstat().st_mtime)
+        begun = folder.stat().st_mtime
+        files = [path for path in folder.iterdir() if path.is_symlink() or not path.is_dir()]
+    except FileNotFoundError:
+        return None
+    found = [status for path in files if (status := lstat_or_none(path)) is not None]
+    size_bytes = sum(status.st_size for status in found)
+    changed = max((status.st_mtime for status in found), default=begun)
+    written = lstat_or_none(folder / MANIFEST)
+    if written is None:
         return Entry(folder, "unfinished", None, "", _sealed_rows(files), size_bytes, changed)
     try:
         manifest = Manifest.read(folder)
     except DamagedFeatureSet as error:
+        if lstat_or_none(folder / MANIFEST) is None:  # removed since
+            return _look_at(folder)
         problem = f"{error.what}: {error.found}".splitlines()[0]
         return Entry(folder, "damaged", None, problem, _sealed_rows(files), size_bytes, changed)
-    return Entry(folder, "whole", manifest, "", manifest.rows, size_bytes, (folder / MANIFEST).stat().st_mtime)
+    return Entry(folder, "whole", manifest, "", manifest.rows, size_bytes, written.st_mtime)
+
+
+def lstat_or_none(path: Path) -> os.stat_result | None:
+    """What stands at a path, a link as itself, or None where it has gone since it was listed."""
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
 
 
 def _sealed_rows(files: list[Path]) -> int:

@@ -82,7 +82,7 @@ class Manifest:
         """Read the manifest of the feature set in `folder`.
 
         Raises:
-            DamagedFeatureSet: it is not readable, or contradicts itself or its folder's name.
+            DamagedFeatureSet: it is not there or not readable, or contradicts itself or its folder's name.
         """
         path = folder / MANIFEST
         try:
@@ -92,6 +92,13 @@ class Manifest:
             if _as_bytes(record) != content:
                 raise CacheError("the manifest was changed after it was written")
             fingerprint, name = manifest.fingerprint, manifest.name
+        except FileNotFoundError as error:
+            raise DamagedFeatureSet(
+                "this feature set is not finished, or not there",
+                where=folder,
+                expected=f"a {MANIFEST}, which is written last",
+                remedy="run the same pipeline extract again: it goes on from the last whole shard",
+            ) from error
         except (OSError, ValueError, CacheError) as error:
             raise DamagedFeatureSet("a manifest cannot be read", where=path, found=error, remedy=_REMEDY) from error
         problem = ""
@@ -124,7 +131,7 @@ class Manifest:
             value, kind = record[name], kinds.get(name, str)
             if not (_is_count(value) if kind is int else isinstance(value, kind)):
                 raise CacheError("a manifest's field is wrong", where=name, expected=kind.__name__, found=repr(value))
-        if not all(isinstance(label, str) for label in record["labels"]):
+        if not record["labels"] or not all(isinstance(label, str) for label in record["labels"]):
             raise CacheError("a manifest's field is wrong", where="labels", expected="texts", found=record["labels"])
         identity = Identity.from_dict(record["identity"])
         if identity.storage_dtype not in RAW or not _is_count(identity.architecture.get("hidden_size")):

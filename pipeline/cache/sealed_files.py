@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class SealedFiles:
             self.seals.append(seal)
             self.states_keys.append(states_key)
             keys.append(key)
-        _check_against(manifest, self.seals, _digest(self.seals, keys), folder)
+        check_seals(manifest, self.seals, _digest(self.seals, keys), folder)
         if verify:
             for number in range(manifest.shards):
                 for which in (STATES, INDEX):
@@ -142,8 +142,15 @@ def _unreadable(path: Path, error: OSError) -> DamagedFeatureSet:
     )
 
 
-def _check_against(manifest: Manifest, seals: list[Seal], digest: str, folder: Path) -> None:
-    """Every fact that stands in the manifest and in the seals is the same in both."""
+def check_seals(manifest: Manifest, seals: Sequence[Seal], digest: str, folder: Path) -> None:
+    """Hold the manifest against the seals: every fact that stands in both is the same.
+
+    Args:
+        digest: over all seals in order.
+
+    Raises:
+        DamagedFeatureSet: one is not.
+    """
     rows = [(seal.first_row, seal.rows) for seal in seals]
     starts = range(0, manifest.rows, manifest.shard_rows)
     for problem, expected, found in (

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pipeline.cache.identity import flatten
 from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
-from pipeline.cache.passport import passport_of_seals
 from pipeline.cache.remote.names import FILE, SetName
 from pipeline.cache.remote.place import Place
 from pipeline.cache.seal import Seal, digest_of_seals
+from pipeline.cache.sealed_files import check_seals
 from pipeline.errors import CacheError, TransferError
 
 
@@ -95,8 +95,7 @@ def read_set(place: Place, name: SetName, copies: Path) -> SetRecord | None:
             raise CacheError("a seal is missing", expected=f"{manifest.shards} shards")
         _copy_small(place, name, [path.name for path in seal_paths], copies)
         seals = tuple(Seal.read(path) for path in seal_paths)
-        if digest_of_seals(seals) != manifest.seals or dict(manifest.passport) != passport_of_seals(seals):
-            raise CacheError("the manifest is not about these shards")
+        check_seals(manifest, seals, digest_of_seals(seals), folder)
         record = SetRecord(name, manifest, seals, copies)
         for number, seal in enumerate(seals):
             for file in record.files(number):

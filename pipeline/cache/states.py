@@ -1,6 +1,7 @@
 """The hidden states of a feature set over all of its shards: mapped, joined, and handed out as they were sealed."""
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -33,6 +34,7 @@ class StoredStates:
         self._files, self._manifest = files, manifest
         self._layouts: dict[int, tuple[ShardLayout, FileKey]] = {}
         self._sound: dict[int, FileKey] = {}
+        self._around: dict[int, tuple[bytes, bytes]] = {}
         self._shards: dict[int, ShardData] = {}
         self.dtype = manifest.identity.storage_dtype
         self.hidden_size = int(manifest.identity.architecture["hidden_size"])
@@ -149,7 +151,12 @@ class StoredStates:
             keys.append(FileKey.of(file.fileno()))
             if keys[-1] != key and self._locate(number, file, keys[-1]) != layout:
                 raise self._replaced(number)
+            if not self._is_sound(number, keys[-1]):
+                self._around[number] = _around(file, layout, RAW[self.dtype].itemsize)
             yield file
+
+    def _is_sound(self, number: int, key: FileKey) -> bool:
+        return self._sound.get(number) == key or _SOUND.get(key) == self._files.seals[number].states_xxh3
 
     def _check(self, shards: Mapping[int, tuple[np.ndarray, FileKey]]) -> None:
         """Hold mapped shards against their seals' fast digests, and their numbers against NaN and infinity.
@@ -158,8 +165,9 @@ class StoredStates:
         """
         todo = {}
         for number, (states, key) in shards.items():
-            if self._sound.get(number) != key and _SOUND.get(key) != self._files.seals[number].states_xxh3:
-                todo[number] = partial(self._examine, number, states, key)
+            if not self._is_sound(number, key):
+                before, after = self._around[number]
+                todo[number] = partial(examine, before, states, after, self.dtype)
         for number, (finite, digest) in zip(todo, examine_all(list(todo.values())), strict=True):
             expected, key = self._files.seals[number].states_xxh3, shards[number][1]
             if not finite or digest != expected:
@@ -174,16 +182,7 @@ class StoredStates:
                 )
             _SOUND.keep(digest, key, keys=[key])
         self._sound |= {number: key for number, (_, key) in shards.items()}
-
-    def _examine(self, number: int, states: np.ndarray, key: FileKey) -> tuple[bool, str]:
-        """Whether a mapped shard's numbers are finite, and the digest of the file that was mapped."""
-        layout = self._layouts[number][0]
-        with self._files.open(number, STATES) as file:
-            if FileKey.of(file.fileno())[:-1] != key[:-1]:
-                raise self._replaced(number)
-            before = file.read(layout.place) if states.size else b""
-            file.seek(layout.place + states.nbytes if states.size else 0)
-            return examine(before or b"", states, file.read() or b"", self.dtype)
+        self._around.clear()
 
     def _replaced(self, number: int) -> DamagedFeatureSet:
         return DamagedFeatureSet(
@@ -194,3 +193,12 @@ class StoredStates:
 
     def _not_mapped(self, path: Path, error: Exception) -> DamagedFeatureSet:
         return DamagedFeatureSet("hidden states cannot be mapped into memory", where=path, found=error, remedy=REPAIR)
+
+
+def _around(file: io.FileIO, layout: ShardLayout, itemsize: int) -> tuple[bytes, bytes]:
+    """What stands before and after the hidden states in a shard's file."""
+    size_bytes = math.prod(layout.shape) * itemsize
+    file.seek(0)
+    before = file.read(layout.place) if size_bytes else b""
+    file.seek(layout.place + size_bytes if size_bytes else 0)
+    return before or b"", file.read() or b""

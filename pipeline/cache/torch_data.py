@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from pipeline.cache.batches import row_numbers
+
 if TYPE_CHECKING:
     from pipeline.cache.feature_set import FeatureSet
 
@@ -36,7 +38,12 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         return self.__getitems__([row])[0]
 
     def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Several rows in one reading; torch's loader asks for a batch so."""
+        """Several rows in one reading; torch's loader asks for a batch so.
+
+        Raises:
+            ConfigError: these are no row numbers (a mask, floats).
+        """
+        rows = row_numbers(rows).tolist()
         features, dtype = self.feature_set, self.feature_set.manifest.identity.storage_dtype
         states: Sequence[torch.Tensor] | torch.Tensor
         if features.is_tokens:

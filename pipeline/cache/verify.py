@@ -15,7 +15,7 @@ from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
 from pipeline.cache.passport import FLOAT16_MAX, passport_of_seals
 from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.shard import map_shard, to_float32
-from pipeline.digests import sha256_of_file, xxh3_of_file
+from pipeline.digests import sha256_of_file, sha256_of_texts, xxh3_of_file
 from pipeline.errors import DamagedFeatureSet
 
 BLOCK_ROWS = 4096
@@ -156,6 +156,8 @@ def verify_feature_set(folder: Path, *, deep: bool) -> Report:
             damages.append(Damage(None, MANIFEST, "it is not about these shards"))
         elif dict(manifest.passport) != passport_of_seals(seals):
             damages.append(Damage(None, MANIFEST, "its passport is not that of its shards"))
+    if deep and manifest is not None and not damages and not _has_its_texts(folder, manifest):
+        damages.append(Damage(None, MANIFEST, "its digest of the texts is not that of its shards' texts"))
     again = partial(verify_feature_set, folder, deep=deep)
     return Report(folder, is_finished, len(numbers), tuple(damages), again=again)
 
@@ -203,6 +205,13 @@ def _file_problem(path: Path, size_bytes: int, sha256: str | None) -> str:
     return ""
 
 
+def _has_its_texts(folder: Path, manifest: Manifest) -> bool:
+    """Whether the texts of all shards, which are sound, are those that the identity is about."""
+    indexes = (read_index(shard_paths(folder, number)[1]) for number in range(manifest.shards))
+    texts = (text for index in indexes for text in index["text"].to_pylist())
+    return manifest.identity.texts == f"sha256:{sha256_of_texts(texts)}"
+
+
 def _check_content(states_path: Path, index_path: Path, seal: Seal, manifest: Manifest) -> None:
     """Read a shard's numbers and its index, and hold them against each other.
 
@@ -211,6 +220,8 @@ def _check_content(states_path: Path, index_path: Path, seal: Seal, manifest: Ma
     """
     identity = manifest.identity
     data = map_shard(states_path, identity.storage_dtype, int(identity.architecture["hidden_size"]))
+    if (data.offsets is not None) != (identity.pooling == "tokens"):
+        raise DamagedFeatureSet("the shard is of another pooling than the manifest says", where=states_path)
     index = read_index(index_path)
     if not data.rows == index.num_rows == seal.rows:
         raise DamagedFeatureSet(
@@ -238,6 +249,8 @@ def _check_content(states_path: Path, index_path: Path, seal: Seal, manifest: Ma
         raise DamagedFeatureSet("the index is not of these rows, in order", where=index_path)
     if index["label"].null_count != (0 if manifest.labelled else seal.rows):
         raise DamagedFeatureSet("manifest and index disagree on labels", where=index_path)
+    if not set(index["label"].unique().to_pylist()) <= {None, *range(len(manifest.labels))}:
+        raise DamagedFeatureSet("a label is no class of the manifest", where=index_path)
     ends = columns["position"] + columns["n_pooled"]
     if (columns["position"] < 0).any() or (columns["n_pooled"] < 0).any() or (ends > columns["n_tokens"]).any():
         raise DamagedFeatureSet("a row was pooled beyond its tokens", where=index_path)

@@ -127,9 +127,12 @@ class FeatureSetWriter:
         """Take the lock of a shard, if nobody has it, and clear what its last writer left half-written."""
         if not self.lock.try_hold(number):
             return False
+        self._clear(number)
+        return True
+
+    def _clear(self, number: int) -> None:
         for path in shard_paths(self.folder, number):
             clear_partials_of(path)
-        return True
 
     def write(
         self, number: int, data: ShardData, index: pa.Table, *, truncated: int, drift: Drift = NO_CANARIES
@@ -152,6 +155,7 @@ class FeatureSetWriter:
         self._check_values(number, values, drift)
         states_path, index_path, seal_path = shard_paths(self.folder, number)
         with self.lock.held(number, timeout=0.0):
+            self._clear(number)
             try:
                 for path in (states_path, index_path, seal_path):
                     make_way(path)

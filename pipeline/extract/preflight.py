@@ -6,10 +6,13 @@ from pathlib import Path
 
 from pipeline.backbone.tokens import TokenRows
 from pipeline.cache.shard import RAW
-from pipeline.cache.writer import INDEX_ROW_BYTES, SHARD_OVERHEAD_BYTES
+from pipeline.cache.writer import SHARD_OVERHEAD_BYTES
 from pipeline.errors import DiskFull
 from pipeline.extract.job import Job
 from pipeline.progress import say
+
+INDEX_NUMBERS_BYTES = 96
+"""What a row takes in an index beside its text: its numbers, and the text's length and source."""
 
 
 def check_room(jobs: Sequence[Job], tokens: Sequence[TokenRows], cache_dir: Path) -> None:
@@ -47,7 +50,13 @@ def _shard_bytes(job: Job, place: int, span: range, tokens: TokenRows) -> int:
     identity = job.writers[place].manifest.identity
     vectors = int(tokens.own_lengths[span.start : span.stop].sum()) if identity.pooling == "tokens" else len(span)
     numbers = vectors * int(identity.architecture["hidden_size"])
-    return numbers * RAW[identity.storage_dtype].itemsize + len(span) * INDEX_ROW_BYTES + SHARD_OVERHEAD_BYTES
+    index_bytes = most_index_bytes(job.examples.texts[span.start : span.stop])
+    return numbers * RAW[identity.storage_dtype].itemsize + index_bytes + SHARD_OVERHEAD_BYTES
+
+
+def most_index_bytes(texts: Sequence[str]) -> int:
+    """What the rows of an index take at most: where no text can be compressed."""
+    return sum(len(text.encode()) + INDEX_NUMBERS_BYTES for text in texts)
 
 
 def _size(size_bytes: int) -> str:

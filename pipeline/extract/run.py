@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from pipeline.backbone.load import Backbone, load_backbone
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows, load_tokenizer, tokenize
 from pipeline.cache.manifest import Manifest
+from pipeline.cache.shard import RAW
 from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
 from pipeline.extract.canaries import Recomputed, tolerance_for
 from pipeline.extract.job import Job, choose_views, make_job
+from pipeline.extract.plan import note_on_cut
 from pipeline.extract.preflight import check_room
 from pipeline.extract.shard_pass import compute_shard, index_of, shared_prefix, to_shard_data
 from pipeline.extract.sharing import claimed_shards
@@ -129,6 +132,8 @@ def _compute(
         if rows.truncated:
             say(f"{job.label}: {rows.truncated} of {len(rows)} sentences cut to {identity.max_length} tokens")
         tokenized.append(rows)
+        for note in dict.fromkeys(_notes_on_cuts(job)):
+            say(f"{job.label}: {note}")
     check_room(jobs, tokenized, cache_dir)
     if passes.threads:
         torch.set_num_threads(passes.threads)
@@ -139,6 +144,13 @@ def _compute(
         say(f"{source.name}: {loaded.note}, on {device}, loaded in {time.monotonic() - began:.1f} s")
         for job, rows in zip(jobs, tokenized, strict=True):
             _run(job, rows, loaded, passes, status)
+
+
+def _notes_on_cuts(job: Job) -> Iterator[str]:
+    for manifest in (writer.manifest for writer in job.writers if writer.manifest.identity.pooling != "tokens"):
+        row_bytes = manifest.identity.architecture["hidden_size"] * RAW[manifest.identity.storage_dtype].itemsize
+        if note := note_on_cut(manifest.rows, manifest.shard_rows, row_bytes):
+            yield note
 
 
 def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, status: dict[Path, str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cache.inventory import NAME, Entry, find_entry, list_entries
-from pipeline.cache.remove import remove_set
+from pipeline.cache.remove import remove_sets
 from pipeline.errors import CacheError, RunError
 from pipeline.housekeeping.tables import readable_size
 from pipeline.progress import say
@@ -35,7 +35,7 @@ def feature_sets(cache_dir: Path, runs_dir: Path) -> list[dict[str, Any]]:
 def remove_feature_sets(
     names: Sequence[str], cache_dir: Path, runs_dir: Path, *, force: bool, ask: Ask
 ) -> list[dict[str, Any]]:
-    """Remove feature sets, all or none of those named.
+    """Remove feature sets: none of those named where one is unknown, used or being written.
 
     Args:
         names: as in `find_entry`.
@@ -46,7 +46,8 @@ def remove_feature_sets(
         the records of `feature_sets` for what was removed; none where the answer was no.
 
     Raises:
-        CacheError: a name calls none or several, runs refer to one, somebody may be writing one, the disk refuses.
+        CacheError: a name calls none or several, runs refer to one, somebody is writing one; or the
+            disk refuses one, and the error says which went before it.
         RunError: the ledger cannot be read, and it was not forced.
     """
     entries = list({entry.folder: entry for entry in (find_entry(cache_dir, name) for name in names)}.values())
@@ -73,8 +74,7 @@ def remove_feature_sets(
     )
     if not ask(f"{question}\nRemove {'these' if len(records) > 1 else 'this'} for good?"):
         return []
-    for entry in entries:
-        remove_set(entry)
+    remove_sets(entries)
     return records
 
 

@@ -1,5 +1,6 @@
 """What is not whole: found in the cache and beside runs and models, and removed where nobody is writing it."""
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.cache.files import DAMAGED
-from pipeline.cache.inventory import Entry, list_entries
+from pipeline.cache.inventory import Entry, list_entries, lstat_or_none
 from pipeline.cache.remove import nobody_writes, remove_set
 from pipeline.errors import CacheError, RunError
 from pipeline.housekeeping.feature_sets import Ask, users_of
@@ -29,6 +30,7 @@ class Leftover:
         size_bytes: of all its files.
         kept: why it must stay, or nothing.
         entry: of an unfinished feature set.
+        within: the feature set that it is in, under whose locks it goes; None where it is in none.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class Leftover:
     size_bytes: int
     kept: str
     entry: Entry | None = None
+    within: Path | None = None
 
     def to_dict(self, status: str) -> dict[str, Any]:
         """The leftover as a JSON object, with what became of it."""
@@ -60,11 +63,7 @@ def find_leftovers(cache_dir: Path, runs_dir: Path, models_dir: Path) -> list[Le
     for entry in list_entries(cache_dir):
         if not entry.is_called_as_a_set or entry.link is not None:
             continue
-        found += _partials(entry.folder)
-        found += [
-            Leftover(path, "set aside", 0, path.lstat().st_size, "")
-            for path in sorted(entry.folder.glob(f"*{DAMAGED}"))
-        ]
+        found += _in_a_set(entry.folder)
         if entry.state == "unfinished":
             why = _written_by_another(entry.folder) or unknown
             if not why and users_of(entry, users):
@@ -75,6 +74,16 @@ def find_leftovers(cache_dir: Path, runs_dir: Path, models_dir: Path) -> list[Le
     for folder in (cache_dir, runs_dir, models_dir):
         found += _partials(folder)
     return found
+
+
+def _in_a_set(folder: Path) -> list[Leftover]:
+    """The partial files of a feature set, nobody's where its locks are free, and what was set aside there."""
+    partials, aside = sorted(folder.glob(".*.partial")), sorted(folder.glob(f"*{DAMAGED}"))
+    why = _written_by_another(folder) if partials else ""
+    return [
+        *(Leftover(path, "partial", 0, _size_bytes(path), why, within=folder) for path in partials),
+        *(Leftover(path, "set aside", 0, _size_bytes(path), "", within=folder) for path in aside),
+    ]
 
 
 def _written_by_another(folder: Path) -> str:
@@ -115,14 +124,15 @@ def _remove(left: Leftover) -> dict[str, Any]:
         if left.entry is not None:
             remove_set(left.entry)
         else:
-            remove(left.path)
+            with nobody_writes(left.within) if left.within else contextlib.nullcontext():
+                remove(left.path)
     except (CacheError, OSError) as error:
         return {**left.to_dict("kept"), "why": str(error).splitlines()[0]}
     return left.to_dict("removed")
 
 
 def _partials(folder: Path) -> list[Leftover]:
-    """The partial files and folders right in `folder`."""
+    """The partial files and folders right in `folder`, where no feature set is."""
     alive = "a process that is alive, on another machine or unknown may be writing it"
     return [
         Leftover(path, "partial", 0, _size_bytes(path), "" if is_abandoned(path) else alive)
@@ -131,6 +141,7 @@ def _partials(folder: Path) -> list[Leftover]:
 
 
 def _size_bytes(path: Path) -> int:
-    if path.is_symlink() or not path.is_dir():
-        return path.lstat().st_size
-    return sum((Path(root) / name).lstat().st_size for root, _, names in os.walk(path) for name in names)
+    files = [path]
+    if path.is_dir() and not path.is_symlink():
+        files = [Path(root) / name for root, _, names in os.walk(path) for name in names]
+    return sum(status.st_size for file in files if (status := lstat_or_none(file)) is not None)

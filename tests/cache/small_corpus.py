@@ -10,6 +10,7 @@ from pipeline.cache import FeatureSet
 from pipeline.cache.identity import Identity
 from pipeline.cache.shard import RAW, ShardData
 from pipeline.cache.writer import FeatureSetWriter
+from pipeline.digests import sha256_of_texts
 
 HIDDEN_SIZE = 6
 IDENTITY = Identity(
@@ -50,7 +51,8 @@ class Corpus:
 
     @property
     def identity(self) -> Identity:
-        return Identity.from_dict({**IDENTITY.to_dict(), **self.changes})
+        texts = sha256_of_texts([self.text(row) for row in range(self.rows)])
+        return Identity.from_dict({**IDENTITY.to_dict(), "texts": f"sha256:{texts}", **self.changes})
 
     def writer(self, cache_dir: Path) -> FeatureSetWriter:
         facts = {
@@ -69,6 +71,9 @@ class Corpus:
     def length(self, row: int) -> int:
         """Tokens of a row in the tokens view; every fourth row has none."""
         return row * 3 % 4
+
+    def text(self, row: int) -> str:
+        return f"sentence number {row}"
 
     def states(self, row: int) -> np.ndarray:
         """A row's hidden states as numbers: `[d]`, or `[t, d]` of the tokens view; exact in every storage dtype."""
@@ -98,7 +103,7 @@ class Corpus:
                 "row": pa.array(rows, pa.int64()),
                 "idx": pa.array([1000 + 3 * row for row in rows], pa.int64()),
                 "label": pa.array([self.label(row) for row in rows], pa.int64()),
-                "text": [f"sentence number {row}" for row in rows],
+                "text": [self.text(row) for row in rows],
                 "source": [f"s{row % 5}" for row in rows],
                 "n_tokens": pa.array([5 + row for row in rows], pa.int32()),
                 "position": pa.array([2 for _ in rows], pa.int32()),
@@ -132,6 +137,6 @@ class Corpus:
         else:
             assert feature_set.y.tolist() == [self.label(row) for row in rows]
         assert feature_set.sample_ids.tolist() == [1000 + 3 * row for row in rows]
-        assert feature_set.texts == [f"sentence number {row}" for row in rows]
+        assert feature_set.texts == [self.text(row) for row in rows]
         assert feature_set.index["row"].to_pylist() == list(rows)
         assert feature_set.index["token_id"].to_pylist() == [40 + row + self.seed for row in rows]

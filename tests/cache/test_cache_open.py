@@ -2,8 +2,9 @@
 
 import pytest
 
-from pipeline.cache import FeatureCache
+from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.cache.identity import flatten
+from pipeline.cache.manifest import MANIFEST
 from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet, FeatureSetNotFound
 
 OTHER = {
@@ -60,10 +61,19 @@ def test_the_whole_identity_opens_its_set(cache, whole, corpus):
     assert set(wanted) | {"backbone", "source"} == set(OTHER)
 
 
+def test_the_identity_of_a_set_as_it_is_opens_that_set(cache, whole):
+    mine, other = whole({}, {"quantization": {"type": "int8"}})
+    for feature_set in (mine, other):
+        assert (
+            cache.open("cola", "train", identity=feature_set.manifest.identity.to_dict()).folder == feature_set.folder
+        )
+
+
 @pytest.mark.parametrize("field", OTHER)
 def test_any_one_field_otherwise_is_an_error_that_names_it(cache, whole, corpus, field):
-    whole({}, {"layer": 1, "pooling": "first", "prompt": "far away {}", "max_length": 3})
-    facts = {"backbone": "tiny", "source": "sample", **flatten(corpus().identity.to_dict())}
+    texts = {"texts": "sha256:cc"}
+    whole(texts, {"layer": 1, "pooling": "first", "prompt": "far away {}", "max_length": 3})
+    facts = {"backbone": "tiny", "source": "sample", **flatten(corpus(changes=texts).identity.to_dict())}
     with pytest.raises(FeatureSetNotFound) as caught:
         cache.open("cola", "train", identity={**facts, field: OTHER[field]})
     [line] = table_of(caught.value)
@@ -185,6 +195,15 @@ def test_a_set_without_manifest_is_not_there(cache, corpus, whole, tmp_path):
         cache.open("cola", "train", layer=3)
 
 
+def test_an_unfinished_set_that_is_opened_says_so_and_how_to_finish_it(cache, corpus, tmp_path):
+    writer = corpus().writer(tmp_path)
+    corpus().write_shard(writer, 0)
+    with pytest.raises(CacheError, match="is not finished") as caught:
+        FeatureSet(writer.folder)
+    assert MANIFEST in caught.value.expected
+    assert "the same pipeline extract again" in caught.value.remedy
+
+
 def test_a_set_that_is_a_link_is_refused(cache, whole, tmp_path):
     [mine] = whole({})
     elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
@@ -192,6 +211,26 @@ def test_a_set_that_is_a_link_is_refused(cache, whole, tmp_path):
     mine.folder.symlink_to(elsewhere)
     with pytest.raises(DamagedFeatureSet, match="a link"):
         cache.open("cola", "train")
+
+
+def test_a_damaged_set_bars_the_way_to_no_other_and_is_named_where_it_may_be_the_one(cache, whole):
+    mine, other = whole({}, {"layer": 3})
+    (other.folder / MANIFEST).write_text("{")
+    assert cache.open("cola", "train", layer=2).folder == mine.folder
+    assert cache.open("cola", "train").folder == mine.folder
+    with pytest.raises(FeatureSetNotFound, match="may be the one") as caught:
+        cache.open("cola", "train", layer=3)
+    assert table_of(caught.value)[0] == ["layer", "3", "2"]
+    assert str(other.folder) in str(caught.value)
+    assert "pipeline cache verify" in caught.value.remedy
+    with pytest.raises(FeatureSetNotFound, match="no features of sst2/train"):
+        cache.open("sst2", "train")
+    (mine.folder / MANIFEST).write_text("{")
+    with pytest.raises(DamagedFeatureSet, match="every feature set of cola/train is damaged") as caught:
+        cache.open("cola", "train", layer=2)
+    assert caught.value.found == "2 damaged"
+    with pytest.raises(DamagedFeatureSet):
+        cache.manifests()
 
 
 def test_a_folder_opens_by_name_or_by_the_beginning_of_its_fingerprint(cache, whole):

@@ -1,5 +1,6 @@
 """Files made to mislead: each is refused with a clear error, and nothing outside the cache is read or written."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,6 +19,8 @@ from pipeline.cache.json_files import DEEPEST, MOST_BYTES, parse_json
 from pipeline.cache.manifest import MANIFEST, shard_paths
 from pipeline.cache.passport import passport_of_seals
 from pipeline.cache.seal import Seal, digest_of_seals
+from pipeline.cache.shard import write_shard
+from pipeline.cache.verify import verify_feature_set
 from pipeline.digests import sha256_of_file, with_digest, xxh3_of_file
 from pipeline.errors import DamagedFeatureSet, FeatureSetNotFound
 
@@ -221,7 +224,7 @@ def test_a_huge_json_file_is_not_read_to_its_end(folder, name):
 
 
 @pytest.mark.parametrize("field", ["recorded", "passport", "labels", "identity"])
-@pytest.mark.parametrize("value", [None, 1, "x", [1], {"a": {"b": ["../x", "/etc"]}}, [["x"]]])
+@pytest.mark.parametrize("value", [None, 1, "x", [], [1], {"a": {"b": ["../x", "/etc"]}}, [["x"]]])
 def test_a_field_of_another_type_or_content(folder, small, field, value):
     changed = json.loads((folder / MANIFEST).read_bytes()) | {field: value}
     write_json(folder / MANIFEST, changed)
@@ -576,3 +579,45 @@ def test_reading_writes_nothing(folder, small, cache_dir):
     small.check(feature_set)
     list(feature_set.batches(3, shuffle=True))
     assert {path: path.stat().st_mtime_ns for path in cache_dir.rglob("*")} == before
+
+
+# --- contradictions under seals that agree: nothing here is malformed, and verify --deep is what finds it ---
+
+
+def found_deep(folder):
+    [damage] = verify_feature_set(seal_anew(folder), deep=True).damages
+    return damage.file, damage.problem
+
+
+@pytest.mark.parametrize("label", [2, -1])
+def test_a_deep_verification_finds_labels_beyond_the_classes(folder, small, label):
+    labels = pa.array([0, 1, label, 0], pa.int64())
+    replace_index(folder, index_of(small).set_column(2, SCHEMA.field("label"), labels))
+    assert found_deep(folder) == ("shard-00001.parquet", "a label is no class of the manifest")
+
+
+@pytest.mark.parametrize("pooling", ["mean", "tokens"])
+def test_a_deep_verification_finds_a_shard_of_another_pooling(corpus, cache_dir, pooling):
+    """One position a row reads like one vector a row, but for the offsets."""
+    odd = corpus(rows=4, changes={"pooling": pooling})
+    folder = odd.write(cache_dir).folder
+    data, index = corpus(rows=4).shard(range(4))
+    if pooling == "mean":
+        data = dataclasses.replace(data, offsets=np.arange(5))
+    counts = index.set_column(7, SCHEMA.field("n_pooled"), pa.array([1] * 4, pa.int32())).cast(SCHEMA)
+    states, index_path, _ = shard_paths(folder, 0)
+    for path in (states, index_path):
+        path.unlink()
+    write_shard(states, data)
+    pq.write_table(counts, index_path)
+    values = {"minimum": float(data.hidden_states.min()), "maximum": float(data.hidden_states.max())}
+    [damage] = verify_feature_set(seal_anew(folder, seal=values), deep=True).damages
+    assert (damage.file, damage.problem) == ("shard-00000.h5", "the shard is of another pooling than the manifest says")
+
+
+def test_a_deep_verification_finds_another_text_under_an_identity_of_other_texts(folder, small):
+    texts = ["sentence number 4", "sentence number 6", "sentence number 5", "sentence number 7"]
+    replace_index(folder, index_of(small).set_column(3, SCHEMA.field("text"), pa.array(texts)))
+    assert found_deep(folder) == (MANIFEST, "its digest of the texts is not that of its shards' texts")
+    (shard_paths(folder, 2)[1]).write_bytes(b"")  # where a shard is damaged, its texts are not known
+    assert [d.shard for d in verify_feature_set(folder, deep=True).damages] == [2]

@@ -31,6 +31,37 @@ def test_every_field_has_its_change_below(identity):
     assert set(CHANGES) == {field.name for field in dataclasses.fields(Identity)}
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("architecture.num_hidden_layers", 0),
+        ("architecture.num_hidden_layers", True),
+        ("architecture.num_hidden_layers", "4"),
+        ("architecture.num_hidden_layers", None),
+        ("layer", -1),
+        ("layer", 5),
+        ("layer_norm", "first"),
+        ("pooling", "max"),
+        ("pooling", ""),
+    ],
+)
+def test_a_view_that_the_backbone_does_not_have_is_refused(identity, field, value):
+    record = identity.to_dict()
+    outer, _, inner = field.partition(".")
+    record[outer] = {**record[outer], inner: value} if inner else value
+    with pytest.raises(CacheError, match="field is wrong") as caught:
+        Identity.from_dict(record)
+    assert caught.value.where == field
+    del record["architecture"]["num_hidden_layers"]
+    with pytest.raises(CacheError, match="num_hidden_layers"):
+        Identity.from_dict({**identity.to_dict(), "architecture": record["architecture"]})
+
+
+def test_the_first_and_the_last_layer_are_layers(identity):
+    for layer in (0, identity.architecture["num_hidden_layers"]):
+        assert Identity.from_dict({**identity.to_dict(), "layer": layer}).layer == layer
+
+
 @pytest.mark.parametrize("field", CHANGES)
 def test_any_one_field_changes_the_fingerprint(identity, field):
     changed = dataclasses.replace(identity, **{field: CHANGES[field]})

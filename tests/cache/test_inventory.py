@@ -1,6 +1,8 @@
 """What lies in a cache is listed and found by name, whole or not; one damaged set hides no other."""
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +67,37 @@ def test_links_are_named_as_damage_and_not_followed(three, tmp_path):
     manifest.unlink()
     manifest.symlink_to(elsewhere / "nothing")
     assert find_entry(tmp_path, three[2].name).state == "damaged"
+
+
+@pytest.mark.parametrize("name", [".shard-00002.h5.host.1.0123abcd.partial", MANIFEST])
+def test_what_goes_between_listing_and_looking_does_not_disturb(three, tmp_path, monkeypatch, name):
+    """As a writer's partial file does when it gets its name, and a set that is removed meanwhile."""
+    going = three[0] / name
+    size_bytes = sum(path.stat().st_size for path in three[0].iterdir() if path != going)
+    going.write_text("x")
+    real = Path.iterdir
+
+    def list_and_lose(folder):
+        found = list(real(folder))
+        going.unlink(missing_ok=True)
+        return iter(found)
+
+    monkeypatch.setattr(Path, "iterdir", list_and_lose)
+    entry = find_entry(tmp_path, three[0].name)
+    assert (entry.state, entry.size_bytes) == ("unfinished" if name == MANIFEST else "whole", size_bytes)
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_is_not_there(three, tmp_path, monkeypatch):
+    real = Path.is_dir
+
+    def look_and_lose(path):
+        was = real(path)
+        if path == three[0] and was:
+            shutil.rmtree(path)
+        return was
+
+    monkeypatch.setattr(Path, "is_dir", look_and_lose)
+    assert [entry.folder for entry in list_entries(tmp_path)] == sorted(three[1:])
 
 
 def test_what_is_no_set_does_not_disturb(three, tmp_path):

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cache.files import clear_partials, whole_file
+from pipeline.cache.files import DAMAGED, clear_partials, set_aside, whole_file
 from pipeline.errors import DiskFull
+from pipeline.partials import is_abandoned, this_host
 
-HOST = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
+HOST = this_host()
 
 
 @pytest.fixture
@@ -70,6 +71,18 @@ def test_a_full_disk_is_a_cache_error_that_names_the_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_was_set_aside_is_forgotten_whatever_it_is(tmp_path):
+    path, aside = tmp_path / "shard-00000.json", tmp_path / f"shard-00000.json{DAMAGED}"
+    path.mkdir()
+    (path / "inner").write_text("odd")
+    set_aside(path)
+    assert (aside / "inner").read_text() == "odd"
+    path.write_text("good")
+    for _ in range(2):
+        set_aside(path, forget=True)
+        assert list(tmp_path.iterdir()) == [path]
+
+
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
     with whole_file(tmp_path / "file") as one, whole_file(tmp_path / "file") as two:
         assert one != two
@@ -93,6 +106,16 @@ def test_partials_of_dead_processes_go_and_all_others_stay(tmp_path, dead):
     assert clear_partials(tmp_path) == len(gone)
     assert sorted(tmp_path.iterdir()) == sorted(stay)
     assert clear_partials(tmp_path) == 0
+
+
+def test_another_namespace_of_processes_is_another_host_though_it_has_this_ones_name(tmp_path, dead):
+    """Containers of one image: the same name, the same small process ids, none of which is seen from here."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
+    assert this_host().startswith(f"{name}-")
+    assert str(Path("/proc/self/ns/pid").stat().st_ino) in this_host()
+    assert is_abandoned(partial(tmp_path, "a", dead))
+    for other in (name, re.sub(r"\d+$", "1", this_host())):
+        assert not is_abandoned(partial(tmp_path, "a", dead, host=other))
 
 
 def test_whoever_takes_a_shard_clears_what_was_left_of_it(tmp_path, corpus):

@@ -291,6 +291,22 @@ def test_any_rows_in_any_order(tmp_path, corpus):
             feature_set.take(rows)
 
 
+@pytest.mark.parametrize(
+    "wrong", [np.arange(11) > 4, [True, False], [1.0, 2.0], np.array([1.9]), [[0, 1]], np.array(3), ["1"], [None]]
+)
+@pytest.mark.parametrize("pooling", ["mean", "tokens"])
+def test_what_is_no_row_number_is_refused_and_never_taken_for_one(tmp_path, corpus, wrong, pooling):
+    feature_set = corpus(changes={"pooling": pooling}).write(tmp_path)
+    readers = [feature_set.torch_dataset().__getitems__]
+    if pooling == "mean":
+        readers.append(feature_set.take)
+    for read in readers:
+        with pytest.raises(ConfigError, match="no row numbers") as caught:
+            read(wrong)
+        assert str(np.asarray(wrong).dtype) in caught.value.found
+    assert feature_set.torch_dataset().__getitems__([]) == []
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     rows=st.integers(1, 200),
@@ -405,8 +421,15 @@ def test_an_export_that_fails_leaves_nothing(tmp_path, corpus):
     with pytest.raises(DamagedFeatureSet, match=r"not finite|bytes that were sealed"):
         FeatureSet(folder).to_parquet(tmp_path / "out" / "a.parquet")
     assert list((tmp_path / "out").iterdir()) == []
-    with pytest.raises(CacheError):
-        FeatureSet(folder).to_parquet(tmp_path / "absent" / "a.parquet")
+
+
+def test_a_place_that_an_export_cannot_go_to_is_named(tmp_path, corpus):
+    path = tmp_path / "absent" / "a.parquet"
+    with pytest.raises(CacheError, match="a Parquet file cannot be written") as caught:
+        corpus().write(tmp_path).to_parquet(path)
+    assert (caught.value.where, caught.value.found) == (path, "No such file or directory")
+    assert "of the cache" not in str(caught.value)
+    assert "extract" not in str(caught.value)
 
 
 def test_a_hugging_face_dataset_and_back(tmp_path, corpus, dtype, pooling):

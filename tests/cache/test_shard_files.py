@@ -1,6 +1,7 @@
 """A shard's file: what is written is read, byte for byte, whatever its shape and dtype."""
 
 import mmap
+import re
 import tempfile
 from pathlib import Path
 
@@ -197,3 +198,16 @@ def test_a_file_with_other_contents_is_refused(tmp_path):
     for name in ("a.h5", "b.h5", "absent.h5"):
         with pytest.raises(DamagedFeatureSet):
             map_shard(tmp_path / name, "float32", 4)
+
+
+@pytest.mark.parametrize("dtype", sorted(RAW))
+def test_the_readmes_example_reads_every_storage_dtype_with_h5py_alone(tmp_path, corpus, dtype, monkeypatch):
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    [example] = [code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "import h5py" in code]
+    assert "pipeline" not in example
+    small = corpus(changes={"storage_dtype": dtype})
+    small.write(tmp_path / "data" / "cache")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(example, names)
+    assert np.array_equal(names["numbers"], np.stack([small.states(row) for row in range(4)]))

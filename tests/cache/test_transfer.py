@@ -9,7 +9,9 @@ from collections import namedtuple
 import pytest
 
 from pipeline.cache import FeatureSet
-from pipeline.cache.manifest import MANIFEST, shard_paths
+from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
+from pipeline.cache.passport import passport_of_seals
+from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.transfer import pull, push
 from pipeline.config import TransferConfig
 from pipeline.errors import CacheError, ConfigError, TransferError
@@ -286,6 +288,19 @@ def test_a_manifest_that_names_another_place_or_size(there, cache_dir, field, va
     path.write_text(json.dumps({**json.loads(path.read_bytes()), field: value}))
     refused(there, cache_dir, "damaged", only(there).name, names=(only(there).name,))
     assert {p.name for p in cache_dir.parent.iterdir()} == {"there"}
+
+
+def test_shards_that_are_cut_unlike_the_manifest_says(there, cache_dir):
+    """Seals and manifest agree in every digest, and the set could never be opened."""
+    folder = only(there)
+    paths = [shard_paths(folder, number)[2] for number in range(3)]
+    first, second, third = map(Seal.read, paths)
+    seals = [dataclasses.replace(first, rows=5), dataclasses.replace(second, first_row=5, rows=3), third]
+    for seal, path in zip(seals, paths, strict=True):
+        seal.write(path)
+    manifest = Manifest.read(folder)
+    dataclasses.replace(manifest, seals=digest_of_seals(seals), passport=passport_of_seals(seals)).write(folder)
+    refused(there, cache_dir, "damaged", "another number of rows than its place needs", names=(folder.name,))
 
 
 @pytest.mark.parametrize(

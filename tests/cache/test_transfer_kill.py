@@ -11,6 +11,7 @@ import pytest
 from servers import SSHServer
 
 from pipeline.cache import FeatureSet
+from pipeline.cache.lock import LOCK_FILE
 from pipeline.cache.manifest import MANIFEST, shard_paths
 from pipeline.cache.seal import Seal
 from pipeline.digests import sha256_of_file
@@ -21,7 +22,9 @@ SCRIPT = Path(__file__).with_name("kill_transfers.py")
 
 
 def files(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    """All but the lock file, which a killed process leaves and which holds nothing."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK_FILE)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,15 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from stage_one import files_of
 
+from pipeline.cache.index import SCHEMA, write_index
+from pipeline.cache.writer import SHARD_OVERHEAD_BYTES
 from pipeline.errors import DiskFull
+from pipeline.extract.preflight import most_index_bytes
 
 ROOT = Path(__file__).parents[2]
 Usage = namedtuple("Usage", "total used free")
@@ -51,6 +56,29 @@ def test_the_estimate_is_enough_and_not_far_too_much(stage_one, tmp_path, capsys
     written = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("shard-*"))
     assert written <= float(said) * 1e6 + 50_000  # it is said to a tenth of a MB
     assert float(said) * 1e6 <= 2 * written + 2_000_000
+
+
+@pytest.mark.parametrize("characters", [1, 40, 2000])
+def test_texts_that_cannot_be_compressed_fit_into_the_estimate(tmp_path, characters):
+    random = np.random.default_rng(0)
+    rows = 3000
+    texts = ["".join(map(chr, random.integers(0x4E00, 0x9FFF, characters))) for _ in range(rows)]
+    numbers = {
+        field.name: random.integers(0, 2**31 - 1, rows) for field in SCHEMA if field.name not in ("text", "source")
+    }
+    table = pa.table({**numbers, "text": texts, "source": texts if characters == 1 else ["gj04"] * rows})
+    write_index(tmp_path / "index.parquet", table.select(SCHEMA.names))
+    assert (tmp_path / "index.parquet").stat().st_size <= most_index_bytes(texts) + SHARD_OVERHEAD_BYTES
+
+
+def test_a_cut_that_makes_x_a_copy_is_said(stage_one, capsys):
+    stage_one(tasks=("cola",), shard_rows=41)
+    said = [line for line in capsys.readouterr().err.splitlines() if "end within a page" in line]
+    assert said
+    assert all("shards of 41 rows" in line for line in said)
+    assert len(said) == len(set(said))
+    stage_one(tasks=("sst2",))
+    assert "end within a page" not in capsys.readouterr().err
 
 
 def test_a_resumed_run_needs_room_for_what_is_left_alone(stage_one, tmp_path, free):

@@ -1,9 +1,9 @@
 """A cache with feature sets in every state, and runs that use them."""
 
+import contextlib
 import importlib.util
 import json
-import re
-import socket
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cache.manifest import MANIFEST
+from pipeline.partials import this_host
 
 PATH = Path(__file__).parents[1] / "cache" / "conftest.py"
 SPEC = importlib.util.spec_from_file_location("small_corpus", PATH)
@@ -84,8 +85,7 @@ def plant_partial():
     """Leave a partial file (or folder) as a writer does: `plant_partial(folder, "name", pid)`."""
 
     def plant(folder, name, pid, *, is_folder=False, host=None):
-        here = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
-        path = folder / f".{name}.{host or here}.{pid}.0123abcd.partial"
+        path = folder / f".{name}.{host or this_host()}.{pid}.0123abcd.partial"
         folder.mkdir(parents=True, exist_ok=True)
         if is_folder:
             (path / "inner").mkdir(parents=True)
@@ -95,3 +95,30 @@ def plant_partial():
         return path
 
     return plant
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from pipeline.cache.lock import FeatureSetLock
+assert FeatureSetLock(Path(sys.argv[1])).try_hold(int(sys.argv[2]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def hold():
+    """Within, another process holds a lock of a feature set: `with hold(folder, shard)`."""
+
+    @contextlib.contextmanager
+    def held(folder, shard):
+        words = [sys.executable, "-c", HOLDER, str(folder), str(shard)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        with subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        ) as other:
+            assert other.stdout.readline() == "held\n"
+            yield
+
+    return held

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.cache import FeatureCache
+from pipeline.cache import remove as room
 from pipeline.cache.inventory import find_entry, find_whole, list_entries
 from pipeline.cache.lock import LOCK_FILE, SET
 from pipeline.cache.manifest import MANIFEST
@@ -149,38 +150,13 @@ def test_one_named_twice_is_removed_once(whole, cache_dir, runs_dir):
     assert len(remove_feature_sets(names, cache_dir, runs_dir, force=False, ask=yes)) == 1
 
 
-def test_what_somebody_may_be_writing_stays_whole(whole, cache_dir, plant_partial, dead):
-    plant_partial(whole, "shard-00000.h5", dead)
-    living = plant_partial(whole, "shard-00001.h5", os.getpid())
-    with pytest.raises(CacheError, match="may be writing"):
-        remove_set(find_entry(cache_dir, whole.name))
-    living.unlink()
-    plant_partial(whole, "shard-00001.h5", dead, host="another-machine")
-    with pytest.raises(CacheError, match="another machine"):
-        remove_set(find_entry(cache_dir, whole.name))
-    assert (whole / MANIFEST).is_file()
-
-
 def sealed(folder):
     return {path: content for path, content in files(folder).items() if path.name != LOCK_FILE}
 
 
-HOLDER = """
-import sys
-from pathlib import Path
-from pipeline.cache.lock import FeatureSetLock
-assert FeatureSetLock(Path(sys.argv[1])).try_hold(int(sys.argv[2]))
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
 @pytest.mark.parametrize("shard", [SET, 0, 2])
-def test_what_another_process_has_locked_stays(unfinished, cache_dir, runs_dir, shard):
-    words = [sys.executable, "-c", HOLDER, str(unfinished), str(shard)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as holder:
-        assert holder.stdout.readline() == "held\n"
+def test_what_another_process_has_locked_stays(unfinished, cache_dir, runs_dir, shard, hold):
+    with hold(unfinished, shard):
         before = sealed(unfinished)
         with pytest.raises(CacheError, match="a process is writing this feature set"):
             remove_set(find_entry(cache_dir, unfinished.name))
@@ -190,6 +166,37 @@ def test_what_another_process_has_locked_stays(unfinished, cache_dir, runs_dir, 
         assert sealed(unfinished) == before
     remove_set(find_entry(cache_dir, unfinished.name))
     assert not unfinished.exists()
+
+
+def test_one_that_is_being_written_keeps_all_that_are_named(whole, unfinished, cache_dir, runs_dir, hold):
+    before = files(whole)
+    with hold(unfinished, 1), pytest.raises(CacheError, match="a process is writing this feature set"):
+        remove_feature_sets([whole.name, unfinished.name], cache_dir, runs_dir, force=False, ask=yes)
+    assert files(whole) == before
+    remove_feature_sets([whole.name, unfinished.name], cache_dir, runs_dir, force=False, ask=yes)
+    assert not list(cache_dir.iterdir())
+
+
+def test_one_that_the_disk_refuses_is_named_with_those_that_went_before(whole, unfinished, cache_dir, monkeypatch):
+    real = room.remove
+
+    def refuse(path):
+        if path.parent == unfinished:
+            raise PermissionError(13, "Permission denied", str(path))
+        real(path)
+
+    monkeypatch.setattr(room, "remove", refuse)
+    with pytest.raises(CacheError, match="cannot be removed") as caught:
+        room.remove_sets([find_entry(cache_dir, folder.name) for folder in (whole, unfinished)])
+    assert caught.value.found == f"Permission denied; removed before: {whole.name}"
+    assert (whole.exists(), unfinished.exists()) == (False, True)
+
+
+def test_a_partial_file_that_nobody_holds_a_lock_for_keeps_no_set(whole, cache_dir, plant_partial):
+    """A process id says nothing of who writes: the locks do."""
+    plant_partial(whole, "shard-00001.h5", os.getpid())
+    remove_set(find_entry(cache_dir, whole.name))
+    assert not whole.exists()
 
 
 @pytest.mark.parametrize("link", ["set", "split", "task"])

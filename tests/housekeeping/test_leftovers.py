@@ -34,6 +34,7 @@ def full(whole, unfinished, damaged, places, plant_partial, dead, enter_run):
     gone = [
         plant_partial(whole, "shard-00001.h5", dead),
         plant_partial(unfinished, "manifest.json", dead),
+        plant_partial(unfinished, "shard-00002.h5", os.getpid()),
         plant_partial(cache_dir, "x", dead),
         plant_partial(runs_dir, "run-b", dead, is_folder=True),
         plant_partial(models_dir, "smollm2-135m", dead, is_folder=True),
@@ -41,7 +42,6 @@ def full(whole, unfinished, damaged, places, plant_partial, dead, enter_run):
         set_aside,
     ]
     kept = [
-        plant_partial(whole, "shard-00002.h5", os.getpid()),
         plant_partial(runs_dir, "run-c", os.getpid(), is_folder=True),
         plant_partial(models_dir, "smollm2-135m", dead, is_folder=True, host="another-machine"),
         models_dir / ".of-unknown-origin.partial",
@@ -104,11 +104,22 @@ def test_work_that_is_not_agreed_to_go_stays(full, places, unfinished):
     assert unfinished.is_dir()
 
 
-def test_an_unfinished_set_that_somebody_writes_stays(unfinished, places, plant_partial):
-    plant_partial(unfinished, "shard-00002.h5", os.getpid())
-    _, by_status = collected(places, dry_run=False, ask=yes)
-    assert str(unfinished) in by_status["kept"]
-    assert "removed" not in by_status
+def test_what_a_process_that_holds_a_lock_is_writing_stays(unfinished, whole, places, plant_partial, dead, hold):
+    """Whoever wrote the partial files: this host's processes need not be seen from here."""
+    partials = {plant_partial(folder, "shard-00002.h5", dead) for folder in (unfinished, whole)}
+    with hold(unfinished, 2), hold(whole, 2):
+        records, by_status = collected(places, dry_run=False, ask=never)
+    assert by_status == {"kept": text(partials | {unfinished})}
+    assert all("a process is writing this feature set" in record["why"] for record in records)
+    assert collected(places, dry_run=False, ask=yes)[1] == {"removed": text(partials | {unfinished})}
+
+
+def test_a_lock_that_is_taken_after_looking_keeps_the_partial_file(whole, places, plant_partial, dead, hold):
+    plant_partial(whole, "shard-00002.h5", dead)
+    found = find_leftovers(*places)
+    with hold(whole, 2):
+        [record] = collect_leftovers(found, dry_run=False, ask=never)
+    assert (record["status"], "is writing" in record["why"]) == ("kept", True)
 
 
 def test_an_unfinished_set_that_runs_refer_to_stays(whole, places, enter_run):

@@ -110,17 +110,17 @@ class Place(ABC):
         return
 
 
-def find_sets(place: Place, tasks: Sequence[str] = (), splits: Sequence[str] = ()) -> list[SetName]:
-    """Every folder of a place that is called like a feature set, of some tasks or splits if named, sorted.
+def find_sets(place: Place) -> list[SetName]:
+    """Every folder of a place that is called like a feature set, sorted.
 
     Whatever else lies there is passed over.
     """
     found = []
-    for task in _matching(place.folders(""), TASK, tasks):
-        for split in _matching(place.folders(task), SPLIT, splits):
+    for task in _matching(place.folders(""), TASK):
+        for split in _matching(place.folders(task), SPLIT):
             found += [SetName(task, split, name) for name in _matching(place.folders(f"{task}/{split}"), FEATURE_SET)]
     return found
 
 
-def _matching(names: Iterable[str], pattern: re.Pattern[str], wanted: Sequence[str] = ()) -> list[str]:
-    return sorted({name for name in names if pattern.fullmatch(name) and (not wanted or name in wanted)})
+def _matching(names: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
+    return sorted({name for name in names if pattern.fullmatch(name)})
