@@ -55,6 +55,11 @@ class SSHServer:
         import asyncssh
 
         outer = self
+        self.connections = []
+
+        class Tracked(asyncssh.SSHServer):
+            def connection_made(self, conn) -> None:
+                outer.connections.append(conn)
 
         class Counting(asyncssh.SFTPServer):
             def __init__(self, chan) -> None:
@@ -65,7 +70,7 @@ class SSHServer:
                 return super().write(file, offset, data)
 
         return await asyncssh.create_server(
-            asyncssh.SSHServer,
+            Tracked,
             "127.0.0.1",
             0,
             server_host_keys=[self.host_key],
@@ -77,6 +82,9 @@ class SSHServer:
 
     async def _stop(self):
         self.server.close()
+        for connection in self.connections:
+            connection.abort()  # clients that are still there leave a socket open otherwise
+        await asyncio.gather(*(connection.wait_closed() for connection in self.connections), return_exceptions=True)
         await self.server.wait_closed()
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in others:
