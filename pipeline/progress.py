@@ -2,6 +2,7 @@
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +26,7 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-class _Line:
+class _Line(ABC):
     """A bar on a terminal, a line every ten seconds elsewhere. A context manager.
 
     Args:
@@ -76,14 +77,17 @@ class _Line:
         if error is None:
             say(f"{self.label}: done, {self._result()}")
 
+    @abstractmethod
     def _all(self) -> str:
-        raise NotImplementedError
+        """What there is to do, said at the beginning."""
 
+    @abstractmethod
     def _so_far(self) -> str:
-        raise NotImplementedError
+        """What is done, said now and then."""
 
+    @abstractmethod
     def _result(self) -> str:
-        raise NotImplementedError
+        """What was done, said at the end."""
 
 
 class ProgressLine(_Line):
