@@ -16,18 +16,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.cache import FeatureSet, sealed_files, states
-from pipeline.cache.identity import Identity
 from pipeline.cache.index import SCHEMA
 from pipeline.cache.reading import SETTLED_NS
 from pipeline.cache.shard import RAW, ShardData
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.extract.plan import default_shard_rows
+from tests.cache.small_corpus import IDENTITY
 
 Read = Callable[[np.ndarray], object]
 
@@ -37,22 +38,7 @@ def write_both(
 ) -> tuple[Path, Path]:
     """Write a feature set and a .npy file with the same bits; give both paths."""
     rows = size_bytes // (hidden_size * RAW[dtype].itemsize)
-    identity = Identity(
-        weights="sha256:none",
-        architecture={"num_hidden_layers": 1, "hidden_size": hidden_size},
-        adapter=None,
-        quantization={"type": "none"},
-        tokenizer="sha256:none",
-        prompt="{}",
-        special_tokens=False,
-        max_length=8,
-        truncation=False,
-        layer=1,
-        layer_norm="final",
-        pooling="mean",
-        storage_dtype=dtype,
-        texts="sha256:none",
-    )
+    identity = replace(IDENTITY, architecture={"num_hidden_layers": 2, "hidden_size": hidden_size}, storage_dtype=dtype)
     facts = {"task": "cola", "split": "train", "labels": ("no", "yes"), "labelled": True, "source": "files"}
     writer = FeatureSetWriter.open(
         folder,

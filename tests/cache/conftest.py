@@ -22,3 +22,13 @@ def identity():
 def corpus():
     """The small corpus' class: `corpus(rows=…, shard_rows=…, changes=…, facts=…)`."""
     return Corpus
+
+
+@pytest.fixture(params=["float32", "float16", "bfloat16"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=["mean", "tokens"])
+def pooling(request):
+    return request.param

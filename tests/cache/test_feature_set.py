@@ -27,16 +27,6 @@ def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.fixture(params=["float32", "float16", "bfloat16"])
-def dtype(request):
-    return request.param
-
-
-@pytest.fixture(params=["mean", "tokens"])
-def pooling(request):
-    return request.param
-
-
 def test_rows_come_back_in_data_set_order(tmp_path, corpus, dtype, pooling):
     small = corpus(changes={"storage_dtype": dtype, "pooling": pooling})
     feature_set = small.write(tmp_path)

@@ -24,16 +24,6 @@ WIDE = {"architecture": {"model_type": "llama", "num_hidden_layers": 4, "hidden_
 """Eight rows of this width fill whole pages in every storage dtype: shards of them join in one map."""
 
 
-@pytest.fixture(params=["float32", "float16", "bfloat16"])
-def dtype(request):
-    return request.param
-
-
-@pytest.fixture(params=["mean", "tokens"])
-def pooling(request):
-    return request.param
-
-
 @pytest.fixture
 def wide(corpus, dtype):
     """A corpus whose three shards join without a copy."""

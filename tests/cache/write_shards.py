@@ -4,32 +4,18 @@ With `again`, shards that are whole are written over too. Prints `ready` when th
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.cache.identity import Identity
 from pipeline.cache.shard import ShardData
 from pipeline.cache.writer import FeatureSetWriter
+from tests.cache import small_corpus
 
 HIDDEN_SIZE, SHARD_ROWS, ROWS = 64, 64, 64 * 24 - 5
-IDENTITY = Identity(
-    weights="w",
-    architecture={"num_hidden_layers": 2, "hidden_size": HIDDEN_SIZE},
-    adapter=None,
-    quantization={"type": "nf4"},
-    tokenizer="t",
-    prompt="{}",
-    special_tokens=True,
-    max_length=512,
-    truncation=False,
-    layer=1,
-    layer_norm="none",
-    pooling="mean",
-    storage_dtype="float32",
-    texts="x",
-)
+IDENTITY = replace(small_corpus.IDENTITY, architecture={"num_hidden_layers": 2, "hidden_size": HIDDEN_SIZE}, layer=1)
 
 
 def hidden_states(row: int) -> np.ndarray:
