@@ -1,8 +1,11 @@
 """The house rules of the design, read off the sources: who may import whom, and what nobody may do."""
 
 import ast
+import importlib.metadata
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,6 +194,39 @@ def cycle(edges: Mapping[str, set[str]]) -> list[str]:
     return []
 
 
+def declared_packages() -> tuple[set[str], set[str]]:
+    """What may be imported with the base alone, and with every extra that people install (not `dev`)."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = [each for name, group in project["optional-dependencies"].items() if name != "dev" for each in group]
+    base = _importable(project["dependencies"])
+    return base, base | _importable(extras)
+
+
+def _importable(requirements: Iterable[str]) -> set[str]:
+    wanted = {re.split(r"[\[<>=~! ]", each)[0].lower().replace("_", "-") for each in requirements}
+    return {
+        package
+        for package, distributions in importlib.metadata.packages_distributions().items()
+        if wanted & {name.lower().replace("_", "-") for name in distributions}
+    }
+
+
+WITH_EXTRAS = ("backbone", "extract", "adapters")
+"""Rooms that stage one and the live path alone enter."""
+
+
+def undeclared(imports: Iterable[Import], base: set[str], extras: set[str]) -> list[str]:
+    """Imports of packages that pyproject.toml does not name: where the base alone must do, that it does not."""
+    own = {"pipeline", *sys.stdlib_module_names}
+    return [
+        str(each)
+        for each in imports
+        if each.package not in own
+        and each.target != "<computed>"
+        and each.package not in (base if each.at_import_time and each.room not in WITH_EXTRAS else extras)
+    ]
+
+
 def cycle_of_modules(imports: Iterable[Import]) -> list[str]:
     """At import time; a module also runs the `__init__` of every folder on the way to what it imports."""
     edges: dict[str, set[str]] = {}
@@ -288,6 +324,10 @@ def test_heads_take_only_the_specs_of_tasks(imports):
 
 def test_h5py_is_imported_in_one_module(imports):
     assert importers_of_h5py(imports) == {"pipeline.cache.shard"}
+
+
+def test_what_a_room_imports_is_declared(imports):
+    assert undeclared(imports, *declared_packages()) == []
 
 
 def test_nothing_imports_the_command_line(imports):
@@ -405,6 +445,15 @@ def test_a_planted_reader_of_tasks_in_heads_is_found(plant):
         "pipeline.heads.m:3 imports pipeline.tasks.read",
         "pipeline.heads.m:4 imports pipeline.tasks.glue",
     ]
+
+
+def test_a_planted_import_that_nobody_declared_is_found(plant):
+    text = "import xxhash\ndef f():\n    import peft\n    import flask"
+    imports = read_imports(plant(cache__m=text, extract__m="import transformers\nimport yaml"))
+    base, extras = {"numpy"}, {"numpy", "peft", "transformers"}
+    found = [each.split(" imports ")[1] for each in undeclared(imports, base, extras)]
+    assert sorted(found) == ["flask", "xxhash", "yaml"]
+    assert undeclared(imports, {"xxhash"}, extras | {"flask", "yaml", "xxhash"}) == []
 
 
 def test_planted_h5py_and_cli_are_found(plant):
