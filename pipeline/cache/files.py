@@ -71,6 +71,20 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file that several processes add to; never through a link.
+
+    Raises:
+        OSError: the disk refuses, or a link stands in the file's place.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    try:
+        os.write(descriptor, f"{line}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
 DAMAGED = ".damaged"
 
 

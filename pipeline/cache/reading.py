@@ -28,6 +28,11 @@ class FileKey(NamedTuple):
     ctime_ns: int
     is_settled: bool
 
+    @property
+    def content(self) -> tuple[int, ...]:
+        """What the key says of the content, whenever it was asked."""
+        return self[:5]
+
     @classmethod
     def of(cls, descriptor: int) -> "FileKey":
         """The key of an open file."""

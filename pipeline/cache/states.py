@@ -15,6 +15,7 @@ from pipeline.cache.mapping import Extent, map_extents
 from pipeline.cache.reading import FileKey, Remembered
 from pipeline.cache.sealed_files import STATES, SealedFiles
 from pipeline.cache.shard import RAW, REPAIR, ShardData, ShardLayout, locate, map_offsets, states_extent
+from pipeline.cache.sound import Sound, read_sound
 from pipeline.errors import DamagedFeatureSet
 
 _LAYOUTS: Remembered[ShardLayout] = Remembered()
@@ -156,12 +157,18 @@ class StoredStates:
             yield file
 
     def _is_sound(self, number: int, key: FileKey) -> bool:
-        return self._sound.get(number) == key or _SOUND.get(key) == self._files.seals[number].states_xxh3
+        digest = self._files.seals[number].states_xxh3
+        return self._sound.get(number) == key or _SOUND.get(key) == digest or (key.content, digest) in self._noted
+
+    @cached_property
+    def _noted(self) -> Sound:
+        return read_sound(self._files.folder)
 
     def _check(self, shards: Mapping[int, tuple[np.ndarray, FileKey]]) -> None:
         """Hold mapped shards against their seals' fast digests, and their numbers against NaN and infinity.
 
-        Once for as long as a file stays the same: what was seen of it is remembered.
+        Once for as long as a file stays the same: what was seen of it is remembered, and what was seen when it was
+        written or verified on this machine is noted beside it.
         """
         todo = {}
         for number, (states, key) in shards.items():

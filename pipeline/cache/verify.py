@@ -13,8 +13,10 @@ from pipeline.cache.index import read_index
 from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
 from pipeline.cache.passport import FLOAT16_MAX, passport_of_seals
+from pipeline.cache.reading import FileKey
 from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.shard import map_shard, to_float32
+from pipeline.cache.sound import note_sound
 from pipeline.digests import sha256_of_file, sha256_of_texts, xxh3_of_file
 from pipeline.errors import DamagedFeatureSet
 
@@ -178,6 +180,7 @@ def _damages_of_shard(folder: Path, number: int, seal: Seal, manifest: Manifest 
             yield Damage(number, seal_path.name, f"expected {expected[1]} rows from {expected[0]}, found {found}")
             return
     sound = True
+    key = FileKey.of_path(states) if deep and states.is_file() and not states.is_symlink() else None
     for path, size_bytes, sha256 in (
         (states, seal.states_bytes, seal.states_sha256),
         (index, seal.index_bytes, seal.index_sha256),
@@ -193,6 +196,9 @@ def _damages_of_shard(folder: Path, number: int, seal: Seal, manifest: Manifest 
             _check_content(states, index, seal, manifest)
         except DamagedFeatureSet as error:
             yield Damage(number, Path(str(error.where)).name if error.where else states.name, _in_short(error))
+        else:
+            if key is not None and key.is_settled:
+                note_sound(folder, key, seal.states_xxh3)
 
 
 def _file_problem(path: Path, size_bytes: int, sha256: str | None) -> str:

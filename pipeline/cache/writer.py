@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.cache.cut import forget_cut, read_cut, write_cut
-from pipeline.cache.files import clear_partials_of, make_way, set_aside, whole_file
+from pipeline.cache.files import append_line, clear_partials_of, make_way, set_aside, whole_file
 from pipeline.cache.identity import Identity
 from pipeline.cache.index import read_index, write_index
 from pipeline.cache.lock import SET, FeatureSetLock
@@ -20,6 +20,7 @@ from pipeline.cache.passport import FLOAT16_MAX, Drift, passport_of_seals
 from pipeline.cache.reading import FileKey, refuse_links
 from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.shard import ShardData, to_float32, write_shard
+from pipeline.cache.sound import note_sound, settled_key
 from pipeline.digests import sha256_of_file, xxh3_of_file
 from pipeline.errors import CacheError, DamagedFeatureSet, DiskFull
 
@@ -164,6 +165,7 @@ class FeatureSetWriter:
                     write_shard(partial, data)
                 with whole_file(index_path) as partial:
                     write_index(partial, index)
+                key = settled_key(states_path, touch=index_path)
                 seal = Seal(
                     first_row=self.rows_of(number).start,
                     rows=index.num_rows,
@@ -190,6 +192,8 @@ class FeatureSetWriter:
                     found=error.found,
                     remedy=error.remedy,
                 ) from error
+            if key is not None:
+                note_sound(self.folder, key, seal.states_xxh3)
             for path in (states_path, index_path, seal_path):
                 set_aside(path, forget=True)
         return seal
@@ -281,8 +285,7 @@ class FeatureSetWriter:
     def note_pass(self, record: Mapping[str, Any]) -> None:
         """Add a line on how a shard was computed (when, seconds, tokens) to `passes.jsonl`, which no seal covers."""
         try:
-            with (self.folder / PASSES).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record, sort_keys=True) + "\n")
+            append_line(self.folder / PASSES, json.dumps(record, sort_keys=True))
         except OSError as error:
             raise CacheError(
                 "the cache cannot be written to", where=self.folder / PASSES, found=error.strerror
