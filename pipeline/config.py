@@ -1,5 +1,6 @@
 """Every setting, with its default in one place; a config's errors are all reported at once."""
 
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -136,7 +137,7 @@ class PassConfig:
     Args:
         storage_dtype: the numbers in the shards; `auto` is the compute dtype.
         shard_rows: rows a shard; a killed run loses at most the work of one shard. 0 is 4096, doubled until a split has
-            at most 16 shards.
+            at most 8 shards.
         token_budget: tokens a batch, padding included.
         threads: CPU threads; 0 is all cores.
         verify: hash the shards that are there before they are kept, instead of trusting their sizes.
@@ -161,7 +162,7 @@ class PassConfig:
         ]
         for name in ("drift_tolerance", "lock_timeout"):
             value = getattr(self, name)
-            if value is not None and not value >= 0:
+            if value is not None and not 0 <= value < math.inf:
                 problems.append(f"{name}: expected a number from 0 on, found {value}")
         _check(problems)
 

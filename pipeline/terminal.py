@@ -44,8 +44,13 @@ def columns(rows: Iterable[dict[str, Any]], names: tuple[str, ...]) -> "Table":
     for name in names:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(row[name])) for name in names))  # a value is text, never markup
+        table.add_row(*(Text(printable(str(row[name]))) for name in names))  # a value is text, never markup
     return table
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would obey: control characters are shown, not sent."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def agree(question: str) -> bool:

@@ -13,6 +13,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does:
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_notes(tmp_path_factory):
+    """What the cache notes of its files: not where the person who runs the tests has theirs."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("notes"))
+
+
 @pytest.fixture(scope="session")
 def sample_dir():
     return ROOT / "data" / "sample"

@@ -1,19 +1,21 @@
 """The cache: a folder of feature sets, found by identity and never by likeness."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from pipeline.cache.feature_set import FeatureSet
-from pipeline.cache.identity import Difference, difference_table, differences, flatten
+from pipeline.cache.identity import ABSENT, Difference, Identity, difference_table, differences, flatten
 from pipeline.cache.inventory import LEAST_DIGITS, find_whole
 from pipeline.cache.manifest import MANIFEST, Manifest
 from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet, FeatureSetNotFound
-from pipeline.views import Layer, View, check_pooling, resolve_layer
+from pipeline.views import Layer, View, check_pooling, parse_layer, resolve_layer
 
 VERIFY = "pipeline cache verify says what is damaged, and the same pipeline extract writes that again"
 
@@ -71,10 +73,11 @@ class FeatureCache:
             DamagedFeatureSet: what matches is damaged, or all that is there is; damage elsewhere bars no way.
             CacheError: several match; the error names what tells them apart.
         """
-        wanted: dict[str, Any] = {"adapter": adapter, **flatten(identity or {})}
+        asked = identity.to_dict() if isinstance(identity, Identity) else dict(identity or {})
+        wanted: dict[str, Any] = {"adapter": adapter, **flatten(asked)}
         for field, value in (("backbone", backbone), ("source", source), ("layer", layer)):
             if value is not None:
-                wanted[field] = value
+                wanted[field] = _as_layer(value) if field == "layer" else value
         if pooling is not None:
             wanted["pooling"] = check_pooling(pooling)
         candidates, damaged = self._readable(task, split)
@@ -93,7 +96,8 @@ class FeatureCache:
                 found=", ".join(there) or "an empty cache",
                 remedy="make features (pipeline extract), or copy the cache's folder from the machine that made it",
             )
-        scored = [(_differences(wanted, manifest), manifest) for manifest in candidates]
+        is_full = all(field.name in asked for field in dataclasses.fields(Identity))
+        scored = [(_differences(wanted, manifest, is_full=is_full), manifest) for manifest in candidates]
         matching = [manifest for differ, manifest in scored if not differ]
         if not matching:
             differ, nearest = min(scored, key=lambda pair: (len(pair[0]), pair[1].name))
@@ -115,6 +119,14 @@ class FeatureCache:
                 expected="one",
                 remedy="say which as written beside it, or remove the folder of the one that is not wanted",
             )
+        alike = [] if asked else [error for error in damaged if _is_of_view(error, matching[0])]
+        if alike:
+            raise DamagedFeatureSet(
+                f"{matching[0].name} matches, but so may what is damaged:\n{_named(alike)}",
+                where=alike[0].where,
+                found=f"{len(alike)} damaged",
+                remedy=f"{VERIFY}; or ask for {matching[0].name} by its name (open_folder)",
+            ) from alike[0]
         return FeatureSet(self.folder(matching[0]), verify=verify)
 
     def _readable(self, task: str | None, split: str | None) -> tuple[list[Manifest], list[DamagedFeatureSet]]:
@@ -166,7 +178,21 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
     return {"backbone": manifest.backbone, "source": manifest.source, **flatten(manifest.identity.to_dict())}
 
 
-def _differences(wanted: Mapping[str, Any], manifest: Manifest) -> list[Difference]:
+def _is_of_view(error: DamagedFeatureSet, manifest: Manifest) -> bool:
+    """Whether the feature set that an error is about bears the name of the same layer and pooling."""
+    identity = manifest.identity
+    return any(f"-L{identity.layer}-{identity.pooling}-" in part for part in Path(str(error.where)).parts)
+
+
+def _as_layer(value: Any) -> int | float | str:
+    """A layer as it is written: NumPy's numbers are numbers too, and a number may be text."""
+    if isinstance(value, str):
+        return parse_layer(value)
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
+
+
+def _differences(wanted: Mapping[str, Any], manifest: Manifest, *, is_full: bool = False) -> list[Difference]:
+    """In what a feature set differs from what is wanted; a full identity also where it lacks what the set has."""
     resolved = dict(wanted)
     if "layer" in resolved:
         with contextlib.suppress(ConfigError):  # a backbone without such a layer is just not the one that is wanted
@@ -176,6 +202,8 @@ def _differences(wanted: Mapping[str, Any], manifest: Manifest) -> list[Differen
         facts["source"] = resolved["source"]
     if _begins(resolved.get("adapter"), facts["adapter"]):
         resolved["adapter"] = facts["adapter"]
+    left_out = flatten(manifest.identity.to_dict()).keys() - resolved.keys() if is_full else ()
+    resolved |= dict.fromkeys(sorted(left_out), ABSENT)
     return differences(resolved, facts)
 
 

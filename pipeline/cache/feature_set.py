@@ -44,7 +44,7 @@ class FeatureSet:
     """
 
     def __init__(self, folder: Path | str, *, verify: bool = False) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()
         refuse_links(self.folder)
         self.manifest = Manifest.read(self.folder)
         self._files = SealedFiles(self.folder, self.manifest, verify=verify)

@@ -72,17 +72,28 @@ def fsync_folder(folder: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a file that several processes add to; never through a link.
+    """Add a line to a file that several processes add to; never through a link, nor to a file of two names.
 
     Raises:
-        OSError: the disk refuses, or a link stands in the file's place.
+        OSError: the disk refuses, or the file is not this folder's own.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
     try:
+        refuse_two_names(descriptor, path)
         os.write(descriptor, f"{line}\n".encode())
     finally:
         os.close(descriptor)
+
+
+def refuse_two_names(descriptor: int, path: Path) -> None:
+    """Refuse an open file that has another name somewhere else, where writing to it would show.
+
+    Raises:
+        OSError: it has.
+    """
+    if os.fstat(descriptor).st_nlink > 1:
+        raise OSError(errno.EMLINK, "it is a hard link to another file", str(path))
 
 
 DAMAGED = ".damaged"

@@ -13,8 +13,8 @@ _MOST_DIGITS = 20
 _MOST_INTEGER = 2**63
 
 
-def read_bounded(path: Path) -> bytes:
-    """The bytes of a regular file of at most 16 MiB.
+def read_bounded(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """The bytes of a regular file of at most 16 MiB, or another size.
 
     Raises:
         OSError: the file is not there, cannot be read, or is a link or no regular file.
@@ -24,8 +24,8 @@ def read_bounded(path: Path) -> bytes:
         data = bytearray()
         while chunk := file.read(2**16):
             data += chunk
-            if len(data) > MOST_BYTES:
-                raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+            if len(data) > most_bytes:
+                raise ValueError(f"it is larger than {most_bytes} bytes")
     return bytes(data)
 
 

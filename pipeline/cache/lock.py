@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.cache.files import FULL, refused
+from pipeline.cache.files import FULL, refuse_two_names, refused
 from pipeline.cache.reading import refuse_links
 from pipeline.errors import CacheError
 
@@ -36,7 +36,7 @@ class FeatureSetLock:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        self.path = self.folder / LOCK_FILE
+        self.path = Path(os.path.realpath(self.folder)) / LOCK_FILE  # one file has one name here, whatever leads to it
 
     def try_hold(self, shard: int = SET) -> bool:
         """Take a shard's lock (or the set's) if nobody has it, this process included.
@@ -189,6 +189,7 @@ class FeatureSetLock:
             except FileNotFoundError:  # its last holder removed the folder just now
                 continue
             try:
+                refuse_two_names(descriptor, self.path)
                 if not _lock(descriptor, shard):
                     os.close(descriptor)
                     return None

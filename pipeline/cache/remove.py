@@ -9,6 +9,7 @@ from pipeline.cache.files import fsync_folder
 from pipeline.cache.inventory import Entry
 from pipeline.cache.lock import LOCK_FILE, FeatureSetLock
 from pipeline.cache.manifest import MANIFEST
+from pipeline.cache.sound import forget_sound
 from pipeline.errors import CacheError
 from pipeline.partials import remove
 
@@ -65,6 +66,7 @@ def remove_sets(entries: Sequence[Entry]) -> None:
             remedy="mend the folder's permissions and run the same command again",
         ) from error
     for entry in entries:
+        forget_sound(entry.folder)
         with contextlib.suppress(OSError):  # others are in there still
             entry.folder.parent.rmdir()
             entry.folder.parent.parent.rmdir()

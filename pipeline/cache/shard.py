@@ -143,7 +143,16 @@ def locate(file: io.FileIO, path: Path, dtype: str, hidden_size: int) -> ShardLa
             states = _find_array(opened, b"hidden_states", 2, TYPES[dtype])
             offsets = _find_array(opened, b"offsets", 1, TYPES["int64"]) if _has(opened, b"offsets") else None
     # h5py turns what HDF5 reports into many kinds of errors
-    except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError, MemoryError) as error:
+    except (
+        OSError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         raise DamagedFeatureSet("a shard is not readable HDF5", where=path, found=error, remedy=REPAIR) from error
     size_bytes = os.fstat(file.fileno()).st_size
     arrays = [(states, RAW[dtype].itemsize), *([(offsets, 8)] if offsets is not None else [])]

@@ -1,7 +1,9 @@
 """The hidden states of a feature set over all of its shards: mapped, joined, and handed out as they were sealed."""
 
+import contextlib
 import io
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -15,7 +17,7 @@ from pipeline.cache.mapping import Extent, map_extents
 from pipeline.cache.reading import FileKey, Remembered
 from pipeline.cache.sealed_files import STATES, SealedFiles
 from pipeline.cache.shard import RAW, REPAIR, ShardData, ShardLayout, locate, map_offsets, states_extent
-from pipeline.cache.sound import Sound, read_sound
+from pipeline.cache.sound import Sound, read_sound, tells_of_writes
 from pipeline.errors import DamagedFeatureSet
 
 _LAYOUTS: Remembered[ShardLayout] = Remembered()
@@ -68,6 +70,8 @@ class StoredStates:
                 offsets = map_offsets(partial(self._open_as_located, number, keys), path, layout)
             except (OSError, ValueError, MemoryError) as error:
                 raise self._not_mapped(path, error) from error
+            if len({key.content for key in keys}) > 1:
+                raise self._replaced(number)
             self._check({number: (states, keys[0])})
             self._shards[number] = ShardData(states, offsets, self.dtype)
         return self._shards[number]
@@ -153,6 +157,8 @@ class StoredStates:
             if keys[-1] != key and self._locate(number, file, keys[-1]) != layout:
                 raise self._replaced(number)
             if not self._is_sound(number, keys[-1]):
+                with contextlib.suppress(OSError):
+                    os.fsync(file.fileno())  # a write through a map shows only where nothing of it waits to be written
                 self._around[number] = _around(file, layout, RAW[self.dtype].itemsize)
             yield file
 
@@ -187,7 +193,8 @@ class StoredStates:
                     found="NaN or infinity" if not finite else digest,
                     remedy=REPAIR,
                 )
-            _SOUND.keep(digest, key, keys=[key])
+            if tells_of_writes(key):
+                _SOUND.keep(digest, key, keys=[key])
         self._sound |= {number: key for number, (_, key) in shards.items()}
         self._around.clear()
 

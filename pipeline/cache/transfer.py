@@ -38,7 +38,7 @@ def push(
     Args:
         remote: a folder, `user@host:folder`, or a URL.
         names: of feature sets, or beginnings of fingerprints; none means all.
-        verify: read the bytes at the other place back and hash them, also of files that were there already.
+        verify: what is sent is read back and hashed always; with this, also what was there already.
 
     Returns:
         a record a feature set: task, split, name, files, bytes, files sent, files skipped, bytes sent, status.
@@ -78,8 +78,6 @@ def _copy_sets(
             with line, _saying_what_is_needed(plans):
                 for plan in (plan for plan in plans if not plan.is_done):
                     _copy(source, destination, plan, line.advance)
-                    if verify:
-                        _check_arrived(destination, source, plan)
         skipped = sum(plan.record.n_files - plan.n_files for plan in plans)
         say(f"{label}: {len(plans)} feature sets; {skipped} files were there already")
         return [plan.to_dict("unchanged" if plan.is_done else "copied") for plan in plans]
@@ -177,6 +175,7 @@ def _copy(source: Place, destination: Place, plan: Plan, advance: Advance) -> No
     if plan.lacks_manifest:
         files.append((record.copies / record.manifest_name, record.manifest_name))
     destination.put(files, advance)
+    _check_arrived(destination, source, plan)
 
 
 def _copy_here(source: Place, destination: Folder, plan: Plan, advance: Advance) -> None:
@@ -209,9 +208,11 @@ def _check_digest(found: str, file: SealedFile, place: Place) -> None:
 
 
 def _check_arrived(destination: Place, source: Place, plan: Plan) -> None:
-    for files in plan.missing.values():
+    """Read back what was sent; what is wrong is taken away again, and with it what says that the set is whole."""
+    for number, files in plan.missing.items():
         for file in files:
             if not holds(destination, source, file, trusted=False):
+                destination.remove([plan.record.manifest_name, plan.record.seal_name(number), file.name])
                 raise TransferError(
                     "a file that was sent does not have the bytes that were sent",
                     where=f"{destination.shown}, {file.name}",

@@ -1,5 +1,7 @@
 """Is a feature set what it says? Sizes, digests, shapes, rows and values are looked at; what is wrong is named."""
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +15,7 @@ from pipeline.cache.index import read_index
 from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
 from pipeline.cache.passport import FLOAT16_MAX, passport_of_seals
-from pipeline.cache.reading import FileKey
+from pipeline.cache.reading import FileKey, open_to_read
 from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.shard import map_shard, to_float32
 from pipeline.cache.sound import note_sound
@@ -180,7 +182,7 @@ def _damages_of_shard(folder: Path, number: int, seal: Seal, manifest: Manifest 
             yield Damage(number, seal_path.name, f"expected {expected[1]} rows from {expected[0]}, found {found}")
             return
     sound = True
-    key = FileKey.of_path(states) if deep and states.is_file() and not states.is_symlink() else None
+    key = _key_of(states) if deep else None
     for path, size_bytes, sha256 in (
         (states, seal.states_bytes, seal.states_sha256),
         (index, seal.index_bytes, seal.index_sha256),
@@ -198,16 +200,27 @@ def _damages_of_shard(folder: Path, number: int, seal: Seal, manifest: Manifest 
             yield Damage(number, Path(str(error.where)).name if error.where else states.name, _in_short(error))
         else:
             if key is not None and key.is_settled:
-                note_sound(folder, key, seal.states_xxh3)
+                note_sound(states, key, seal.states_xxh3)
+
+
+def _key_of(path: Path) -> FileKey | None:
+    """A file's key once nothing of it waits to be written: a later write through a map then shows."""
+    with contextlib.suppress(OSError), open_to_read(path) as file:
+        os.fsync(file.fileno())
+        return FileKey.of(file.fileno())
+    return None
 
 
 def _file_problem(path: Path, size_bytes: int, sha256: str | None) -> str:
     if path.is_symlink() or not path.is_file():
         return "a link" if path.is_symlink() else "not a file" if path.exists() else "missing"
-    if (found := path.stat().st_size) != size_bytes:
-        return f"{size_bytes} bytes expected, {found} found"
-    if sha256 is not None and sha256_of_file(path) != sha256:
-        return "its SHA-256 is not that of its seal"
+    try:
+        if (found := path.stat().st_size) != size_bytes:
+            return f"{size_bytes} bytes expected, {found} found"
+        if sha256 is not None and sha256_of_file(path) != sha256:
+            return "its SHA-256 is not that of its seal"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
     return ""
 
 

@@ -3,15 +3,15 @@
 import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.cache.cut import forget_cut, read_cut, write_cut
-from pipeline.cache.files import append_line, clear_partials_of, make_way, set_aside, whole_file
+from pipeline.cache.cut import CUT, forget_cut, read_cut, write_cut
+from pipeline.cache.files import append_line, clear_partials_of, make_way, refused, set_aside, whole_file
 from pipeline.cache.identity import Identity
 from pipeline.cache.index import read_index, write_index
 from pipeline.cache.lock import SET, FeatureSetLock
@@ -19,7 +19,7 @@ from pipeline.cache.manifest import MANIFEST, Manifest, feature_set_name, shard_
 from pipeline.cache.passport import FLOAT16_MAX, Drift, passport_of_seals
 from pipeline.cache.reading import FileKey, refuse_links
 from pipeline.cache.seal import Seal, digest_of_seals
-from pipeline.cache.shard import ShardData, to_float32, write_shard
+from pipeline.cache.shard import RAW, ShardData, to_float32, write_shard
 from pipeline.cache.sound import note_sound, settled_key
 from pipeline.digests import sha256_of_file, xxh3_of_file
 from pipeline.errors import CacheError, DamagedFeatureSet, DiskFull
@@ -78,7 +78,9 @@ class FeatureSetWriter:
         with self.lock.held(SET, timeout=timeout):
             there = Manifest.read(self.folder).shard_rows if self.is_whole else read_cut(self.folder)
             if there is None:
-                write_cut(self.folder, self.manifest.shard_rows)
+                clear_partials_of(self.folder / CUT)
+                with self._saying_what_is_needed():
+                    write_cut(self.folder, self.manifest.shard_rows)
             elif there != self.manifest.shard_rows:
                 raise CacheError(
                     "another process cuts this feature set into other shards",
@@ -157,7 +159,7 @@ class FeatureSetWriter:
         states_path, index_path, seal_path = shard_paths(self.folder, number)
         with self.lock.held(number, timeout=0.0):
             self._clear(number)
-            try:
+            with self._saying_what_is_needed(data.hidden_states.nbytes / max(data.rows, 1)):
                 for path in (states_path, index_path, seal_path):
                     make_way(path)
                 seal_path.unlink(missing_ok=True)  # while its files are replaced, the shard is not whole
@@ -183,20 +185,30 @@ class FeatureSetWriter:
                     **dataclasses.asdict(drift),
                 )
                 seal.write(seal_path)
-            except DiskFull as error:
-                raise DiskFull(
-                    error.what,
-                    where=error.where,
-                    expected=f"about {self.bytes_left(data.hidden_states.nbytes / max(data.rows, 1)):,} bytes for what "
-                    "is left of this feature set",
-                    found=error.found,
-                    remedy=error.remedy,
-                ) from error
             if key is not None:
-                note_sound(self.folder, key, seal.states_xxh3)
+                note_sound(states_path, key, seal.states_xxh3)
             for path in (states_path, index_path, seal_path):
                 set_aside(path, forget=True)
         return seal
+
+    @contextlib.contextmanager
+    def _saying_what_is_needed(self, row_bytes: float = 0.0) -> Iterator[None]:
+        """Where the disk is full, say how much what is left of the set takes."""
+        try:
+            yield
+        except DiskFull as error:
+            raise DiskFull(
+                error.what,
+                where=error.where,
+                expected=f"about {self.bytes_left(row_bytes or self._row_bytes()):,} bytes for what is left of this "
+                "feature set",
+                found=error.found,
+                remedy=error.remedy,
+            ) from error
+
+    def _row_bytes(self) -> int:
+        identity = self.manifest.identity
+        return int(identity.architecture["hidden_size"]) * RAW[identity.storage_dtype].itemsize
 
     def bytes_left(self, row_bytes: float) -> int:
         """About how many bytes the shards that are not whole will take.
@@ -272,13 +284,15 @@ class FeatureSetWriter:
     def _check_rows(self, number: int, data: ShardData, index: pa.Table) -> None:
         rows = self.rows_of(number)
         identity = self.manifest.identity
-        found = (data.rows, data.hidden_states.shape[1:], data.dtype, index["row"].to_pylist() == list(rows))
-        expected = (len(rows), (identity.architecture["hidden_size"],), identity.storage_dtype, True)
+        kind = RAW[identity.storage_dtype]
+        in_order = index["row"].to_pylist() == list(rows)
+        found = (data.rows, data.hidden_states.shape[1:], data.dtype, data.hidden_states.dtype, in_order)
+        expected = (len(rows), (identity.architecture["hidden_size"],), identity.storage_dtype, kind, True)
         if found != expected:
             raise CacheError(
                 "this is not the shard that belongs here",
                 where=f"{self.folder.name}, shard {number}",
-                expected=f"rows, width, dtype, index in order: {expected}",
+                expected=f"rows, width, dtype, its NumPy type, index in order: {expected}",
                 found=found,
             )
 
@@ -287,9 +301,7 @@ class FeatureSetWriter:
         try:
             append_line(self.folder / PASSES, json.dumps(record, sort_keys=True))
         except OSError as error:
-            raise CacheError(
-                "the cache cannot be written to", where=self.folder / PASSES, found=error.strerror
-            ) from error
+            raise refused(self.folder / PASSES, error) from error
 
     def finish(self, *, timeout: float = 0.0) -> Manifest:
         """Write the manifest, if every shard is whole; where it is there already, with the same bytes.
@@ -311,7 +323,8 @@ class FeatureSetWriter:
                 self.manifest, seals=digest_of_seals(seals), passport=passport_of_seals(seals)
             )
             clear_partials_of(self.folder / MANIFEST)
-            manifest.write(self.folder)
+            with self._saying_what_is_needed():
+                manifest.write(self.folder)
             set_aside(self.folder / MANIFEST, forget=True)
             forget_cut(self.folder, manifest.shards)
         return manifest

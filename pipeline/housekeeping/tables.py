@@ -11,6 +11,7 @@ from rich.text import Text
 
 from pipeline.cache.identity import flatten
 from pipeline.cache.passport import passport_in_words
+from pipeline.terminal import printable
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -34,7 +35,7 @@ def feature_sets_table(records: Records, what: str = "in all") -> Table:
         cells = [record[name] or "-" for name in ("task", "split", "name", "view", "state")]
         cells += [f"{record['rows']:,}", readable_size(record["size_bytes"]), readable_age(record["created"], now)]
         cells += [record["source"] or "-", "?" if record["runs"] is None else str(len(record["runs"]))]
-        table.add_row(*map(escape, cells))
+        table.add_row(*map(_shown, cells))
     return table
 
 
@@ -49,7 +50,7 @@ def leftovers_table(records: Records) -> Table | str:
         table.add_column(name, overflow="fold")
     for record in records:
         cells = [record["kind"], record["path"], f"{record['rows']:,}", readable_size(record["size_bytes"])]
-        table.add_row(*map(escape, [*cells, record["status"], record["why"]]))
+        table.add_row(*map(_shown, [*cells, record["status"], record["why"]]))
     return table
 
 
@@ -82,6 +83,11 @@ def manifest_tables(manifest: dict[str, Any]) -> Group:
     for title, lines in parts:
         table = Table(title=title, title_justify="left", show_header=False)
         for name, value in lines:
-            table.add_row(Text(name), Text(str(value)))  # a value is text, never markup
+            table.add_row(Text(printable(name)), Text(printable(str(value))))  # a value is text, never markup
         tables.append(table)
     return Group(*tables)
+
+
+def _shown(cell: str) -> str:
+    """A value as text: neither markup nor anything that a terminal would obey."""
+    return escape(printable(cell))

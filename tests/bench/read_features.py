@@ -27,7 +27,7 @@ from pipeline.cache import FeatureSet, sealed_files, states
 from pipeline.cache.index import SCHEMA
 from pipeline.cache.reading import SETTLED_NS
 from pipeline.cache.shard import RAW, ShardData
-from pipeline.cache.sound import SOUND
+from pipeline.cache.sound import note_on
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.extract.plan import default_shard_rows
 from tests.cache.small_corpus import IDENTITY
@@ -113,7 +113,7 @@ def measure(folder: Path, plain: Path, repeats: int) -> dict[str, float]:
     own = np.zeros_like(np.load(plain, mmap_mode="r"))
     reads: dict[str, Read] = {"sum": np.sum, "copy": lambda states: np.copyto(own, states)}
     ways = ["np.load", "again", "first", "unseen"]
-    note, away = folder / SOUND, folder / "away"
+    note, away = note_on(folder), folder / "away"
     times: dict[str, list[float]] = {}
     for _ in range(repeats):
         ways = ways[1:] + ways[:1]  # whoever comes first after another reading may be slower

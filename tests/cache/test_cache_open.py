@@ -1,5 +1,6 @@
 """The cache gives the one feature set that was asked for, or says what is there instead."""
 
+import numpy as np
 import pytest
 
 from pipeline.cache import FeatureCache, FeatureSet
@@ -30,6 +31,9 @@ OTHER = {
     "backbone": "other",
     "source": "glue",
 }
+
+
+INT8 = {"type": "int8", "compute_dtype": "float32"}
 
 
 @pytest.fixture
@@ -263,3 +267,44 @@ def test_manifests_are_sorted_and_can_be_narrowed(cache, corpus, tmp_path):
     assert [(m.task, m.split) for m in cache.manifests("sst2")] == [("sst2", "train"), ("sst2", "validation")]
     assert [m.task for m in cache.manifests(split="train")] == ["cola", "sst2"]
     assert cache.folder(cache.manifests("cola", "train")[0]).parent == tmp_path / "cola" / "train"
+
+
+def test_an_identity_is_taken_as_it_is_and_layers_as_numpy_has_them(cache, whole, corpus):
+    mine, _ = whole({}, {"layer": 3})
+    assert cache.open("cola", "train", identity=corpus().identity).folder == mine.folder
+    for layer in (np.int64(2), np.float32(0.5), "2"):
+        assert cache.open("cola", "train", layer=layer, pooling="mean").folder == mine.folder
+    with pytest.raises(FeatureSetNotFound, match=r"layer +4 +[23]"):
+        cache.open("cola", "train", layer=np.int64(4))
+    with pytest.raises(ConfigError, match="a layer is not a number"):
+        cache.open("cola", "train", layer="x")
+
+
+def test_a_full_identity_that_lacks_a_field_of_the_sets_is_another(cache, whole, corpus):
+    whole({})
+    wanted = corpus().identity.to_dict()
+    wanted["quantization"] = {name: value for name, value in wanted["quantization"].items() if name != "double"}
+    with pytest.raises(FeatureSetNotFound) as caught:
+        cache.open("cola", "train", identity=wanted)
+    assert table_of(caught.value) == [["quantization.double", "(absent)", "true"]]
+
+
+def test_damage_does_not_make_an_ambiguous_request_a_clear_one(cache, whole):
+    nf4, int8, _ = whole({}, {"quantization": INT8}, {"layer": 3})
+    with pytest.raises(CacheError, match="2 feature sets"):
+        cache.open("cola", "train", layer=2, pooling="mean")
+    manifest = nf4.folder / MANIFEST
+    manifest.write_bytes(manifest.read_bytes().replace(b"nf4", b"nf5"))
+    with pytest.raises(DamagedFeatureSet, match="but so may what is damaged") as caught:
+        cache.open("cola", "train", layer=2, pooling="mean")
+    assert nf4.folder.name in str(caught.value)
+    assert cache.open("cola", "train", layer=3, pooling="mean")
+    assert cache.open("cola", "train", layer=2, identity={"quantization.type": "int8"}).folder == int8.folder
+
+
+def test_a_relative_folder_is_a_folder(whole, monkeypatch):
+    (mine,) = whole({})
+    monkeypatch.chdir(mine.folder)
+    assert len(FeatureSet(".")) == len(mine)
+    monkeypatch.chdir(mine.folder.parent)
+    assert len(FeatureSet(mine.folder.name)) == len(mine)

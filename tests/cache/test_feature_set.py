@@ -346,3 +346,15 @@ def test_opening_reads_no_values(tmp_path, corpus):
     assert len(opened) == 11
     with pytest.raises(DamagedFeatureSet):
         _ = opened.X
+
+
+@pytest.mark.parametrize(("storage", "values"), [("float32", [1e39]), ("float32", [1.0]), ("float16", [70000.0])])
+def test_numbers_of_another_type_than_is_stored_are_refused(tmp_path, corpus, storage, values):
+    """What does not fit would become infinite behind the check."""
+    small = corpus(rows=1, shard_rows=1, changes={"storage_dtype": storage})
+    writer = small.writer(tmp_path)
+    data, index = small.shard(writer.rows_of(0))
+    wide = np.full(data.hidden_states.shape, values[0], np.float64 if storage == "float32" else np.float32)
+    with pytest.raises(CacheError, match="not the shard that belongs here"):
+        writer.write(0, ShardData(wide, None, storage), index, truncated=0)
+    assert not list(tmp_path.rglob("shard-*.json"))

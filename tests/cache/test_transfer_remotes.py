@@ -1,17 +1,20 @@
 """Push and pull over each protocol, against real servers on this machine."""
 
 import dataclasses
+import io
 import os
 import shutil
 import sys
 from collections.abc import Callable
 
+import fsspec
 import pytest
 from servers import SSHServer, rsync_daemon, s3_server
 
 from pipeline.cache import FeatureSet
 from pipeline.cache.remote import open_place
 from pipeline.cache.remote.rsync import Rsync, is_rsync
+from pipeline.cache.remote.store import Store
 from pipeline.cache.transfer import pull, push
 from pipeline.config import TransferConfig
 from pipeline.errors import ConfigError, MissingPackage, TransferError
@@ -100,8 +103,6 @@ def there(request, tmp_path, monkeypatch):
     elif request.param == "file":
         yield There(f"file://{root}", lambda name: flip_file(root / name))
     elif request.param == "memory":
-        import fsspec
-
         memory = fsspec.filesystem("memory")
         memory.mkdir("/there")
 
@@ -316,7 +317,13 @@ def test_a_feature_set_is_one_commit_on_the_hub(here, monkeypatch):
         commits.append((added, words))
 
     monkeypatch.setattr(HfFileSystem, "resolve_path", resolve)
+
+    def read(self, path, *_, **__):
+        there = {f"datasets/org/name/{name}": content for added, _ in commits for name, content in added.items()}
+        return io.BytesIO(there[path])
+
     monkeypatch.setattr(HfFileSystem, "ls", listing)
+    monkeypatch.setattr(HfFileSystem, "open", read)
     monkeypatch.setattr(huggingface_hub.HfApi, "create_commit", commit)
     push("hf://datasets/org/name/caches", (), ALL, here)
     assert len(commits) == 2
@@ -432,3 +439,35 @@ def test_what_a_killed_pull_brought_is_not_brought_again(here, tmp_path, monkeyp
         pull(url, (), train, back)
     assert brought == [f"Literal data: {len(files(here)[names[0]]):,} bytes"]
     assert files(back) == {path: content for path, content in files(here).items() if "train" in path}
+
+
+def test_what_arrives_otherwise_than_it_was_sent_is_an_error_and_taken_away(here, empty_memory, monkeypatch):
+    honest = Store._put_one
+
+    def one_bit_off(self, path, name, advance):
+        honest(self, path, name, advance)
+        if name.endswith("shard-00001.h5"):
+            content = bytearray(self.file_system.cat(self._at(name)))
+            content[-1] ^= 4
+            self.file_system.pipe(self._at(name), bytes(content))
+
+    with monkeypatch.context() as store:
+        store.setattr(Store, "_put_one", one_bit_off)
+        with pytest.raises(TransferError, match="does not have the bytes that were sent"):
+            push(empty_memory, (), ALL, here)
+    assert not [name for name in fsspec_files() if name.endswith(("manifest.json", "shard-00001.h5"))]
+    assert {record["status"] for record in push(empty_memory, (), ALL, here)} == {"copied"}
+    assert fsspec_files() == files(here)
+
+
+@pytest.fixture
+def empty_memory():
+    memory = fsspec.filesystem("memory")
+    memory.mkdir("/empty")
+    yield "memory://empty"
+    memory.rm("/empty", recursive=True)
+
+
+def fsspec_files():
+    memory = fsspec.filesystem("memory")
+    return {name.removeprefix("/empty/"): memory.cat(name) for name in memory.find("/empty")}

@@ -1,13 +1,14 @@
 """Verification names each damaged file, takes it out of use, and leaves the rest as it is."""
 
 import dataclasses
+import errno
 import random
 import shutil
 
 import numpy as np
 import pytest
 
-from pipeline.cache import FeatureCache, FeatureSet
+from pipeline.cache import FeatureCache, FeatureSet, verify
 from pipeline.cache.files import DAMAGED, set_aside
 from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
@@ -260,3 +261,23 @@ def test_numbers_are_the_corpus_own(written):
     feature_set = FeatureSet(written[1])
     rows = feature_set.tokens(1) if written[0].identity.pooling == "tokens" else feature_set.X[1]
     assert np.array_equal(rows, written[0].states(1))
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_looked_at(tmp_path, corpus, monkeypatch):
+    folder = corpus().write(tmp_path).folder
+    flip = folder / "shard-00002.parquet"
+    flip.write_bytes(flip.read_bytes()[:-1] + b"?")
+    honest = verify.sha256_of_file
+
+    def failing(path):
+        if path.name == "shard-00001.h5":
+            raise OSError(errno.EIO, "Input/output error")
+        return honest(path)
+
+    monkeypatch.setattr(verify, "sha256_of_file", failing)
+    report = verify_feature_set(folder, deep=True)
+    assert [(damage.shard, damage.file) for damage in report.damages] == [
+        (1, "shard-00001.h5"),
+        (2, "shard-00002.parquet"),
+    ]
+    assert "Input/output error" in report.damages[0].problem

@@ -10,6 +10,7 @@ Prints a Markdown table; exits with 1 if any promise was broken.
 """
 
 import argparse
+import os
 import random
 import sys
 import tempfile
@@ -95,6 +96,7 @@ def main() -> int:
     found: dict[str, list[Outcome]] = {}
     began, is_whole = time.monotonic(), False
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
+        os.environ["XDG_CACHE_HOME"] = scratch
         try:
             with open_bench(Path(scratch)) as bench:
                 run(bench, plan(options.faults, options.only), options.seed, found)

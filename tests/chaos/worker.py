@@ -113,7 +113,7 @@ def list_files(cache_dir: str) -> dict[str, str]:
     """Everything in a cache with a digest of what it is, but for locks, logs and notes."""
     found = {}
     for path in sorted(Path(cache_dir).rglob("*")):
-        if path.name not in (".lock", ".sound.jsonl", "passes.jsonl") and (path.is_symlink() or not path.is_dir()):
+        if path.name not in (".lock", "passes.jsonl") and (path.is_symlink() or not path.is_dir()):
             name = path.relative_to(cache_dir).as_posix()
             found[name] = "link" if path.is_symlink() else hashlib.sha256(path.read_bytes()).hexdigest()
     return found
