@@ -30,7 +30,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads push pull choose-views bench-reading chaos test lint clean
+.PHONY: help setup setup-cpu demo data features heads push pull choose-views bench bench-reading chaos test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -89,6 +89,14 @@ pull: $(FOR_REMOTE) ## copy the features of TASKS from REMOTE, each file checked
 
 choose-views: setup ## measure prompts, layers and poolings of TASKS on training rows
 	@for task in $(TASKS); do $(BIN)/python -m tests.bench.choose_views --task $$task --quantization $(QUANTIZATION) $(call ARGS_OF,choose-views) || exit; done
+
+$(VENV)/.bench: pyproject.toml .constraints.txt | $(VENV)/.full
+	@echo 'installing what stage one is measured against'
+	@$(PIP) --editable '.[bench]'
+	@touch $@
+
+bench: $(VENV)/.bench ## measure stage one against sentence-transformers and others, on real CoLA and SST-2
+	@$(BIN)/python -m tests.bench.stage_one --data '$(DATA)' $(call ARGS_OF,bench)
 
 bench-reading: $(VENV)/.base ## measure opening and reading 600 MB of features against np.load
 	@$(BIN)/python -m tests.bench.read_features $(call ARGS_OF,bench-reading)

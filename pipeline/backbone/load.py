@@ -56,7 +56,7 @@ def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str
         from safetensors import SafetensorError
         from transformers import AutoModel
 
-        from pipeline.backbone import shared_prefix
+        from pipeline.backbone import tree_attention
     except ImportError as error:
         raise MissingPackage("transformers", "extract") from error
     dtype: torch.dtype = getattr(torch, compute_dtype)
@@ -71,7 +71,7 @@ def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str
                 use_safetensors=True,
                 trust_remote_code=False,
                 device_map={"": device},
-                attn_implementation=shared_prefix.NAME,
+                attn_implementation=tree_attention.NAME,
             )
         except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
             raise BackboneError(

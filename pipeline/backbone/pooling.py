@@ -1,35 +1,42 @@
 """From the hidden states of a batch to one vector a row, or to the vectors of a row's own tokens."""
 
+import numpy as np
 import torch
 
+from pipeline.backbone.batch import Batch
 from pipeline.views import Pooling
 
 
 def pool(
-    hidden_states: torch.Tensor, pooling: Pooling, start: torch.Tensor, stop: torch.Tensor, length: torch.Tensor
-) -> list[torch.Tensor]:
-    """Pool a right-padded batch.
+    hidden_states: torch.Tensor,
+    batch: Batch,
+    pooling: Pooling,
+    start: np.ndarray,
+    stop: np.ndarray,
+) -> list[torch.Tensor] | torch.Tensor:
+    """Pool a batch's rows.
 
     Args:
-        hidden_states: `[b, t, d]`.
-        start, stop: `[b]` int64, the sentence's tokens in each row.
-        length: `[b]` int64, each row's own tokens, padding excluded.
+        hidden_states: `[b, t, d]` of the batch.
+        start, stop: `[r]` int64, the sentence's tokens in each of the batch's rows.
 
     Returns:
-        `b` float32 tensors on the CPU: `[d]` each, or `[length - start, d]` for `tokens`.
+        float32 on the CPU: `[r, d]`, or for `tokens` a `[length - start, d]` for each row.
     """
-    rows = torch.arange(len(length), device=hidden_states.device)
+    flat = hidden_states.flatten(0, 1)
+    device = flat.device
+    first, past = batch.offsets[:-1], batch.offsets[1:]
     match pooling:
         case "last":
-            pooled = hidden_states[rows, length - 1]
+            pooled = flat[torch.from_numpy(batch.places[past - 1]).to(device)]
         case "first":
-            pooled = hidden_states[rows, start]
+            pooled = flat[torch.from_numpy(batch.places[first + start]).to(device)]
         case "mean":
-            place = torch.arange(hidden_states.shape[1], device=hidden_states.device)
-            own = (place >= start[:, None]) & (place < stop[:, None])
-            summed = hidden_states.float().masked_fill(~own[..., None], 0.0).sum(dim=1)
-            pooled = summed / (stop - start)[:, None]
+            weights = np.zeros((len(batch.rows), len(flat)), dtype=np.float32)
+            for row, (begin, end) in enumerate(zip(first + start, first + stop, strict=True)):
+                weights[row, batch.places[begin:end]] = 1 / (end - begin)
+            pooled = torch.from_numpy(weights).to(device) @ flat.float()
         case "tokens":
-            states = hidden_states.float().cpu()
-            return [states[row, start[row] : length[row]].clone() for row in range(len(length))]
-    return list(pooled.float().cpu())
+            states = flat.float().cpu()
+            return [states[batch.places[begin:end]] for begin, end in zip(first + start, past, strict=True)]
+    return pooled.float().cpu()

@@ -1,4 +1,4 @@
-"""Rows of token ids through the backbone: the prefix that all rows share is computed once, the rest right-padded."""
+"""Batches of token ids through the backbone: what rows share is computed once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.backbone.batch import Batch, plain_batch
+from pipeline.backbone.blocks import Take, blocks_of, watching
 from pipeline.backbone.load import Backbone
-from pipeline.backbone.shared_prefix import NO_PREFIX, Prefix
+from pipeline.backbone.packed import can_pack, pack_linears
+from pipeline.backbone.tree_attention import NO_PREFIX, Prefix, tree_mask
 from pipeline.errors import BackboneError
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 2e-1}
-"""Largest relative difference, by compute dtype, between a row alone and the same row in a padded batch."""
+"""Largest relative difference, by compute dtype, between a row alone and the same row in a batch."""
 
 
 def common_prefix_length(rows: Sequence[np.ndarray], most: int) -> int:
@@ -35,55 +38,70 @@ def _has_window(config: Any) -> bool:
 class PrefillEngine:
     """Computes the hidden states of chosen layers for batches of rows.
 
-    Right padding needs no mask in a causal backbone: no row's token sees what stands after it. Whether the backbone is
-    causal, and whether its cache can hold a prefix, is tried at the start, on two rows.
+    Rows that begin alike share what they begin with: the prefix of all rows is computed once, and a batch is a tree. In
+    a causal backbone with plain attention the numbers are those of each row alone. Whether it is one is tried at the
+    start, on a few rows: a backbone whose attention is not plain (a window, for one) gets each row by itself,
+    right-padded, which needs no mask where no token sees what stands after it; one that is not causal is refused.
 
     Args:
-        backbone: the frozen LLM.
-        layers: layer numbers, non-negative, as transformers' `hidden_states` counts them.
+        backbone: the frozen LLM; on the CPU its weights are packed, in place, for computing alone.
+        layers: layer numbers, non-negative, as transformers' `hidden_states` counts them. Blocks above the highest are
+            not computed.
 
     Raises:
-        BackboneError: rows of a padded batch do not come out as they do alone.
+        BackboneError: rows of a padded batch do not come out as they do alone, or the model's blocks are not found.
     """
 
     def __init__(self, backbone: Backbone, layers: Sequence[int]) -> None:
         self.backbone = backbone
-        self.layers = tuple(layers)
-        self.shares_prefix = self._try_out()
+        self.layers = tuple(sorted(set(layers)))
+        if can_pack(backbone.device, backbone.dtype):
+            pack_linears(backbone.model)
+        self._blocks = blocks_of(backbone.model, backbone.num_hidden_layers)
+        self.shares = self._try_out()
 
     @torch.inference_mode()
     def prefix(self, ids: np.ndarray) -> Prefix:
         """Compute a prefix `[p]` once; an empty one where the backbone cannot share it."""
-        if not len(ids) or not self.shares_prefix:
+        if not len(ids) or not self.shares:
             return NO_PREFIX
         return self._compute_prefix(ids)
 
     @torch.inference_mode()
-    def hidden_states(self, prefix: Prefix, rows: Sequence[np.ndarray]) -> dict[int, torch.Tensor]:
-        """The hidden states of rows that all begin with `prefix`, from its end on.
+    def run(self, prefix: Prefix, batch: Batch, take: Take) -> None:
+        """Compute a batch behind a prefix, and hand each wanted layer out as soon as it is there, lowest first.
 
         Args:
-            rows: `b` arrays of ids, each longer than the prefix and beginning with it.
-
-        Returns:
-            by layer, `[b, t, d]` in the compute dtype; row i holds
-            `len(rows[i]) - len(prefix)` positions, then padding.
+            prefix: what all rows begin with, of `prefix`.
+            batch: the rows from its end on. Where the backbone cannot share, it must be plain.
+            take: is given the layer and `[b, t, d]` in the compute dtype.
         """
-        own = [row[len(prefix) :] for row in rows]
-        input_ids = np.zeros((len(own), max(map(len, own))), dtype=np.int64)
-        for place, ids in zip(input_ids, own, strict=True):
-            place[: len(ids)] = ids
-        shared = {}
-        if len(prefix):
-            positions = torch.arange(len(prefix), len(prefix) + input_ids.shape[1], device=self.backbone.device)
-            shared = {"prefix": prefix, "position_ids": positions[None]}
-        output = self.backbone.model(
-            input_ids=torch.from_numpy(input_ids).to(self.backbone.device),
-            use_cache=False,
-            output_hidden_states=True,
-            **shared,
+        if len(prefix) or not batch.is_plain:
+            self._run_tree(prefix, batch, take)
+        else:
+            self._forward(batch.ids, take)
+
+    def hidden_states(self, prefix: Prefix, batch: Batch) -> dict[int, torch.Tensor]:
+        """All wanted layers of a batch at once, by number; arguments and shapes as in `run`."""
+        states: dict[int, torch.Tensor] = {}
+        self.run(prefix, batch, states.__setitem__)
+        return states
+
+    def _run_tree(self, prefix: Prefix, batch: Batch, take: Take) -> None:
+        device = self.backbone.device
+        self._forward(
+            batch.ids,
+            take,
+            prefix=prefix,
+            position_ids=torch.from_numpy(len(prefix) + batch.depth).to(device),
+            attention_mask=tree_mask(batch.sees, len(prefix), self.backbone.dtype, device),
         )
-        return {layer: output.hidden_states[layer] for layer in self.layers}
+
+    def _forward(self, ids: np.ndarray, take: Take, **of_tree: Any) -> None:
+        input_ids = torch.from_numpy(ids.astype(np.int64)).to(self.backbone.device)
+        with watching(self._blocks, self.layers, take):
+            output = self.backbone.model(input_ids=input_ids, use_cache=False, **of_tree)
+            take(self.backbone.num_hidden_layers, output.last_hidden_state)
 
     def _compute_prefix(self, ids: np.ndarray) -> Prefix:
         from transformers import DynamicCache
@@ -93,48 +111,71 @@ class PrefillEngine:
         self.backbone.model(input_ids=input_ids, past_key_values=memory, use_cache=True)
         return Prefix(ids, tuple(b.keys for b in memory.layers), tuple(b.values for b in memory.layers))
 
+    @torch.inference_mode()
     def _try_out(self) -> bool:
-        """Whether a prefix can be shared.
+        """Whether rows can share what they begin with.
 
         Raises:
-            BackboneError: a padded batch changes its rows even without a shared prefix.
+            BackboneError: a row's hidden states are not those of the row alone even where nothing is shared.
         """
         vocabulary = self.backbone.model.get_input_embeddings().num_embeddings
-        ids = np.random.default_rng(0).integers(0, vocabulary, 12).astype(np.int32)
-        rows = [ids, ids[:7]]
-        with torch.inference_mode():
-            try:
-                alone = [self.hidden_states(NO_PREFIX, [row]) for row in rows]
-            except (AttributeError, TypeError, RuntimeError, ValueError, KeyError) as error:
-                raise BackboneError(
-                    "this model cannot be read as a causal decoder",
-                    where=self.backbone.name,
-                    expected="a decoder with causal self-attention, such as Llama, Qwen or GPT-2",
-                    found=f"{type(self.backbone.model).__name__}: {type(error).__name__}: {error}",
-                ) from error
-            if _has_window(self.backbone.model.config):
-                return False
-            if (worst := self._largest_difference(NO_PREFIX, rows, alone)) > TOLERANCE[self.backbone.dtype]:
-                raise BackboneError(
-                    "a row's hidden states depend on the padding after it",
-                    where=self.backbone.name,
-                    expected=f"a causal decoder (relative difference at most {TOLERANCE[self.backbone.dtype]:g})",
-                    found=f"{type(self.backbone.model).__name__}, relative difference {worst:.2g}",
-                )
-            try:
-                shared = self._largest_difference(self._compute_prefix(ids[:4]), rows, alone)
-            except (AttributeError, TypeError, RuntimeError, ValueError):
-                return False  # its attention is not plain, or takes no prefix
-            return shared <= TOLERANCE[self.backbone.dtype]
+        ids = np.random.default_rng(0).integers(0, vocabulary, 16).astype(np.int32)
+        rows = [ids[:12], ids[:7], np.concatenate((ids[:9], ids[12:]))]
+        try:
+            alone = [self._as_transformers_does(row) for row in rows]
+            padded = self._largest_difference(NO_PREFIX, plain_batch(rows), alone)
+        except (AttributeError, TypeError, RuntimeError, ValueError, KeyError) as error:
+            raise BackboneError(
+                "this model cannot be read as a causal decoder",
+                where=self.backbone.name,
+                expected="a decoder with causal self-attention, such as Llama, Qwen or GPT-2",
+                found=f"{type(self.backbone.model).__name__}: {type(error).__name__}: {error}",
+            ) from error
+        if _has_window(self.backbone.model.config):
+            return False
+        if padded > TOLERANCE[self.backbone.dtype]:
+            raise BackboneError(
+                "a row's hidden states depend on the padding after it",
+                where=self.backbone.name,
+                expected=f"a causal decoder (relative difference at most {TOLERANCE[self.backbone.dtype]:g})",
+                found=f"{type(self.backbone.model).__name__}, relative difference {padded:.2g}",
+            )
+        try:
+            forked = self._largest_difference(self._compute_prefix(ids[:4]), _forked(rows, 4), alone)
+        except (AttributeError, TypeError, RuntimeError, ValueError):
+            return False  # its attention is not plain, or takes no prefix
+        return forked <= TOLERANCE[self.backbone.dtype]
 
-    def _largest_difference(
-        self, prefix: Prefix, rows: list[np.ndarray], alone: list[dict[int, torch.Tensor]]
-    ) -> float:
-        together = self.hidden_states(prefix, rows)
+    def _as_transformers_does(self, row: np.ndarray) -> dict[int, torch.Tensor]:
+        input_ids = torch.from_numpy(row.astype(np.int64)[None]).to(self.backbone.device)
+        output = self.backbone.model(input_ids=input_ids, use_cache=False, output_hidden_states=True)
+        return {layer: output.hidden_states[layer] for layer in self.layers}
+
+    def _largest_difference(self, prefix: Prefix, batch: Batch, alone: list[dict[int, torch.Tensor]]) -> float:
+        together = self.hidden_states(prefix, batch)
         worst = 0.0
-        for row, ids in enumerate(rows):
+        for row in range(len(batch.rows)):
+            places = batch.places[batch.offsets[row] : batch.offsets[row + 1]]
             for layer in self.layers:
-                expected = alone[row][layer][0, len(prefix) :].float()
-                found = together[layer][row, : len(ids) - len(prefix)].float()
+                expected = alone[batch.rows[row]][layer][0, len(prefix) :].float()
+                found = together[layer].flatten(0, 1)[places].float()
                 worst = max(worst, float((found - expected).norm() / expected.norm().clamp_min(1e-30)))
         return worst
+
+
+def _forked(rows: Sequence[np.ndarray], shared: int) -> Batch:
+    """One slot for three rows behind a prefix of `shared` tokens: a row, its beginning, and one that leaves it."""
+    whole, beginning, fork = (row[shared:] for row in rows)
+    same = common_prefix_length([whole, fork], len(fork))
+    new = np.arange(len(whole), len(whole) + len(fork) - same)
+    paths = [np.arange(len(whole)), np.arange(len(beginning)), np.concatenate((np.arange(same), new))]
+    parent = np.arange(-1, int(new[-1]), dtype=np.int32)
+    parent[new[0]] = same - 1
+    return Batch(
+        ids=np.concatenate((whole, fork[same:]))[None],
+        parent=parent[None],
+        rows=np.arange(3),
+        places=np.concatenate(paths),
+        offsets=np.cumsum([0, *map(len, paths)]),
+        tokens=len(parent),
+    )

@@ -1,6 +1,6 @@
 """From sentences to token ids, with the span of each sentence inside its prompted text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,9 @@ import numpy as np
 
 from pipeline.errors import BackboneError, ConfigError, DataError
 from pipeline.tasks.spec import SLOT
+
+TEXTS_AT_ONCE = 2048
+"""So many are tokenised together: what a tokeniser says of a text takes a hundred times the room of its ids."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +108,8 @@ def tokenize(
     """
     lines = range(1, len(texts) + 1) if lines is None else lines
     before = len(prompt[: prompt.index(SLOT)])
-    encoded = tokenizer(
-        [prompt.replace(SLOT, text) for text in texts],
-        add_special_tokens=special_tokens,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        verbose=False,
-    )
     rows, start, stop, too_long = [], [], [], []
-    for row, (ids, spans) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)):
+    for row, (ids, spans) in enumerate(_encoded(tokenizer, texts, prompt, special_tokens)):
         end = before + len(texts[row])
         own = [place for place, (left, right) in enumerate(spans) if left < end and right > before and left < right]
         if not own:
@@ -157,3 +153,18 @@ def tokenize(
         stop=np.asarray(stop, dtype=np.int64),
         truncated_rows=np.isin(np.arange(len(rows)), too_long),
     )
+
+
+def _encoded(
+    tokenizer: Any, texts: Sequence[str], prompt: str, special_tokens: bool
+) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+    """Each prompted text's ids, and the characters that each of them covers; a few thousand texts at a time."""
+    for first in range(0, len(texts), TEXTS_AT_ONCE):
+        encoded = tokenizer(
+            [prompt.replace(SLOT, text) for text in texts[first : first + TEXTS_AT_ONCE]],
+            add_special_tokens=special_tokens,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        yield from zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)

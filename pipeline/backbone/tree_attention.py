@@ -1,8 +1,9 @@
-"""Attention over a prefix that all rows share, without copying its keys and values to every row.
+"""Attention within a tree of tokens, behind a prefix that all trees share.
 
-Each row attends to the prefix and, causally, to itself. The prefix's keys stand once: the queries of all rows meet them
-in one matrix product, and one softmax runs over both parts, so the numbers are those of attention over the whole row.
-Registered with transformers' `AttentionInterface`; without a prefix it is transformers' own SDPA.
+Each token attends to the prefix, to itself and to what stands before it in its rows: the numbers are those of attention
+over each whole row, though what rows share is computed once. The prefix's keys and values are put before those of every
+slot; a slot is many rows, so that is little. Registered with transformers' `AttentionInterface`; without a prefix, even
+an empty one, it is transformers' own SDPA.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-NAME = "shared_prefix"
+NAME = "tree"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,19 @@ class Prefix:
 NO_PREFIX = Prefix(np.zeros(0, dtype=np.int32))
 
 
-def shared_prefix_attention(
+def tree_mask(sees: np.ndarray, prefix_length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """What is added to the scores: `[b, 1, t, p + t]`, zero where a token may look, minus infinity elsewhere.
+
+    Args:
+        sees: `[b, t, t]` bool, which of a slot's tokens each one may attend to.
+    """
+    ahead = torch.from_numpy(~sees).to(device)
+    mask = torch.zeros(*sees.shape[:2], prefix_length + sees.shape[2], dtype=dtype, device=device)
+    mask[..., prefix_length:].masked_fill_(ahead, float("-inf"))
+    return mask[:, None]
+
+
+def tree_attention(
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -47,52 +60,46 @@ def shared_prefix_attention(
     prefix: Prefix | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend to the shared prefix and causally to the row itself.
+    """Attend to the shared prefix and to what the mask lets each token of a slot see.
 
     Args:
         module: the attention block; its `layer_idx` says which of the prefix's keys are its own.
         query: `[b, query_heads, t, head_size]`.
-        key, value: `[b, heads, t, head_size]` of the rows without their prefix.
-        attention_mask: as transformers makes it; with a prefix there must be none (causality is all it could say).
+        key, value: `[b, heads, t, head_size]` of the slots, without the prefix.
+        attention_mask: with a prefix, that of `tree_mask`; without one, as transformers makes it.
         scaling: of the scores; by default one over the square root of the head size.
-        prefix: the shared tokens, or None for plain SDPA.
+        prefix: the shared tokens, perhaps none; None for plain SDPA.
 
     Returns:
         `[b, t, query_heads, head_size]`, and no attention weights.
 
     Raises:
-        ValueError: the backbone wants more than causal attention (sinks, a window, a bias, a cap).
+        ValueError: the backbone wants more than masked attention (sinks, a window, a bias, a cap).
     """
     if kwargs.get("s_aux") is not None:
         raise ValueError("attention sinks are not supported")
     if prefix is None:
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
         return output, None
-    if (
-        attention_mask is not None
-        or kwargs.get("sliding_window") is not None
-        or kwargs.get("softcap") is not None
-        or kwargs.get("position_bias") is not None
-    ):
-        raise ValueError("a shared prefix goes with plain causal attention only")
+    if any(kwargs.get(name) is not None for name in ("sliding_window", "softcap", "position_bias")):
+        raise ValueError("a tree goes with plain attention only")
     batch, query_heads, length, size = query.shape
     heads = key.shape[1]
-    rows = query_heads // heads * length
-    scaling = size**-0.5 if scaling is None else scaling
-    query = (query * scaling).reshape(batch, heads, rows, size)
-    before_key, before_value = prefix.keys[module.layer_idx][0], prefix.values[module.layer_idx][0]
-    together = query.transpose(0, 1).reshape(heads, batch * rows, size)
-    to_prefix = (together @ before_key.transpose(1, 2)).view(heads, batch, rows, -1).transpose(0, 1)
-    to_self = query @ key.transpose(2, 3)
-    ahead = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
-    to_self.view(batch, heads, -1, length, length).masked_fill_(ahead, float("-inf"))
-    weights = torch.cat((to_prefix, to_self), dim=-1).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-    on_prefix, on_self = weights[..., : len(prefix)], weights[..., len(prefix) :]
-    output = on_self @ value
-    shared = on_prefix.transpose(0, 1).reshape(heads, batch * rows, -1) @ before_value
-    output += shared.view(heads, batch, rows, size).transpose(0, 1)
+    if attention_mask is None or attention_mask.shape != (batch, 1, length, len(prefix) + length):
+        raise ValueError("the backbone makes a mask of its own")
+    if len(prefix):
+        key = torch.cat((prefix.keys[module.layer_idx].expand(batch, -1, -1, -1), key), dim=2)
+        value = torch.cat((prefix.values[module.layer_idx].expand(batch, -1, -1, -1), value), dim=2)
+    group = query_heads // heads  # queries of one key stand under each other: grouped-query attention without copies
+    output = torch.nn.functional.scaled_dot_product_attention(
+        query.reshape(batch, heads, group * length, size),
+        key,
+        value,
+        attn_mask=attention_mask.repeat(1, 1, group, 1),
+        scale=scaling,
+    )
     return output.reshape(batch, query_heads, length, size).transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(NAME, shared_prefix_attention)
+AttentionInterface.register(NAME, tree_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)

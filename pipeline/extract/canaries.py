@@ -1,24 +1,24 @@
 """Canaries: a few rows are computed again, alone and in another batch, and compared with what is about to be stored."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from pipeline.backbone.pooling import pool
 from pipeline.backbone.prefill import PrefillEngine
-from pipeline.backbone.shared_prefix import NO_PREFIX, Prefix
 from pipeline.backbone.tokens import TokenRows
+from pipeline.backbone.tree_attention import NO_PREFIX, Prefix
 from pipeline.cache.identity import Identity
 from pipeline.cache.passport import Drift
 from pipeline.cache.shard import ShardData, to_float32
 from pipeline.digests import sha256_of_record
+from pipeline.extract.shard_pass import Pooled, compute_rows
 from pipeline.views import View
 
 CANARIES = 24
 COMPANIONS = 8
-"""Rows that a shuffled batch has at least: canaries alone would have no neighbours to depend on."""
+"""Rows that another batch has at least: canaries alone would have no neighbours to depend on."""
+SHUFFLED_TOKENS = 512
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
 """Largest relative difference by the less exact of compute and storage dtype."""
 OF_A_VIEW = ("layer", "layer_norm", "pooling", "storage_dtype")
@@ -48,27 +48,34 @@ def _drawn(identity: Identity, rows: Sequence[int], count: int) -> np.ndarray:
 
 
 class Recomputed:
-    """The canaries among some rows of a split, computed again in both ways, for all layers of an engine.
+    """The canaries among some rows of a split, computed again in both ways.
+
+    Alone, a row goes through the backbone whole and by itself, as transformers does it: neither a prefix nor a tree
+    takes part.
 
     Args:
         rows: a shard's rows.
         prefix: what the shard's rows share.
+        views: what is compared.
     """
 
     def __init__(
-        self, engine: PrefillEngine, tokens: TokenRows, rows: range, identity: Identity, prefix: Prefix
+        self,
+        engine: PrefillEngine,
+        tokens: TokenRows,
+        rows: range,
+        identity: Identity,
+        prefix: Prefix,
+        views: Sequence[View],
     ) -> None:
         drawn = draw_canaries(identity, len(tokens))
         self.rows = drawn[(drawn >= rows.start) & (drawn < rows.stop)]
-        self._engine, self._tokens = engine, tokens
-        self._alone = [engine.hidden_states(NO_PREFIX, [tokens[row]]) for row in self.rows]
-        self._shuffled: Mapping[int, torch.Tensor] = {}
-        self._batch = self.rows
-        self._skipped = len(prefix)
+        self._alone = [compute_rows(engine, tokens, [row], NO_PREFIX, views, token_budget=1) for row in self.rows]
+        self._together: Pooled = {}
         if len(self.rows):
-            neighbours = [row for row in _drawn(identity, rows, COMPANIONS) if row not in self.rows]
-            self._batch = np.asarray([*neighbours, *self.rows[::-1]], dtype=np.int64)
-            self._shuffled = engine.hidden_states(prefix, [tokens[row] for row in self._batch])
+            companions = [row for row in _drawn(identity, rows, COMPANIONS) if row not in self.rows]
+            batch = [*self.rows, *companions]
+            self._together = compute_rows(engine, tokens, batch, prefix, views, token_budget=SHUFFLED_TOKENS)
 
     def drift(self, view: View, data: ShardData, first_row: int, tolerance: float) -> Drift:
         """How far a shard's stored rows are from the recomputed ones.
@@ -80,20 +87,9 @@ class Recomputed:
         if not len(self.rows):
             return Drift(tolerance=tolerance)
         stored = [_row(data, int(row) - first_row) for row in self.rows]
-        alone = [self._pooled(view, states, [row], 0)[0] for states, row in zip(self._alone, self.rows, strict=True)]
-        together = self._pooled(view, self._shuffled, self._batch, self._skipped)
-        shuffled = [together[int(np.flatnonzero(self._batch == row)[0])] for row in self.rows]
-        return Drift(len(self.rows), *_compare(stored, alone), *_compare(stored, shuffled), tolerance=tolerance)
-
-    def _pooled(
-        self, view: View, states: Mapping[int, torch.Tensor], rows: Sequence[int] | np.ndarray, skipped: int
-    ) -> list[np.ndarray]:
-        numbers = np.asarray(rows)
-        place = [
-            torch.from_numpy(values[numbers].astype(np.int64) - skipped).to(self._engine.backbone.device)
-            for values in (self._tokens.start, self._tokens.stop, self._tokens.lengths)
-        ]
-        return [row.numpy() for row in pool(states[int(view.layer)], view.pooling, *place)]
+        alone = [pooled[view][0].numpy() for pooled in self._alone]
+        together = [vector.numpy() for vector in self._together[view][: len(self.rows)]]
+        return Drift(len(self.rows), *_compare(stored, alone), *_compare(stored, together), tolerance=tolerance)
 
 
 def _row(data: ShardData, place: int) -> np.ndarray:

@@ -94,7 +94,7 @@ def _drifting(feature_set: FeatureSet, backbone: Backbone, tokenizer: Any) -> It
     for number, data in enumerate(feature_set.shards):
         first = number * feature_set.manifest.shard_rows
         rows = range(first, first + data.rows)
-        again = Recomputed(engine, tokens, rows, identity, shared_prefix(engine, tokens, rows))
+        again = Recomputed(engine, tokens, rows, identity, shared_prefix(engine, tokens, rows), [view])
         drift = again.drift(view, data, first, tolerance_for(identity))
         if not drift.is_tolerable:
             worst = max(drift.alone_relative, drift.shuffled_relative)

@@ -23,7 +23,7 @@ from pipeline.extract.canaries import Recomputed, tolerance_for
 from pipeline.extract.job import Job, choose_views, make_job
 from pipeline.extract.plan import note_on_cut
 from pipeline.extract.preflight import check_room
-from pipeline.extract.shard_pass import compute_shard, index_of, shared_prefix, to_shard_data
+from pipeline.extract.shard_pass import compute_rows, index_of, shared_prefix, to_shard_data
 from pipeline.extract.sharing import claimed_shards
 from pipeline.progress import ProgressLine, say
 from pipeline.tasks.read import read_task
@@ -188,8 +188,8 @@ def _write_shard(
     span = job.writers[0].rows_of(number)
     views = [job.views[place] for place in places]
     prefix = shared_prefix(engine, tokens, span)
-    pooled = compute_shard(engine, tokens, span, prefix, views, token_budget=passes.token_budget, advance=line.advance)
-    again = Recomputed(engine, tokens, span, job.writers[0].manifest.identity, prefix)
+    pooled = compute_rows(engine, tokens, span, prefix, views, token_budget=passes.token_budget, advance=line.advance)
+    again = Recomputed(engine, tokens, span, job.writers[0].manifest.identity, prefix, views)
     seconds = time.monotonic() - began
     for place, view in zip(places, views, strict=True):
         writer = job.writers[place]

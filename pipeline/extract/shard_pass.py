@@ -6,15 +6,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from pipeline.backbone.batch import Batch
 from pipeline.backbone.pooling import pool
 from pipeline.backbone.prefill import PrefillEngine, common_prefix_length
-from pipeline.backbone.shared_prefix import Prefix
 from pipeline.backbone.tokens import TokenRows
+from pipeline.backbone.tree_attention import Prefix
 from pipeline.cache.index import SCHEMA
 from pipeline.cache.shard import RAW, ShardData
 from pipeline.errors import CacheError
+from pipeline.extract.batches import plan_batches
 from pipeline.extract.job import label_columns
-from pipeline.extract.plan import plan_batches
 from pipeline.tasks.examples import Examples
 from pipeline.views import Pooling, View
 
@@ -25,44 +26,57 @@ def shared_prefix(engine: PrefillEngine, tokens: TokenRows, rows: range) -> Pref
     return engine.prefix(ids[0][: common_prefix_length(ids, int(tokens.start[rows.start : rows.stop].min()))])
 
 
-def compute_shard(
+Pooled = dict[View, torch.Tensor | list[torch.Tensor]]
+"""By view, float32 on the CPU: `[n, d]`, or for the tokens view a `[t, d]` for each row."""
+
+
+def compute_rows(
     engine: PrefillEngine,
     tokens: TokenRows,
-    rows: range,
+    rows: Sequence[int] | range,
     prefix: Prefix,
     views: Sequence[View],
     *,
     token_budget: int,
-    advance: Callable[[int, int], None],
-) -> dict[View, list[torch.Tensor]]:
-    """Compute all views of a shard's rows.
+    advance: Callable[[int, int], None] = lambda rows, tokens: None,
+) -> Pooled:
+    """Compute all views of some rows.
 
     Args:
-        rows: the shard's rows, in the split's order; they are batched by length.
+        rows: numbers of rows in the split; a shard's, or others.
         prefix: what all of them begin with.
         views: with layers that the engine computes.
         advance: told of rows, and of their tokens from the sentence on, as they are done.
 
     Returns:
-        by view, one float32 tensor a row, `[d]` or `[t, d]`, in the order of `rows`.
+        the views' vectors, in the order of `rows`.
     """
-    ids = [tokens[row] for row in rows]
-    span = slice(rows.start, rows.stop)
-    start, stop, length = tokens.start[span], tokens.stop[span], tokens.lengths[span]
-    start, stop, length = start - len(prefix), stop - len(prefix), length - len(prefix)
-    device = engine.backbone.device
-    pooled: dict[View, list[torch.Tensor]] = {view: [torch.empty(0)] * len(ids) for view in views}
-    for batch in plan_batches(length, token_budget):
-        states = engine.hidden_states(prefix, [ids[row] for row in batch])
-        place = [torch.from_numpy(values[batch]).to(device) for values in (start, stop, length)]
-        for view in views:
-            for row, vector in zip(batch, pool(states[int(view.layer)], view.pooling, *place), strict=True):
-                pooled[view][row] = vector
-        advance(len(batch), int((length - start)[batch].sum()))
+    numbers = np.asarray(rows, dtype=np.int64)
+    own = [tokens[row][len(prefix) :] for row in numbers]
+    start, stop = tokens.start[numbers] - len(prefix), tokens.stop[numbers] - len(prefix)
+    own_lengths = tokens.own_lengths[numbers]
+    hidden_size = engine.backbone.hidden_size
+    pooled: Pooled = {
+        view: [torch.empty(0)] * len(own) if view.pooling == "tokens" else torch.empty(len(own), hidden_size)
+        for view in views
+    }
+    for batch in plan_batches(own, token_budget, share=engine.shares):
+
+        def take(layer: int, states: torch.Tensor, batch: Batch = batch) -> None:
+            for view in views:
+                if view.layer == layer:
+                    vectors = pool(states, batch, view.pooling, start[batch.rows], stop[batch.rows])
+                    for row, vector in zip(batch.rows, vectors, strict=True):
+                        pooled[view][row] = vector
+
+        engine.run(prefix, batch, take)
+        advance(len(batch.rows), int(own_lengths[batch.rows].sum()))
     return pooled
 
 
-def to_shard_data(pooled: Sequence[torch.Tensor], pooling: Pooling, storage_dtype: str, *, where: str) -> ShardData:
+def to_shard_data(
+    pooled: torch.Tensor | Sequence[torch.Tensor], pooling: Pooling, storage_dtype: str, *, where: str
+) -> ShardData:
     """Stack a shard's rows in the storage dtype.
 
     Raises:
@@ -72,7 +86,7 @@ def to_shard_data(pooled: Sequence[torch.Tensor], pooling: Pooling, storage_dtyp
     if pooling == "tokens":
         offsets = np.zeros(len(pooled) + 1, dtype=np.int64)
         np.cumsum([len(row) for row in pooled], out=offsets[1:])
-    states = torch.cat(list(pooled)) if pooling == "tokens" else torch.stack(list(pooled))
+    states = pooled if isinstance(pooled, torch.Tensor) else torch.cat(list(pooled))
     stored = states.to(getattr(torch, storage_dtype))
     if storage_dtype == "float16" and bool((stored.isinf() & states.isfinite()).any()):
         raise CacheError(

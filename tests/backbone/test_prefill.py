@@ -5,12 +5,14 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
+from pipeline.backbone.batch import plain_batch
 from pipeline.backbone.catalogue import BackboneSource, find_backbone
 from pipeline.backbone.load import Backbone, load_backbone
 from pipeline.backbone.prefill import PrefillEngine, common_prefix_length
-from pipeline.backbone.shared_prefix import NO_PREFIX
+from pipeline.backbone.tree_attention import NO_PREFIX
 from pipeline.config import BackboneConfig
 from pipeline.errors import BackboneError
+from pipeline.extract.batches import plan_batches
 
 
 @pytest.fixture(scope="module")
@@ -36,25 +38,37 @@ def relative(found, expected):
     return float((found - expected).norm() / expected.norm())
 
 
+def behind(prefix, rows):
+    return [row[len(prefix) :] for row in rows]
+
+
 @pytest.mark.parametrize("shared", [0, 1, 5, 9])
-def test_padded_batch_behind_a_shared_prefix_equals_each_row_alone(backbone, tiny_backbone, rows, shared):
+@pytest.mark.parametrize("budget", [1, 30, 1000])
+@pytest.mark.parametrize("share", [True, False])
+def test_rows_of_a_batch_behind_a_shared_prefix_equal_each_row_alone(
+    backbone, tiny_backbone, rows, shared, budget, share
+):
     engine = PrefillEngine(backbone, [0, 1, 2])
-    assert engine.shares_prefix
+    assert engine.shares
     prefix = engine.prefix(rows[0][:shared])
     assert len(prefix) == shared
-    states = engine.hidden_states(prefix, rows)
-    for place, ids in enumerate(rows):
-        expected = alone(tiny_backbone, ids)
-        for layer in (0, 1, 2):
-            found = states[layer][place, : len(ids) - shared]
-            assert relative(found, expected[layer][0, shared:]) < 1e-5
+    seen = []
+    for batch in plan_batches(behind(prefix, rows), budget, share=share):
+        states = engine.hidden_states(prefix, batch)
+        for place, number in enumerate(batch.rows):
+            expected = alone(tiny_backbone, rows[number])
+            for layer in (0, 1, 2):
+                found = states[layer].flatten(0, 1)[batch.places[batch.offsets[place] : batch.offsets[place + 1]]]
+                assert relative(found, expected[layer][0, shared:]) < 1e-5
+            seen.append(number)
+    assert sorted(seen) == list(range(len(rows)))
 
 
 def test_a_wrong_prefix_would_be_noticed(backbone, tiny_backbone, rows):
     engine = PrefillEngine(backbone, [2])
     other = rows[0][:5].copy()
     other[2] = (other[2] + 1) % 600
-    found = engine.hidden_states(engine.prefix(other), rows)[2][3, : len(rows[3]) - 5]
+    found = engine.hidden_states(engine.prefix(other), plain_batch([rows[3][5:]]))[2][0]
     assert relative(found, alone(tiny_backbone, rows[3])[2][0, 5:]) > 1e-3
 
 
@@ -63,7 +77,26 @@ def test_the_last_layer_is_after_the_final_norm(backbone, rows):
     with torch.inference_mode():
         ids = torch.tensor(rows[3][None].astype(np.int64))
         expected = backbone.model(ids, use_cache=False).last_hidden_state
-    assert torch.allclose(engine.hidden_states(NO_PREFIX, [rows[3]])[2], expected, atol=1e-6)
+    assert torch.allclose(engine.hidden_states(NO_PREFIX, plain_batch([rows[3]]))[2], expected, atol=1e-6)
+
+
+def hooks_of(backbone):
+    return [(*block._forward_hooks, *block._forward_pre_hooks) for block in backbone.model.layers]
+
+
+@pytest.mark.parametrize("layers", [[0], [1], [0, 1], [1, 2], [2]])
+def test_only_the_wanted_layers_come_out_and_nothing_above_them_is_computed(backbone, rows, layers):
+    engine = PrefillEngine(backbone, layers)
+    hooks = hooks_of(backbone)
+    norms = []
+    handle = backbone.model.norm.register_forward_hook(lambda *_: norms.append(1))
+    try:
+        found = engine.hidden_states(NO_PREFIX, plain_batch(rows[:2]))
+    finally:
+        handle.remove()
+    assert list(found) == layers
+    assert len(norms) == (2 in layers)
+    assert hooks_of(backbone) == hooks
 
 
 def test_a_bidirectional_encoder_is_refused():
@@ -87,10 +120,11 @@ def test_a_backbone_with_a_window_is_computed_without_sharing(tmp_path):
     config = BackboneConfig(backbone="windowed", quantization="none")
     loaded = load_backbone(source, config, device="cpu", compute_dtype="float32")
     engine = PrefillEngine(loaded, [2])
-    assert not engine.shares_prefix
+    assert not engine.shares
     rng = np.random.default_rng(0)
     rows = [rng.integers(0, 60, n).astype(np.int32) for n in (14, 9)]
-    states = engine.hidden_states(engine.prefix(rows[0][:0]), rows)
+    assert not len(engine.prefix(rows[0][:2]))
+    states = engine.hidden_states(NO_PREFIX, plain_batch(rows))
     for place, ids in enumerate(rows):
         assert relative(states[2][place, : len(ids)], alone(tmp_path / "windowed", ids)[2][0]) < 1e-5
 

@@ -14,7 +14,6 @@ import time
 import warnings
 
 import numpy as np
-import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, matthews_corrcoef
@@ -26,10 +25,12 @@ from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.facts import resolve_device, resolve_dtype
 from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import load_backbone
-from pipeline.backbone.prefill import PrefillEngine, common_prefix_length
+from pipeline.backbone.pooling import pool
+from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import load_tokenizer, tokenize
 from pipeline.config import BackboneConfig, DataConfig
-from pipeline.extract.plan import plan_batches
+from pipeline.extract.batches import plan_batches
+from pipeline.extract.shard_pass import shared_prefix
 from pipeline.heads.holdout import sentence_groups
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
@@ -72,24 +73,19 @@ STRENGTHS = (0.001, 0.01, 0.1)
 
 def features(engine, tokens, with_after):
     """By (layer, pooling), `[n, d]` float32 for every row."""
-    rows = [tokens[row] for row in range(len(tokens))]
-    prefix = engine.prefix(rows[0][: common_prefix_length(rows, int(tokens.start.min()))])
+    prefix = shared_prefix(engine, tokens, range(len(tokens)))
+    start, stop, length = (places - len(prefix) for places in (tokens.start, tokens.stop, tokens.lengths))
+    kinds = {"mean": ("mean", stop), "last": ("last", stop)} | ({"mean+after": ("mean", length)} if with_after else {})
     pooled = {}
-    own = tokens.lengths - len(prefix)
-    for batch in plan_batches(own, 1024):
-        states = engine.hidden_states(prefix, [rows[row] for row in batch])
-        start, stop = tokens.start[batch] - len(prefix), tokens.stop[batch] - len(prefix)
-        for layer, hidden in states.items():
-            place = torch.arange(hidden.shape[1])
-            last = torch.from_numpy(own[batch] - 1)
-            masks = {"mean": (place >= torch.from_numpy(start)[:, None]) & (place < torch.from_numpy(stop)[:, None])}
-            if with_after:
-                masks["mean+after"] = (place >= torch.from_numpy(start)[:, None]) & (place <= last[:, None])
-            made = {name: (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True) for name, mask in masks.items()}
-            made["last"] = hidden[torch.arange(len(batch)), last]
-            for name, value in made.items():
-                store = pooled.setdefault((layer, name), np.zeros((len(rows), hidden.shape[2]), np.float32))
-                store[batch] = value.float().numpy()
+    for batch in plan_batches([tokens[row][len(prefix) :] for row in range(len(tokens))], 1024, share=engine.shares):
+
+        def take(layer, hidden, batch=batch):
+            for name, (pooling, past) in kinds.items():
+                values = pool(hidden, batch, pooling, start[batch.rows], past[batch.rows])
+                store = pooled.setdefault((layer, name), np.zeros((len(tokens), hidden.shape[2]), np.float32))
+                store[batch.rows] = values.numpy()
+
+        engine.run(prefix, batch, take)
     return pooled
 
 

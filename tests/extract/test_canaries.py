@@ -16,7 +16,7 @@ from pipeline.errors import BackboneError, CacheError, ConfigError
 from pipeline.extract import shard_pass
 from pipeline.extract.canaries import CANARIES, Recomputed, draw_canaries, tolerance_for
 from pipeline.extract.recheck import recheck
-from pipeline.extract.shard_pass import compute_shard, shared_prefix, to_shard_data
+from pipeline.extract.shard_pass import compute_rows, shared_prefix, to_shard_data
 from pipeline.views import View
 
 
@@ -73,9 +73,9 @@ def test_a_row_that_is_off_is_measured(engine, tiny_backbone, manifest, pooling,
     rows, view = range(4, 12), View(2, pooling)
     prefix = shared_prefix(engine, tokens, rows)
     assert len(prefix)
-    pooled = compute_shard(engine, tokens, rows, prefix, [view], token_budget=40, advance=lambda *_: None)[view]
+    pooled = compute_rows(engine, tokens, rows, prefix, [view], token_budget=40)[view]
     identity = dataclasses.replace(manifest.identity, pooling=pooling, storage_dtype=storage_dtype)
-    again = Recomputed(engine, tokens, rows, identity, prefix)
+    again = Recomputed(engine, tokens, rows, identity, prefix, [view])
     assert again.rows.tolist() == list(rows)  # of twelve rows, all are canaries
     tolerance = tolerance_for(identity)
     drift = again.drift(view, to_shard_data(pooled, pooling, storage_dtype, where=""), 4, tolerance)
@@ -90,12 +90,12 @@ def test_a_row_that_is_off_is_measured(engine, tiny_backbone, manifest, pooling,
 
 def test_above_tolerance_nothing_is_sealed(stage_one, tmp_path, monkeypatch):
     """A backbone whose rows depend on their batch, as one with a faulty mask would."""
-    honest = shard_pass.compute_shard
+    honest = shard_pass.compute_rows
 
     def leaky(*args, **kwargs):
-        return {view: [row + 0.01 * row.abs().max() for row in rows] for view, rows in honest(*args, **kwargs).items()}
+        return {view: rows + 0.01 * rows.abs().max() for view, rows in honest(*args, **kwargs).items()}
 
-    monkeypatch.setattr("pipeline.extract.run.compute_shard", leaky)
+    monkeypatch.setattr("pipeline.extract.run.compute_rows", leaky)
     with pytest.raises(CacheError, match="do not come out the same") as caught:
         stage_one(tasks=("cola",), splits=("train",))
     assert "0.0001" in caught.value.expected
@@ -134,8 +134,8 @@ def test_features_of_something_else_under_this_identity_are_found_out(stage_one,
     """Every digest fits, and still these are not the backbone's hidden states."""
     from pipeline.extract import run
 
-    honest = run.compute_shard
-    monkeypatch.setattr(run, "compute_shard", lambda *a, **k: {v: r[::-1] for v, r in honest(*a, **k).items()})
+    honest = run.compute_rows
+    monkeypatch.setattr(run, "compute_rows", lambda *a, **k: {v: r.flip(0) for v, r in honest(*a, **k).items()})
     stage_one(tasks=("cola",), splits=("validation",), layers=("1",), poolings=("mean",), drift_tolerance=10.0)
     monkeypatch.undo()
     config = BackboneConfig(backbone=str(tiny_backbone), models_dir=tmp_path / "models")

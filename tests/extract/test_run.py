@@ -197,7 +197,7 @@ def test_storage_dtypes_hold_the_float32_values_rounded(stage_one, tmp_path, dty
 def test_float16_is_refused_where_a_value_does_not_fit():
     from pipeline.extract.shard_pass import to_shard_data
 
-    states = [torch.tensor([1.0, 70000.0])]
+    states = torch.tensor([[1.0, 70000.0]])
     with pytest.raises(CacheError, match=r"float16 cannot hold(.|\n)*70000(.|\n)*--storage-dtype"):
         to_shard_data(states, "mean", "float16", where="here")
     assert to_shard_data(states, "mean", "float32", where="here").hidden_states[0, 1] == 70000.0

@@ -1,0 +1,91 @@
+"""A frozen backbone's matrix products on the CPU, by oneDNN: weights packed once, what follows a product fused in.
+
+These are the operators that PyTorch's own compiler puts in place of linear layers when it freezes a model.
+"""
+
+import torch
+from torch import nn
+
+ROWS = 1024
+"""For how many rows of a product oneDNN chooses the layout; it is right for any number."""
+
+
+class PackedLinear(nn.Module):
+    """A linear layer whose weights lie as oneDNN wants them.
+
+    Args:
+        linear: the layer; its weights are copied.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.dtype = linear.weight.dtype
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().contiguous(), ROWS)
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """`[…, in]` to `[…, out]`."""
+        return self.then(inputs, "none")
+
+    def then(self, inputs: torch.Tensor, function: str) -> torch.Tensor:
+        """The product, and an elementwise function of it (`swish`, `gelu`…)."""
+        output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self.packed, self.bias, function, [], "")
+        return output
+
+    def times(self, inputs: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The product, times another tensor of its shape."""
+        output: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(inputs, other, self.packed, self.bias, "mul")
+        return output
+
+
+class PackedGatedMLP(nn.Module):
+    """The gated perceptron of Llama, Qwen and their kin: `down(silu(gate(x)) * up(x))`, in three products.
+
+    Args:
+        gate, up, down: its layers, packed.
+    """
+
+    def __init__(self, gate: PackedLinear, up: PackedLinear, down: PackedLinear) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = gate, up, down
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """`[…, d]` to `[…, d]`."""
+        gated = self.up_proj.times(inputs, self.gate_proj.then(inputs, "swish"))
+        return self.down_proj.then(gated, "none")
+
+
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this torch has the operators, for this device and dtype."""
+    return (
+        device.type == "cpu"
+        and dtype in (torch.float32, torch.bfloat16)
+        and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    )
+
+
+@torch.inference_mode()
+def pack_linears(model: nn.Module) -> None:
+    """Replace every linear layer of a model, in place; it can then compute but neither train nor be saved."""
+    for name, linear in [pair for pair in model.named_modules() if type(pair[1]) is nn.Linear]:
+        model.set_submodule(name, PackedLinear(linear))
+    for name, module in [pair for pair in model.named_modules() if _has_gated_parts(pair[1])]:
+        packed = PackedGatedMLP(module.gate_proj, module.up_proj, module.down_proj)
+        if _agree(module, packed):  # another activation, or more between the products, and it stays as it is
+            model.set_submodule(name, packed)
+
+
+def _has_gated_parts(module: nn.Module) -> bool:
+    return not isinstance(module, PackedGatedMLP) and all(
+        isinstance(getattr(module, f"{name}_proj", None), PackedLinear) for name in ("gate", "up", "down")
+    )
+
+
+def _agree(module: nn.Module, packed: PackedGatedMLP) -> bool:
+    weights = packed.gate_proj
+    inputs = torch.randn(8, weights.in_features, generator=torch.Generator().manual_seed(0)).to(weights.dtype)
+    expected, found = module(inputs).float(), packed(inputs).float()
+    exact = 1e-5 if weights.dtype == torch.float32 else 2e-2
+    return bool((found - expected).norm() <= exact * expected.norm())

@@ -1,0 +1,108 @@
+"""How far stage one is from what it could be at best: each distinct prefix once, at the speed of bare products."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from pipeline.backbone.catalogue import find_backbone
+from pipeline.backbone.kernels import exact_float32
+from pipeline.backbone.load import load_backbone
+from pipeline.backbone.packed import PackedLinear
+from pipeline.backbone.prefill import PrefillEngine
+from pipeline.backbone.tokens import TokenRows, load_tokenizer, tokenize
+from pipeline.config import BackboneConfig, DataConfig, PassConfig
+from pipeline.extract.batches import plan_batches
+from pipeline.extract.plan import default_shard_rows
+from pipeline.extract.shard_pass import compute_rows, shared_prefix
+from pipeline.tasks.read import read_task
+from pipeline.tasks.spec import find_tasks
+
+ROWS = 1000
+
+
+def distinct_prefixes(rows: Sequence[np.ndarray]) -> int:
+    """How many different beginnings rows have, whole rows included: the nodes of a trie."""
+    count, before = 0, np.zeros(0, dtype=np.int32)
+    for row in sorted(rows, key=lambda row: row.tolist()):
+        most = min(len(before), len(row))
+        differ = np.flatnonzero(before[:most] != row[:most])
+        count += len(row) - (int(differ[0]) if len(differ) else most)
+        before = row
+    return count
+
+
+def planned(tokens: TokenRows, shard_rows: int, token_budget: int) -> tuple[int, int]:
+    """How many tokens the plan of a whole split computes, each shard's prefix included, and how many are padding."""
+    computed = padding = 0
+    for first in range(0, len(tokens), shard_rows):
+        rows = range(first, min(first + shard_rows, len(tokens)))
+        shared = _shared(tokens, rows)
+        computed += shared
+        for batch in plan_batches([tokens[row][shared:] for row in rows], token_budget):
+            computed += batch.ids.size
+            padding += batch.ids.size - batch.tokens
+    return computed, padding
+
+
+def _shared(tokens: TokenRows, rows: range) -> int:
+    from pipeline.backbone.prefill import common_prefix_length
+
+    return common_prefix_length([tokens[row] for row in rows], int(tokens.start[rows.start : rows.stop].min()))
+
+
+def seconds_of_products(model: torch.nn.Module, sizes: Sequence[int]) -> float:
+    """How long the linear layers alone take for batches of so many tokens."""
+    layers = [module for module in model.modules() if isinstance(module, PackedLinear | torch.nn.Linear)]
+    inputs = {
+        (size, layer.in_features): torch.randn(size, layer.in_features, dtype=model.dtype)
+        for size in set(sizes)
+        for layer in layers
+    }
+    began = time.perf_counter()
+    with torch.inference_mode():
+        for size in sizes:
+            for layer in layers:
+                layer(inputs[size, layer.in_features])
+    return time.perf_counter() - began
+
+
+def print_limits(data: DataConfig) -> None:
+    """Print both distances: of the plan, for whole splits, without running it; of the pass, on a few rows."""
+    config = BackboneConfig(quantization="checkpoint")
+    source = find_backbone(config)
+    tokenizer = load_tokenizer(source.folder)
+    budget = PassConfig().token_budget
+    print(
+        "| corpus | prompted tokens | distinct prefixes | computed | times distinct | padding |\n"
+        "|---|---|---|---|---|---|"
+    )
+    kept = {}
+    for task in find_tasks(("cola", "sst2"), ()):
+        examples = read_task(task, data, ("train",))["train"]
+        tokens = kept[task] = tokenize(tokenizer, examples.texts, task.prompt, max_length=2048, origin=examples.origin)
+        distinct = distinct_prefixes([tokens[row] for row in range(len(tokens))])
+        computed, padding = planned(tokens, default_shard_rows(len(tokens)), budget)
+        print(
+            f"| {task.name}/train | {len(tokens.ids):,} | {distinct:,} | {computed:,} | {computed / distinct:.3f} "
+            f"| {100 * padding / computed:.2f} % |"
+        )
+    print("\n| task | dtype | computed tokens/s | of the bare products' speed |\n|---|---|---|---|")
+    with exact_float32("cpu"):
+        for dtype in ("float32", "bfloat16"):
+            backbone = load_backbone(source, config, device="cpu", compute_dtype=dtype)
+            for task, tokens in kept.items():
+                views = [view.resolved(backbone.num_hidden_layers) for view in task.views]
+                engine = PrefillEngine(backbone, [int(view.layer) for view in views])
+                rows = range(min(ROWS, len(tokens)))
+                prefix = shared_prefix(engine, tokens, rows)
+                sizes = [b.ids.size for b in plan_batches([tokens[row][len(prefix) :] for row in rows], budget)]
+                pairs = []
+                for _ in range(3):
+                    began = time.perf_counter()
+                    compute_rows(engine, tokens, rows, prefix, views, token_budget=budget)
+                    pairs.append((time.perf_counter() - began, seconds_of_products(backbone.model, sizes)))
+                whole, products = (sorted(times)[1] for times in zip(*pairs, strict=True))
+                print(f"| {task.name} | {dtype} | {sum(sizes) / whole:,.0f} | {products / whole:.2f} |")
+    print()
