@@ -2,8 +2,9 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
@@ -21,8 +22,12 @@ from pipeline.config import (
     RunsConfig,
     TokensConfig,
 )
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result
+
+if TYPE_CHECKING:
+    from pipeline.heads.features import Own
+    from pipeline.tasks.spec import TaskSpec
 
 app = App(
     name="pipeline",
@@ -139,9 +144,34 @@ def heads(
     from pipeline.results.table import runs_table
     from pipeline.tasks.spec import find_tasks
 
-    done = train_heads(what, cache, runs)
-    metrics = {task.name: task.metric for task in find_tasks(what.tasks, what.task_files)}
+    tasks = find_tasks(what.tasks, what.task_files)
+    done = train_heads(what, cache, runs, _own_rows(what, tasks))
+    metrics = {task.name: task.metric for task in tasks}
     print_result([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))
+
+
+def _own_rows(what: HeadsConfig, tasks: "Iterable[TaskSpec]") -> "Own":
+    """What a folder of one's own files holds, where `--data` names one that is here; the cache must hold just that."""
+    from pipeline.config import source_name
+    from pipeline.digests import sha256_of_texts
+    from pipeline.heads.features import OwnRows
+    from pipeline.progress import say
+    from pipeline.tasks.read import read_task
+
+    if source_name(what.data) != "files" or not Path(what.data).is_dir():
+        return {}
+    own = {}
+    for task in tasks:
+        try:
+            splits = read_task(task, DataConfig(data=what.data))
+        except DataError as error:
+            say(f"{task.name}: {what.data} is not read ({error.what}): features of any own files are taken")
+            continue
+        own[task.name] = {
+            split: OwnRows(f"sha256:{sha256_of_texts(rows.texts)}", rows.labels, rows.origin)
+            for split, rows in splits.items()
+        }
+    return own
 
 
 @runs_app.command(name="ls")

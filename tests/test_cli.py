@@ -214,6 +214,39 @@ def test_a_task_of_ones_own_from_a_toml_file_and_csv(command, tmp_path):
     assert all(run["scores"]["topic"]["validation"]["accuracy"] > 0.34 for run in json.loads(out))
 
 
+def test_heads_train_on_the_folder_that_was_named_and_on_no_other(command, tmp_path):
+    """Two folders, and one of them edited: sentences and labels decide which features are taken."""
+
+    def write(folder, rows):
+        (tmp_path / folder / "cola").mkdir(parents=True, exist_ok=True)
+        for split, first in (("train", 0), ("validation", 100)):
+            lines = [f"{text} number {first + n}.,{label}" for n, (text, label) in enumerate(rows * 20)]
+            (tmp_path / folder / "cola" / f"{split}.csv").write_text("sentence,label\n" + "\n".join(lines) + "\n")
+
+    def heads(folder):
+        return command("heads", "--tasks", "cola", "--data", tmp_path / folder, "--heads", "logreg", "--json")
+
+    def extract(folder):
+        assert command("extract", "--tasks", "cola", "--data", tmp_path / folder)[0] == 0
+
+    write("one", [("A cat", 1), ("A stone", 0)])
+    write("other", [("A dog", 1), ("A house", 0)])
+    extract("other")
+    refused(heads("one"), "no such features of cola/train", "texts")
+    extract("one")
+    for folder in ("one", "other"):
+        code, out, err = heads(folder)
+        assert code == 0, err
+        assert json.loads(out)[0]["config"]["data"] == str(tmp_path / folder)
+    write("one", [("A cat", 0), ("A stone", 1)])
+    refused(heads("one"), "labels in the cache are not those of the files", "one/cola/train.csv", "pipeline extract")
+    extract("one")
+    assert heads("one")[0] == 0
+    code, _, err = heads("elsewhere")  # as on a machine that has the cache alone
+    assert code == 2
+    assert "2 feature sets of cola/train match, which differ in texts" in err
+
+
 def test_a_pulled_cache_trains_the_same_heads_elsewhere(command, tmp_path, monkeypatch):
     command("extract", "--tasks", "cola")
     _, out, _ = command("heads", "--tasks", "cola", "--heads", "logreg", "--json")

@@ -81,6 +81,7 @@ class FeatureCache:
         if pooling is not None:
             wanted["pooling"] = check_pooling(pooling)
         candidates, damaged = self._readable(task, split)
+        unfinished = _unfinished(self.path / task / split)
         if damaged and not candidates:
             raise DamagedFeatureSet(
                 f"every feature set of {task}/{split} is damaged:\n{_named(damaged)}",
@@ -93,7 +94,7 @@ class FeatureCache:
             raise FeatureSetNotFound(
                 f"the cache holds no features of {task}/{split}",
                 where=self.path,
-                found=", ".join(there) or "an empty cache",
+                found=", ".join(there) or "an empty cache" if not unfinished else "none that is whole" + unfinished,
                 remedy="make features (pipeline extract), or copy the cache's folder from the machine that made it",
             )
         is_full = all(field.name in asked for field in dataclasses.fields(Identity))
@@ -104,7 +105,8 @@ class FeatureCache:
             raise FeatureSetNotFound(
                 f"the cache holds no such features of {task}/{split}; the nearest is {nearest.name}, and differs in\n"
                 + difference_table(differ)
-                + (f"\nwhat is damaged may be the one:\n{_named(damaged)}" if damaged else ""),
+                + (f"\nwhat is damaged may be the one:\n{_named(damaged)}" if damaged else "")
+                + unfinished,
                 where=self.path,
                 remedy=(f"{VERIFY}; or " if damaged else "")
                 + "run pipeline extract with the wanted settings, or ask for what is there"
@@ -162,6 +164,15 @@ def _candidates(folder: Path, *names: str | None) -> Iterator[Path]:
             yield path
         elif names[1:]:
             yield from _candidates(path, *names[1:])
+
+
+def _unfinished(folder: Path) -> str:
+    """A line on the feature sets of a split that have no manifest, or nothing where there are none."""
+    names = [path.name for path in sorted(folder.glob("*-L*-*")) if not os.path.lexists(path / MANIFEST)]
+    if not names:
+        return ""
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"\nunfinished, or damaged and set aside (the same pipeline extract goes on with them): {shown}"
 
 
 def _read(folder: Path) -> Manifest:

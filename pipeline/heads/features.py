@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.cache.identity import flatten
 from pipeline.config import HeadsConfig, backbone_slug, source_name
 from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound
-from pipeline.tasks.spec import SPLITS, TaskSpec
+from pipeline.tasks.spec import SPLITS, Split, TaskSpec
 from pipeline.views import View
 
 
@@ -34,6 +35,25 @@ class SplitFeatures:
     fingerprints: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class OwnRows:
+    """What a split of one's own files holds, where the files are at hand.
+
+    Args:
+        texts: the digest of its sentences in order, as an identity has it.
+        labels: `[n]` class numbers, or None where it is unlabelled.
+        origin: where it was read, for people.
+    """
+
+    texts: str
+    labels: tuple[int, ...] | None
+    origin: str
+
+
+Own = Mapping[str, Mapping[Split, OwnRows]]
+"""By task and split. Where it is empty, the cache alone decides which rows are trained on."""
+
+
 def parse_views(text: str) -> tuple[View, ...]:
     """Read `L20-mean`, or several views side by side: `L16-mean+L20-mean`."""
     return tuple(View.parse(part) for part in text.split("+"))
@@ -45,15 +65,23 @@ def name_views(views: tuple[View, ...]) -> str:
 
 
 def load_features(
-    cache: FeatureCache, task: TaskSpec, views: tuple[View, ...], config: HeadsConfig
+    cache: FeatureCache,
+    task: TaskSpec,
+    views: tuple[View, ...],
+    config: HeadsConfig,
+    own: Mapping[Split, OwnRows] = MappingProxyType({}),
 ) -> dict[str, SplitFeatures]:
     """Load a task's train and validation features, and test where there is one.
 
     Train decides: the other splits must have its identity in every field but the texts.
 
+    Args:
+        own: what one's own files hold, by split: features of other sentences or with other labels are not taken.
+
     Raises:
         FeatureSetNotFound: the cache does not hold them.
-        CacheError: several feature sets match, or those side by side are not of the same rows.
+        CacheError: several feature sets match, those side by side are not of the same rows, or their labels are not
+            those of the files.
     """
     wanted: dict[str, Any] = {
         "quantization.type": config.quantization,
@@ -66,6 +94,8 @@ def load_features(
             "these have settings of their own: --backbone, --data, --views", where="where", found=", ".join(wrong)
         )
     of_split = {split: _of_split(where, split) for split in SPLITS}
+    for split, rows in own.items():
+        of_split[split] = {"texts": rows.texts, **of_split[split]}
     wanted |= {name: value for name, value in where.items() if name.split(".")[0] not in SPLITS}
     wanted |= of_split["train"]
     backbone, source = backbone_slug(config.backbone), source_name(config.data)
@@ -90,7 +120,22 @@ def load_features(
                 continue
             raise
         features[split] = _side_by_side(others)
+    for split, rows in own.items():
+        if split in features:
+            _check_labels(features[split], rows)
     return features
+
+
+def _check_labels(features: SplitFeatures, rows: OwnRows) -> None:
+    cached = None if features.y is None else tuple(features.y.tolist())
+    if cached != rows.labels:
+        raise CacheError(
+            "the labels in the cache are not those of the files",
+            where=rows.origin,
+            expected="the same sentences with the same labels",
+            found="the same sentences, labelled otherwise since or elsewhere",
+            remedy="run the same pipeline extract again: it rewrites the labels and computes nothing",
+        )
 
 
 def _of_split(where: Mapping[str, Any], split: str) -> dict[str, Any]:

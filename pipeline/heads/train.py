@@ -5,14 +5,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from pipeline.cache import FeatureCache
-from pipeline.config import CacheConfig, HeadsConfig, RunsConfig
+from pipeline.config import CacheConfig, HeadsConfig, RunsConfig, source_name
 from pipeline.errors import HeadError
-from pipeline.heads.features import SplitFeatures, load_features, name_views, parse_settings, parse_views
+from pipeline.heads.features import Own, SplitFeatures, load_features, name_views, parse_settings, parse_views
 from pipeline.heads.fit import Fitted, TrainingRows, check_head, fit_head
 from pipeline.heads.holdout import hold_out
 from pipeline.heads.store import save_head
@@ -22,14 +23,19 @@ from pipeline.results.metrics import majority_class, score
 from pipeline.tasks.spec import TaskSpec, find_tasks
 
 
-def train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig) -> list[Run]:
+def train_heads(
+    config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own: Own = MappingProxyType({})
+) -> list[Run]:
     """Train every head of `config` on every view of it, for every task.
+
+    Args:
+        own: what the files of one's own hold, where `config.data` names them and they are at hand.
 
     Raises:
         PipelineError: a setting is wrong, the features are not there or are damaged, or a head cannot be trained.
     """
     with _limited_threads(config.threads):
-        return _train_heads(config, cache, runs)
+        return _train_heads(config, cache, runs, own)
 
 
 @contextmanager
@@ -50,7 +56,7 @@ def _limited_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig) -> list[Run]:
+def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own: Own) -> list[Run]:
     tasks = find_tasks(config.tasks, config.task_files)
     params = parse_settings(config.params)
     for kind in config.heads:
@@ -60,7 +66,7 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig) -> l
     done = []
     for task in tasks:
         for views in views_of[task.name]:
-            features = load_features(features_cache, task, views, config)
+            features = load_features(features_cache, task, views, config, own.get(task.name, {}))
             if features["validation"].y is None:
                 raise HeadError("the validation rows have no labels", where=task.name, expected="a labelled split")
             rows = _training_rows(features["train"], config)
@@ -70,11 +76,13 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig) -> l
                 seconds = time.monotonic() - began
                 settings = json.loads(json.dumps(asdict(config), default=str))  # paths become text
                 settings |= {"features": name_views(views), "cache_dir": str(cache.cache_dir), "metric": task.metric}
+                settings["data"] = config.data if task.name in own else source_name(config.data)
                 run = _enter(task, kind, fitted, features, settings, config.seed, seconds, runs)
-                shown = run.scores[task.name]["validation"]
+                shown, base = (which[task.name]["validation"] for which in (run.scores, run.baseline))
                 say(
                     f"{task.name}: {kind} on {name_views(views)}: "
                     + ", ".join(f"{k} {v:.3f}" for k, v in shown.items())
+                    + (", which is what always saying the commonest class scores" if shown == base else "")
                 )
                 done.append(run)
     return done

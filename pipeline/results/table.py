@@ -34,6 +34,8 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
             mark = " *" if run is best and len(of_task) > 1 and held is not None else ""
             cells = [scores.get("mcc"), scores.get("accuracy"), scores.get("f1"), base.get("accuracy")]
             of = [str(run.config[name]) for name in ("backbone", "quantization", "data") if name in run.config]
+            if run.config.get("adapter"):
+                of.insert(2, f"lora {run.config['adapter']}")
             table.add_row(
                 escape(task),
                 escape(run.head + mark),

@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000, help="of each task at most")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--contenders", nargs="+", help="beginnings of names; all that are installed by default")
+    parser.add_argument("--no-limits", action="store_true", help="only the contenders")
     options = parser.parse_args()
     data = DataConfig(data=options.data)
     there = [each for each in CONTENDERS if each != "reference"]
@@ -150,9 +151,10 @@ def main() -> None:
     absent = [each for each in there if find_spec(NEEDS.get(each.split("-")[0], "torch")) is None]
     for each in absent:
         print(f"{each}: not installed, left out", file=sys.stderr)
-    from tests.bench.limits import print_limits
+    if not options.no_limits:
+        from tests.bench.limits import print_limits
 
-    print_limits(data)
+        print_limits(data)
     compare([each for each in there if each not in absent], read_requests(data, options.rows), options.repeats)
 
 

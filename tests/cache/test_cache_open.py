@@ -308,3 +308,18 @@ def test_a_relative_folder_is_a_folder(whole, monkeypatch):
     assert len(FeatureSet(".")) == len(mine)
     monkeypatch.chdir(mine.folder.parent)
     assert len(FeatureSet(mine.folder.name)) == len(mine)
+
+
+def test_what_is_unfinished_is_said_where_nothing_matches(cache, corpus, tmp_path):
+    small = corpus()
+    small.write_shard(small.writer(tmp_path), 0)
+    with pytest.raises(FeatureSetNotFound, match="goes on with them") as caught:
+        cache.open("cola", "train")
+    assert small.writer(tmp_path).folder.name in str(caught.value)
+    corpus(changes={"layer": 3}).write(tmp_path)
+    with pytest.raises(FeatureSetNotFound, match="goes on with them"):
+        cache.open("cola", "train", layer=2)
+    small.write(tmp_path)
+    with pytest.raises(FeatureSetNotFound) as caught:
+        cache.open("cola", "train", layer=1)
+    assert "goes on with them" not in str(caught.value)

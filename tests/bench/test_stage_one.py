@@ -1,0 +1,51 @@
+"""The benchmark of stage one measures what it says, and the plan of the real corpora is near its limit."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.backbone.catalogue import find_backbone
+from pipeline.backbone.tokens import load_tokenizer, tokenize
+from pipeline.config import BackboneConfig, DataConfig, PassConfig
+from pipeline.extract.plan import default_shard_rows
+from pipeline.tasks.read import read_task
+from pipeline.tasks.spec import find_tasks
+from tests.bench import stage_one
+from tests.bench.limits import distinct_prefixes, planned
+
+GLUE = Path(os.environ.get("GLUE_DIR", Path(__file__).parents[3] / "shared" / "glue"))
+
+
+def test_distinct_prefixes_are_the_nodes_of_a_trie():
+    rows = [np.array(ids) for ids in ([1, 2, 3], [1, 2], [1, 4], [5], [1, 2, 3])]
+    assert distinct_prefixes(rows) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["cola", "sst2"])
+def test_the_plan_of_real_corpora_computes_little_more_than_each_prefix_once(task):
+    if not GLUE.is_dir():
+        pytest.skip(f"no GLUE in {GLUE}")
+    (spec,) = find_tasks((task,), ())
+    examples = read_task(spec, DataConfig(data="glue", glue_dir=GLUE), ("train",))["train"]
+    tokenizer = load_tokenizer(find_backbone(BackboneConfig()).folder)
+    tokens = tokenize(tokenizer, examples.texts, spec.prompt, max_length=512, origin=examples.origin)
+    computed, padding = planned(tokens, default_shard_rows(len(tokens)), PassConfig().token_budget)
+    assert computed <= 1.25 * distinct_prefixes([tokens[row] for row in range(len(tokens))])
+    assert padding <= 0.03 * computed
+
+
+@pytest.mark.slow
+def test_contenders_agree_with_the_unpadded_pass(monkeypatch, capsys, sample_dir):
+    monkeypatch.chdir(sample_dir.parent.parent)
+    words = ["--data", "sample", "--rows", "12", "--repeats", "1", "--contenders", "this project", "transformers"]
+    monkeypatch.setattr(sys, "argv", ["stage_one", *words, "--no-limits"])
+    stage_one.main()
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| cola |")]
+    worst = {line[1]: float(line[7]) for line in lines}
+    assert worst["this project, float32"] < 1e-4
+    assert worst["transformers pipeline, float32"] < 1e-4
+    assert 1e-4 < worst["this project, bfloat16"] < 1e-1
