@@ -60,9 +60,8 @@ class Process:
         return self.answer(), np.load(asked["features"])
 
     def end(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        with self.process:  # closes its pipes, and waits for it
+            pass
 
 
 def read_requests(data: DataConfig, rows: int) -> dict[str, Request]:
