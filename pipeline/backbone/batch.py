@@ -56,11 +56,6 @@ class Batch:
         width = self.ids.shape[1]
         return len(self.rows) == len(self.ids) and bool((self.parent == np.arange(-1, width - 1)).all())
 
-    def places_of(self, row: int, start: int, stop: int) -> np.ndarray:
-        """Where the tokens `start` to `stop` of the batch's row number `row` (from 0) stand in the flattened batch."""
-        first = self.offsets[row]
-        return self.places[first + start : first + stop]
-
 
 def plain_batch(rows: Sequence[np.ndarray], numbers: Sequence[int] | np.ndarray | None = None) -> Batch:
     """A slot for each row, right-padded to the longest: nothing is shared.
@@ -82,3 +77,12 @@ def plain_batch(rows: Sequence[np.ndarray], numbers: Sequence[int] | np.ndarray 
         offsets=np.concatenate(([0], np.cumsum(lengths))),
         tokens=int(lengths.sum()),
     )
+
+
+def common_prefix_length(rows: Sequence[np.ndarray], most: int) -> int:
+    """How many leading ids all `rows` share, `most` at most: the ids decide, never the prompt's text."""
+    length = min(most, *(len(row) for row in rows))
+    for row in rows[1:]:
+        differ = np.flatnonzero(rows[0][:length] != row[:length])
+        length = int(differ[0]) if len(differ) else length
+    return length

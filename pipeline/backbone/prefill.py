@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.backbone.batch import Batch, plain_batch
+from pipeline.backbone.batch import Batch, common_prefix_length, plain_batch
 from pipeline.backbone.blocks import Take, blocks_of, watching
 from pipeline.backbone.load import Backbone
 from pipeline.backbone.packed import can_pack, pack_linears
@@ -15,15 +15,6 @@ from pipeline.errors import BackboneError
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 2e-1}
 """Largest relative difference, by compute dtype, between a row alone and the same row in a batch."""
-
-
-def common_prefix_length(rows: Sequence[np.ndarray], most: int) -> int:
-    """How many leading ids all `rows` share, `most` at most: the ids decide, never the prompt's text."""
-    length = min(most, *(len(row) for row in rows))
-    for row in rows[1:]:
-        differ = np.flatnonzero(rows[0][:length] != row[:length])
-        length = int(differ[0]) if len(differ) else length
-    return length
 
 
 def _has_window(config: Any) -> bool:

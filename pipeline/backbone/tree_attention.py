@@ -2,8 +2,8 @@
 
 Each token attends to the prefix, to itself and to what stands before it in its rows: the numbers are those of attention
 over each whole row, though what rows share is computed once. The prefix's keys and values are put before those of every
-slot; a slot is many rows, so that is little. Registered with transformers' `AttentionInterface`; without a prefix, even
-an empty one, it is transformers' own SDPA.
+slot; a slot is many rows, so that is little. Registered with transformers' `AttentionInterface`; called without a
+`Prefix` (one of no tokens is one) it is transformers' own SDPA.
 """
 
 from dataclasses import dataclass

@@ -31,8 +31,9 @@ class FeatureSet:
     """One view of one task split under one identity.
 
     Opening checks the manifest against the seals, and the seals against the files' sizes; values are read when they are
-    asked for, and a shard's bytes are held against its seal's fast digest when they first are. Damage never passes, nor
-    do values that are not finite.
+    asked for, and a shard's bytes are held against its seal's fast digest when they first are, unless this machine
+    wrote, pulled or verified the file and nobody touched it since. Damage never passes, nor do values that are not
+    finite.
 
     Args:
         folder: the feature set's folder; it may be read-only.

@@ -39,9 +39,11 @@ def settled_key(path: Path, *, touch: Path) -> FileKey | None:
             coarse, tells the two apart. No clock but the file system's own is asked.
 
     Returns:
-        the key, or None where the clock does not move on.
+        the key, or None where the clock does not move on, or the file system is none that is believed.
     """
     key = FileKey.of_path(path)
+    if not tells_of_writes(key):
+        return None
     with touch.open("rb") as file:
         return key if _is_past(max(key.ctime_ns, key.mtime_ns), file.fileno()) else None
 

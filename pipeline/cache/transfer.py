@@ -15,12 +15,14 @@ from typing import Any
 
 from pipeline.cache.files import clear_partials, whole_file
 from pipeline.cache.lock import FeatureSetLock
-from pipeline.cache.manifest import MANIFEST
+from pipeline.cache.manifest import MANIFEST, shard_paths
 from pipeline.cache.remote import Folder, Place, find_sets, open_place
 from pipeline.cache.remote.names import FINGERPRINT, SetName
 from pipeline.cache.remote.place import Advance
 from pipeline.cache.set_record import SealedFile, SetRecord, read_set
+from pipeline.cache.sound import settled_key
 from pipeline.cache.transfer_plan import Plan, holds, plan_copy
+from pipeline.cache.verify import damages_of_shard
 from pipeline.config import TransferConfig
 from pipeline.digests import sha256_of_file
 from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound, TransferError
@@ -188,11 +190,27 @@ def _copy_here(source: Place, destination: Folder, plan: Plan, advance: Advance)
             for file in plan.missing.get(number, ()):
                 with whole_file(destination.at(file.name)) as partial:
                     _check_digest(source.fetch(file.name, partial, file.size_bytes, advance), file, source)
+            if number in plan.missing:
+                _check_content(destination, record, number)
             if number in plan.unsealed:
                 seal = record.seal_name(number)
                 destination.put([(record.copies / seal, seal)], advance)
     if plan.lacks_manifest:
         destination.put([(record.copies / record.manifest_name, record.manifest_name)], advance)
+
+
+def _check_content(destination: Folder, record: SetRecord, number: int) -> None:
+    """Look at every byte of a shard that has arrived, before its seal says that it is whole; it is noted as sound."""
+    folder = destination.at(record.name.path)
+    states, index, _ = shard_paths(folder, number)
+    key = settled_key(states, touch=index)
+    for damage in damages_of_shard(folder, number, record.seals[number], record.manifest, deep=True, key=key):
+        raise TransferError(
+            "a shard is damaged at the other place",
+            where=folder / damage.file,
+            found=damage.problem,
+            remedy="have it written again there (pipeline cache verify --deep, then pipeline extract)",
+        )
 
 
 def _check_digest(found: str, file: SealedFile, place: Place) -> None:

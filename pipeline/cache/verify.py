@@ -154,7 +154,7 @@ def verify_feature_set(folder: Path, *, deep: bool) -> Report:
             damages.append(Damage(number, seal_path.name, _in_short(error)))
             continue
         seals.append(seal)
-        damages += _damages_of_shard(folder, number, seal, manifest, deep)
+        damages += damages_of_shard(folder, number, seal, manifest, deep=deep)
     if manifest is not None and len(seals) == len(numbers):
         if digest_of_seals(seals) != manifest.seals:
             damages.append(Damage(None, MANIFEST, "it is not about these shards"))
@@ -171,8 +171,15 @@ def _in_short(error: DamagedFeatureSet) -> str:
     return f"{error.what}: {found}" if found else error.what
 
 
-def _damages_of_shard(folder: Path, number: int, seal: Seal, manifest: Manifest | None, deep: bool) -> Iterator[Damage]:
-    """At most one damage a file: what follows from it would only repeat it."""
+def damages_of_shard(
+    folder: Path, number: int, seal: Seal, manifest: Manifest | None, *, deep: bool, key: FileKey | None = None
+) -> Iterator[Damage]:
+    """What is wrong with one shard: at most one damage a file, as what follows from it would only repeat it.
+
+    Args:
+        deep: as in `verify_feature_set`; what is sound is noted, so that reading need not look again.
+        key: of the hidden states, if the caller has seen to it that a later write must show.
+    """
     states, index, seal_path = shard_paths(folder, number)
     if manifest is not None:
         first = number * manifest.shard_rows
@@ -182,7 +189,8 @@ def _damages_of_shard(folder: Path, number: int, seal: Seal, manifest: Manifest 
             yield Damage(number, seal_path.name, f"expected {expected[1]} rows from {expected[0]}, found {found}")
             return
     sound = True
-    key = _key_of(states) if deep else None
+    if deep and key is None:
+        key = _key_of(states)
     for path, size_bytes, sha256 in (
         (states, seal.states_bytes, seal.states_sha256),
         (index, seal.index_bytes, seal.index_sha256),
@@ -199,15 +207,16 @@ def _damages_of_shard(folder: Path, number: int, seal: Seal, manifest: Manifest 
         except DamagedFeatureSet as error:
             yield Damage(number, Path(str(error.where)).name if error.where else states.name, _in_short(error))
         else:
-            if key is not None and key.is_settled:
+            if key is not None:
                 note_sound(states, key, seal.states_xxh3)
 
 
 def _key_of(path: Path) -> FileKey | None:
-    """A file's key once nothing of it waits to be written: a later write through a map then shows."""
+    """A file's key if any later write must show: nothing of it waits to be written, and its last change is past."""
     with contextlib.suppress(OSError), open_to_read(path) as file:
         os.fsync(file.fileno())
-        return FileKey.of(file.fileno())
+        key = FileKey.of(file.fileno())
+        return key if key.is_settled else None
     return None
 
 

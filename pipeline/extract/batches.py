@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.backbone.batch import Batch, plain_batch
+from pipeline.backbone.batch import Batch, common_prefix_length, plain_batch
 
 SLOT_TOKENS = 64
 """How wide a slot is, where no single row is longer: wider ones share more, and pay more for attention."""
@@ -74,10 +74,7 @@ def _shared_with_the_one_before(ordered: Sequence[np.ndarray]) -> np.ndarray:
     """`[n]` int64, with how many of the same tokens each row begins as the row before it."""
     shared = np.zeros(len(ordered), dtype=np.int64)
     for row in range(1, len(ordered)):
-        before, this = ordered[row - 1], ordered[row]
-        most = min(len(before), len(this))
-        differ = np.flatnonzero(before[:most] != this[:most])
-        shared[row] = differ[0] if len(differ) else most
+        shared[row] = common_prefix_length(ordered[row - 1 : row + 1], len(ordered[row]))
     return shared
 
 

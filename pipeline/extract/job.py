@@ -14,7 +14,7 @@ from pipeline.cache.writer import FeatureSetWriter
 from pipeline.config import CacheConfig, Dtype, PassConfig, TokensConfig
 from pipeline.digests import sha256_of_texts
 from pipeline.errors import ConfigError, DamagedFeatureSet, DataError
-from pipeline.extract.plan import default_shard_rows
+from pipeline.extract.cut import default_shard_rows
 from pipeline.progress import say
 from pipeline.tasks.examples import Examples
 from pipeline.tasks.spec import TaskSpec

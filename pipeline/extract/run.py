@@ -20,8 +20,8 @@ from pipeline.cache.manifest import Manifest
 from pipeline.cache.shard import RAW
 from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
 from pipeline.extract.canaries import Recomputed, tolerance_for
+from pipeline.extract.cut import note_on_cut
 from pipeline.extract.job import Job, choose_views, make_job
-from pipeline.extract.plan import note_on_cut
 from pipeline.extract.preflight import check_room
 from pipeline.extract.shard_pass import compute_rows, index_of, shared_prefix, to_shard_data
 from pipeline.extract.sharing import claimed_shards

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.backbone.batch import Batch
+from pipeline.backbone.batch import Batch, common_prefix_length
 from pipeline.backbone.pooling import pool
-from pipeline.backbone.prefill import PrefillEngine, common_prefix_length
+from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows
 from pipeline.backbone.tree_attention import Prefix
 from pipeline.cache.index import SCHEMA
@@ -20,10 +20,15 @@ from pipeline.tasks.examples import Examples
 from pipeline.views import Pooling, View
 
 
-def shared_prefix(engine: PrefillEngine, tokens: TokenRows, rows: range) -> Prefix:
-    """Compute the longest run of ids with which all of a shard's rows begin; it never reaches into a sentence."""
+def shared_ids(tokens: TokenRows, rows: range) -> np.ndarray:
+    """The longest run of ids `[p]` with which all of some rows begin; it never reaches into a sentence."""
     ids = [tokens[row] for row in rows]
-    return engine.prefix(ids[0][: common_prefix_length(ids, int(tokens.start[rows.start : rows.stop].min()))])
+    return ids[0][: common_prefix_length(ids, int(tokens.start[rows.start : rows.stop].min()))]
+
+
+def shared_prefix(engine: PrefillEngine, tokens: TokenRows, rows: range) -> Prefix:
+    """Compute what all of a shard's rows begin with."""
+    return engine.prefix(shared_ids(tokens, rows))
 
 
 Pooled = dict[View, torch.Tensor | list[torch.Tensor]]

@@ -5,10 +5,10 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
-from pipeline.backbone.batch import plain_batch
+from pipeline.backbone.batch import common_prefix_length, plain_batch
 from pipeline.backbone.catalogue import BackboneSource, find_backbone
 from pipeline.backbone.load import Backbone, load_backbone
-from pipeline.backbone.prefill import PrefillEngine, common_prefix_length
+from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tree_attention import NO_PREFIX
 from pipeline.config import BackboneConfig
 from pipeline.errors import BackboneError

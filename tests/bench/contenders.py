@@ -49,7 +49,7 @@ Contender = Callable[[Request], np.ndarray]
 """From a request to `[n, d]` float32."""
 
 
-def _model(dtype: str) -> tuple[Any, Any, Path]:
+def _model(dtype: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -57,7 +57,7 @@ def _model(dtype: str) -> tuple[Any, Any, Path]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     tokenizer.padding_side = "right"
-    return AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype)).eval(), tokenizer, folder
+    return AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype)).eval(), tokenizer
 
 
 def _pooled(states: Any, spans: list[tuple[int, int]], request: Request) -> np.ndarray:
@@ -126,7 +126,7 @@ def feature_extraction(dtype: str) -> Contender:
     """transformers' feature-extraction pipeline."""
     from transformers import pipeline
 
-    model, tokenizer, _ = _model(dtype)
+    model, tokenizer = _model(dtype)
     extractor = pipeline("feature-extraction", model=model, tokenizer=tokenizer, return_tensors=True)
 
     def compute(request: Request) -> np.ndarray:
@@ -139,38 +139,27 @@ def feature_extraction(dtype: str) -> Contender:
 
 def naive(dtype: str) -> Contender:
     """The loop of many a notebook: one text at a time, padded to 512 tokens, every layer kept."""
+    return _one_at_a_time(dtype, padding="max_length", max_length=NAIVE_TOKENS, truncation=True)
+
+
+def reference(dtype: str) -> Contender:
+    """What is true: transformers' own forward pass, one text at a time, unpadded."""
+    return _one_at_a_time(dtype)
+
+
+def _one_at_a_time(dtype: str, **padding: Any) -> Contender:
     import torch
 
-    model, tokenizer, _ = _model(dtype)
+    model, tokenizer = _model(dtype)
 
     @torch.no_grad()
     def compute(request: Request) -> np.ndarray:
         rows = []
         for text in request.prompted:
             spans = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
-            encoded = tokenizer(
-                text, padding="max_length", max_length=NAIVE_TOKENS, truncation=True, return_tensors="pt"
-            )
-            states = model(**encoded, output_hidden_states=True).hidden_states[-1][0]
+            encoded = tokenizer(text, return_tensors="pt", **padding)
+            states = model(**encoded, use_cache=False, output_hidden_states=bool(padding)).last_hidden_state[0]
             rows.append(_pooled(states, spans, request))
-        return np.stack(rows)
-
-    return compute
-
-
-def reference(dtype: str) -> Contender:
-    """What is true: transformers' own forward pass, one text at a time, unpadded."""
-    import torch
-
-    model, tokenizer, _ = _model(dtype)
-
-    @torch.no_grad()
-    def compute(request: Request) -> np.ndarray:
-        rows = []
-        for text in request.prompted:
-            encoded = tokenizer(text, return_offsets_mapping=True, return_tensors="pt")
-            spans = encoded.pop("offset_mapping")[0].tolist()
-            rows.append(_pooled(model(**encoded, use_cache=False).last_hidden_state[0], spans, request))
         return np.stack(rows)
 
     return compute

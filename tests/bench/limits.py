@@ -1,11 +1,13 @@
 """How far stage one is from what it could be at best: each distinct prefix once, at the speed of bare products."""
 
+import itertools
 import time
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from pipeline.backbone.batch import common_prefix_length
 from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import load_backbone
@@ -14,8 +16,8 @@ from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows, load_tokenizer, tokenize
 from pipeline.config import BackboneConfig, DataConfig, PassConfig
 from pipeline.extract.batches import plan_batches
-from pipeline.extract.plan import default_shard_rows
-from pipeline.extract.shard_pass import compute_rows, shared_prefix
+from pipeline.extract.cut import default_shard_rows
+from pipeline.extract.shard_pass import compute_rows, shared_ids, shared_prefix
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 
@@ -24,13 +26,9 @@ ROWS = 1000
 
 def distinct_prefixes(rows: Sequence[np.ndarray]) -> int:
     """How many different beginnings rows have, whole rows included: the nodes of a trie."""
-    count, before = 0, np.zeros(0, dtype=np.int32)
-    for row in sorted(rows, key=lambda row: row.tolist()):
-        most = min(len(before), len(row))
-        differ = np.flatnonzero(before[:most] != row[:most])
-        count += len(row) - (int(differ[0]) if len(differ) else most)
-        before = row
-    return count
+    ordered = sorted(rows, key=lambda row: row.tolist())
+    shared = (common_prefix_length(pair, len(pair[1])) for pair in itertools.pairwise(ordered))
+    return sum(map(len, rows)) - sum(shared)
 
 
 def planned(tokens: TokenRows, shard_rows: int, token_budget: int) -> tuple[int, int]:
@@ -38,18 +36,12 @@ def planned(tokens: TokenRows, shard_rows: int, token_budget: int) -> tuple[int,
     computed = padding = 0
     for first in range(0, len(tokens), shard_rows):
         rows = range(first, min(first + shard_rows, len(tokens)))
-        shared = _shared(tokens, rows)
+        shared = len(shared_ids(tokens, rows))
         computed += shared
         for batch in plan_batches([tokens[row][shared:] for row in rows], token_budget):
             computed += batch.ids.size
             padding += batch.ids.size - batch.tokens
     return computed, padding
-
-
-def _shared(tokens: TokenRows, rows: range) -> int:
-    from pipeline.backbone.prefill import common_prefix_length
-
-    return common_prefix_length([tokens[row] for row in rows], int(tokens.start[rows.start : rows.stop].min()))
 
 
 def seconds_of_products(model: torch.nn.Module, sizes: Sequence[int]) -> float:

@@ -4,9 +4,9 @@
 
 For each kind of feature set, some 600 MB are written twice: as a feature set of default-size shards, and as one .npy
 file. Both are then opened and read alternately, from the page cache. `sum` reads every number in place, `copy` into
-memory of one's own, made before. `first` is the first reading of a process on the machine that wrote or verified the
-set, `again` any later one; `unseen` is the first of a set that came from elsewhere, which looks at every byte. Prints a
-Markdown table of medians; a speed of 1.00 is np.load's.
+memory of one's own, made before. `first` is the first reading of a process on the machine that wrote, pulled or
+verified the set, `again` any later one; `unseen` is the first of a set that was copied in another way, which looks at
+every byte. Prints a Markdown table of medians; a speed of 1.00 is np.load's.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from pipeline.cache.reading import SETTLED_NS
 from pipeline.cache.shard import RAW, ShardData
 from pipeline.cache.sound import note_on
 from pipeline.cache.writer import FeatureSetWriter
-from pipeline.extract.plan import default_shard_rows
+from pipeline.extract.cut import default_shard_rows
 from tests.cache.small_corpus import IDENTITY
 
 Read = Callable[[np.ndarray], object]

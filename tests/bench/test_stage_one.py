@@ -10,7 +10,7 @@ import pytest
 from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.tokens import load_tokenizer, tokenize
 from pipeline.config import BackboneConfig, DataConfig, PassConfig
-from pipeline.extract.plan import default_shard_rows
+from pipeline.extract.cut import default_shard_rows
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 from tests.bench import stage_one

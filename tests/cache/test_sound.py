@@ -17,7 +17,9 @@ from pipeline.cache.inventory import list_entries
 from pipeline.cache.lock import LOCK_FILE
 from pipeline.cache.remove import remove_set
 from pipeline.cache.sound import note_on, settled_key
+from pipeline.cache.transfer import pull
 from pipeline.cache.verify import verify_feature_set
+from pipeline.config import TransferConfig
 from pipeline.digests import xxh3_of_file
 from pipeline.errors import CacheError, DamagedFeatureSet
 
@@ -224,3 +226,13 @@ def test_where_no_note_can_be_kept_everything_is_looked_at(tmp_path, corpus, exa
     small = corpus()
     small.check(small.write(tmp_path / "cache"))
     assert len(examined) == 3
+
+
+def test_what_was_pulled_was_looked_at_on_its_way(folder, tmp_path, examined):
+    pull(str(folder.parents[2]), (), TransferConfig(), tmp_path / "here")
+    pulled = tmp_path / "here" / "cola" / "train" / folder.name
+    assert np.array_equal(FeatureSet(pulled).X, FeatureSet(folder).X)
+    assert not examined
+    flip(pulled)
+    with pytest.raises(DamagedFeatureSet):
+        FeatureSet(pulled).X.sum()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.extract.plan import default_shard_rows, note_on_cut
+from pipeline.extract.cut import default_shard_rows, note_on_cut
 
 
 @pytest.mark.parametrize(
