@@ -259,6 +259,14 @@ def long_or_shapeless_modules(root: Path) -> list[str]:
     ]
 
 
+def same_names(tests: Path) -> list[str]:
+    """Modules of tests that pytest, which knows them by their last name, would take for one another."""
+    by_name: dict[str, list[str]] = {}
+    for path in sorted(tests.rglob("*.py")):
+        by_name.setdefault(path.name, []).append(path.relative_to(tests).as_posix())
+    return [", ".join(paths) for name, paths in by_name.items() if len(paths) > 1 and name != "conftest.py"]
+
+
 def unsafe_calls(root: Path) -> list[str]:
     """Unpickling, evaluating, remote code, a shell."""
     unsafe_packages = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
@@ -344,6 +352,10 @@ def test_no_rooms_import_each_other(imports, rooms):
 
 def test_no_module_is_long_or_called_after_nothing():
     assert long_or_shapeless_modules(ROOT) == []
+
+
+def test_no_two_modules_of_the_tests_have_the_same_name():
+    assert same_names(ROOT / "tests") == []
 
 
 def test_nothing_stored_is_unpickled_or_evaluated_and_no_remote_code_runs():
@@ -488,6 +500,19 @@ def test_imports_inside_functions_make_no_cycle_of_modules_but_one_of_rooms(plan
 @pytest.mark.parametrize("name", ["cache__utils", "heads__helpers", "common"])
 def test_a_planted_shapeless_name_is_found(plant, name):
     assert len(long_or_shapeless_modules(plant(**{name: "", "heads__fit": ""}))) == 1
+
+
+def test_a_planted_second_module_of_the_same_name_is_found(tmp_path):
+    for path in (
+        "cache/test_cut.py",
+        "cache/conftest.py",
+        "heads/conftest.py",
+        "heads/test_cut.py",
+        "heads/test_fit.py",
+    ):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("")
+    assert same_names(tmp_path) == ["cache/test_cut.py, heads/test_cut.py"]
 
 
 def test_a_planted_long_module_is_found(plant):

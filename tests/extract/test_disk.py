@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from stage_one import files_of
+from stored_files import files_of
 
 from pipeline.cache.index import SCHEMA, write_index
 from pipeline.cache.writer import SHARD_OVERHEAD_BYTES

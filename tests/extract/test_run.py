@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from stage_one import files_of
+from stored_files import files_of
 
 from pipeline.cache import FeatureCache
 from pipeline.errors import CacheError, ConfigError

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from stage_one import files_of
+from stored_files import files_of
 
 from pipeline.cache import FeatureCache
 from pipeline.cache.lock import FeatureSetLock

@@ -1,4 +1,4 @@
-"""What tests of stage one share."""
+"""What a folder of features holds, to compare two of them."""
 
 
 def files_of(folder):
