@@ -88,7 +88,7 @@ pull: $(FOR_REMOTE) ## copy the features of TASKS from REMOTE, each file checked
 	@$(PIPELINE) cache pull --tasks $(TASKS) --cache-dir '$(CACHE_DIR)' $(call ARGS_OF,pull) -- '$(REMOTE)'
 
 choose-views: setup ## measure prompts, layers and poolings of TASKS on training rows
-	@for task in $(TASKS); do $(BIN)/python -m tests.bench.choose_views --task $$task --quantization $(QUANTIZATION) $(call ARGS_OF,choose-views) || exit; done
+	@for task in $(TASKS); do $(BIN)/python -m tests.bench.choose_views --task $$task --data '$(DATA)' --quantization $(QUANTIZATION) $(call ARGS_OF,choose-views) || exit; done
 
 $(VENV)/.bench: pyproject.toml .constraints.txt | $(VENV)/.full
 	@echo 'installing what stage one is measured against'

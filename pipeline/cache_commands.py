@@ -9,7 +9,19 @@ from cyclopts import App, Parameter
 
 from pipeline.config import BackboneConfig, CacheConfig, RunsConfig, TransferConfig
 from pipeline.errors import CacheError, ConfigError, PipelineError
-from pipeline.terminal import LISTS, Flat, Json, Yes, agree, ask, columns, missing_package, nobody, print_result
+from pipeline.terminal import (
+    LISTS,
+    Flat,
+    Json,
+    Yes,
+    agree,
+    ask,
+    columns,
+    missing_package,
+    nobody,
+    print_result,
+    say_if_missing,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +40,7 @@ def cache_ls(
     from pipeline.housekeeping.feature_sets import feature_sets
     from pipeline.housekeeping.tables import feature_sets_table
 
+    say_if_missing(cache.cache_dir)
     print_result(feature_sets(cache.cache_dir, runs.runs_dir), json, feature_sets_table)
 
 
@@ -130,6 +143,7 @@ def cache_verify(
     from pipeline.cache.verify import damaged, verify_feature_set
     from pipeline.progress import say
 
+    say_if_missing(cache.cache_dir)
     there = [entry for entry in list_entries(cache.cache_dir) if entry.is_called_as_a_set or entry.link]
     entries = [find_entry(cache.cache_dir, name) for name in names] if names else there
     reports = []

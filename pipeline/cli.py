@@ -23,7 +23,7 @@ from pipeline.config import (
     TokensConfig,
 )
 from pipeline.errors import ConfigError, DataError, PipelineError
-from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result
+from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result, say_if_missing
 
 if TYPE_CHECKING:
     from pipeline.heads.features import Own
@@ -181,6 +181,7 @@ def runs_ls(*, runs: Annotated[RunsConfig, Flat] = RunsConfig(), json: Json = Fa
     from pipeline.results.table import runs_table
     from pipeline.tasks.spec import BUILT_IN
 
+    say_if_missing(runs.runs_dir)
     done = read_runs(runs.runs_dir)
     metrics = {task.name: task.metric for task in BUILT_IN.values()}
     print_result([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))

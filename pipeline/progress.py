@@ -59,7 +59,7 @@ class _Line(ABC):
 
     def _show(self, done: int, speed: str) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, speed=speed)
+            self._bar.update(self._task, completed=done, speed=speed, description=self.label)
         elif time.monotonic() - self._said >= PLAIN_SECONDS:
             self._said = time.monotonic()
             say(f"{self.label}: {self._so_far()}")
@@ -114,6 +114,11 @@ class ProgressLine(_Line):
     def tokens_per_second(self) -> float:
         """The mean speed since the beginning."""
         return self._tokens_done / max(self.seconds, 1e-9)
+
+    def now(self, what: str) -> None:
+        """Say on the bar what else is being done, until the next rows are."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"{self.label} ({what})")
 
     def _all(self) -> str:
         return f"{self.rows} rows, {self.tokens} tokens after the prompt"

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -33,6 +34,12 @@ def print_result(result: Any, as_json: bool, for_people: Callable[[Any], "Render
 
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(for_people(result))
+
+
+def say_if_missing(folder: Path) -> None:
+    """Say that a folder is not there, where an empty list would be all that is seen of it."""
+    if not folder.is_dir():
+        print(f"there is no folder {folder}", file=sys.stderr)
 
 
 def columns(rows: Iterable[dict[str, Any]], names: tuple[str, ...]) -> "Table":

@@ -338,7 +338,7 @@ def test_damage_is_named_taken_out_of_use_and_written_again_alone(command, tmp_p
     assert command("cache", "verify")[0] == 0  # sizes and seals are as they were
     code, out, err = command("cache", "verify", "--deep", "--json")
     assert code == 2
-    assert "2 files of 1 feature sets are damaged" in err
+    assert "damaged files: 2, of feature sets: 1" in err
     assert "shard 1 (shard-00001.h5)" in err
     assert "shard 2 (shard-00002.parquet)" in err
     assert [len(record["damages"]) for record in json.loads(out) if record["name"] == folder.name] == [2]

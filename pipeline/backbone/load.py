@@ -8,8 +8,10 @@ from torch import nn
 
 from pipeline.backbone.adapter import read_adapter
 from pipeline.backbone.catalogue import BackboneSource
+from pipeline.backbone.facts import BackboneFacts
 from pipeline.backbone.quantize import bitsandbytes_config, dequantize_once
 from pipeline.backbone.quiet import quiet_loading
+from pipeline.backbone.stored import StoredWeights
 from pipeline.config import BackboneConfig, Dtype
 from pipeline.errors import BackboneError, MissingPackage
 
@@ -37,16 +39,25 @@ class Backbone:
     note: str
 
 
-def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str, compute_dtype: Dtype) -> Backbone:
+def load_backbone(
+    source: BackboneSource,
+    config: BackboneConfig,
+    *,
+    device: str,
+    compute_dtype: Dtype,
+    facts: BackboneFacts | None = None,
+) -> Backbone:
     """Load a backbone's weights, quantise them, merge the adapter if there is one, and freeze them.
 
     On the CPU, quantised weights are dequantised once, straight to the compute dtype: the numbers are those of
     dequantising in every forward pass, and bitsandbytes' CPU kernels, which round activations, stay out of it. On CUDA
-    the same is done where the free memory holds the dequantised weights twice over.
+    the same is done where the free memory holds the dequantised weights twice over. Quantised weights are stored under
+    `models_dir`, and read from there the next time.
 
     Args:
         device: the resolved device, never `auto`.
         compute_dtype: the resolved dtype, never `auto`.
+        facts: of this backbone; without them quantised weights are neither stored nor looked for.
 
     Raises:
         BackboneError: the files do not hold such a model, or the adapter is not of it.
@@ -62,12 +73,15 @@ def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str
     dtype: torch.dtype = getattr(torch, compute_dtype)
     with quiet_loading():
         quantization = bitsandbytes_config(config.quantization, dtype)
+        stored = StoredWeights(source.name, facts, config.models_dir) if facts and quantization else None
+        is_stored = stored is not None and stored.are_sound()
+        folder = stored.folder if stored and is_stored else source.folder
         try:
             model, report = AutoModel.from_pretrained(
-                source.folder,
+                folder,
                 output_loading_info=True,
                 dtype=dtype,
-                quantization_config=quantization,
+                **({} if is_stored else {"quantization_config": quantization}),
                 use_safetensors=True,
                 trust_remote_code=False,
                 device_map={"": device},
@@ -76,7 +90,7 @@ def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str
         except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
             raise BackboneError(
                 "the backbone cannot be loaded",
-                where=source.folder,
+                where=folder,
                 found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
                 remedy="check that the folder is whole (compare its files with the model's page)",
             ) from error
@@ -89,7 +103,10 @@ def load_backbone(source: BackboneSource, config: BackboneConfig, *, device: str
             remedy="fetch or save the model again, whole",
         )
     model.eval().requires_grad_(False)
-    note = f"{config.quantization}, {compute_dtype}"
+    note = f"{config.quantization}, {compute_dtype}" + (", as stored" if is_stored else "")
+    if stored is not None and not is_stored:
+        with quiet_loading():
+            stored.write(model)
     if quantization is not None:
         if device == "cpu" or _fits_dequantized(model, dtype, device):
             dequantize_once(model, dtype)

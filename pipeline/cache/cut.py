@@ -1,38 +1,56 @@
 """The cut of an unfinished feature set into shards, noted before the first one; afterwards the manifest has it."""
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline.cache.files import whole_file
 from pipeline.cache.json_files import parse_json, read_bounded
-from pipeline.cache.manifest import shard_paths
+from pipeline.cache.manifest import ORDERS, Order, shard_paths
 from pipeline.cache.seal import Seal
 from pipeline.errors import DamagedFeatureSet
 
 CUT = "cut.json"
 
 
-def write_cut(folder: Path, shard_rows: int) -> None:
-    """Note how many rows a shard has."""
+@dataclass(frozen=True)
+class Cut:
+    """How a split is cut into shards.
+
+    Args:
+        shard_rows: rows a shard; the last one holds the rest.
+        order: of the rows that are cut.
+    """
+
+    shard_rows: int
+    order: Order
+
+    def __str__(self) -> str:
+        return f"{self.shard_rows} rows a shard, ordered by {self.order}"
+
+
+def write_cut(folder: Path, cut: Cut) -> None:
+    """Note a cut."""
     with whole_file(folder / CUT) as partial:
-        partial.write_text(json.dumps({"shard_rows": shard_rows}) + "\n", "utf-8")
+        partial.write_text(json.dumps(asdict(cut)) + "\n", "utf-8")
 
 
-def read_cut(folder: Path) -> int | None:
-    """How many rows a shard has: as was noted, or as the sealed shards agree; None where nothing says so."""
+def read_cut(folder: Path) -> Cut | None:
+    """The cut that was noted, or that the sealed shards agree on; None where nothing says so."""
     try:
         record: Any = parse_json(read_bounded(folder / CUT))
-        noted = record.get("shard_rows") if isinstance(record, dict) else None
-        if isinstance(noted, int) and not isinstance(noted, bool) and noted > 0:
-            return noted
+        if isinstance(record, dict) and set(record) == {"shard_rows", "order"}:
+            rows, order = record["shard_rows"], record["order"]
+            if isinstance(rows, int) and not isinstance(rows, bool) and rows > 0 and order in ORDERS:
+                return Cut(rows, order)
     except (OSError, ValueError, DamagedFeatureSet):
         pass
     cuts = {_cut_of(folder, path) for path in folder.glob("shard-*.json")} - {None}
     return cuts.pop() if len(cuts) == 1 else None
 
 
-def _cut_of(folder: Path, path: Path) -> int | None:
+def _cut_of(folder: Path, path: Path) -> Cut | None:
     """The cut that a sealed shard is of; the first shard says its own rows, any other how many came before it."""
     number = path.stem.removeprefix("shard-")
     if not number.isdigit():
@@ -41,9 +59,8 @@ def _cut_of(folder: Path, path: Path) -> int | None:
         seal = Seal.read(shard_paths(folder, int(number))[2])
     except DamagedFeatureSet:
         return None
-    if not int(number):
-        return seal.rows or None
-    return seal.first_row // int(number) or None
+    rows = seal.first_place // int(number) if int(number) else seal.rows
+    return Cut(rows, cast(Order, seal.order)) if rows else None
 
 
 def forget_cut(folder: Path, shards: int) -> None:

@@ -101,7 +101,7 @@ class FeatureCache:
         scored = [(_differences(wanted, manifest, is_full=is_full), manifest) for manifest in candidates]
         matching = [manifest for differ, manifest in scored if not differ]
         if not matching:
-            differ, nearest = min(scored, key=lambda pair: (len(pair[0]), pair[1].name))
+            differ, nearest = min(scored, key=lambda pair: (len(pair[0]), _layers_apart(pair[0]), pair[1].name))
             raise FeatureSetNotFound(
                 f"the cache holds no such features of {task}/{split}; the nearest is {nearest.name}, and differs in\n"
                 + difference_table(differ)
@@ -119,9 +119,15 @@ class FeatureCache:
                 + "\n".join(f"    {m.name}: {m.rows} rows, {_choosing(m, split, apart)}" for m in matching),
                 where=self.path,
                 expected="one",
-                remedy="say which as written beside it, or remove the folder of the one that is not wanted",
+                remedy=f"say which as written beside it{_in_python(matching[0], apart)}, "
+                "or remove the folder of the one that is not wanted",
             )
-        alike = [] if asked else [error for error in damaged if _is_of_view(error, matching[0])]
+        set_aside = [
+            DamagedFeatureSet("damaged and set aside", where=path)
+            for path in _without_manifest(self.path / task / split)
+            if any(path.glob("*.damaged"))
+        ]
+        alike = [] if asked else [error for error in damaged + set_aside if _is_of_view(error, matching[0])]
         if alike:
             raise DamagedFeatureSet(
                 f"{matching[0].name} matches, but so may what is damaged:\n{_named(alike)}",
@@ -166,9 +172,14 @@ def _candidates(folder: Path, *names: str | None) -> Iterator[Path]:
             yield from _candidates(path, *names[1:])
 
 
+def _without_manifest(folder: Path) -> list[Path]:
+    """Feature sets of a split that are not whole, sorted."""
+    return [path for path in sorted(folder.glob("*-L*-*")) if not os.path.lexists(path / MANIFEST)]
+
+
 def _unfinished(folder: Path) -> str:
     """A line on the feature sets of a split that have no manifest, or nothing where there are none."""
-    names = [path.name for path in sorted(folder.glob("*-L*-*")) if not os.path.lexists(path / MANIFEST)]
+    names = [path.name for path in _without_manifest(folder)]
     if not names:
         return ""
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -218,6 +229,12 @@ def _differences(wanted: Mapping[str, Any], manifest: Manifest, *, is_full: bool
     return differences(resolved, facts)
 
 
+def _layers_apart(differ: Sequence[Difference]) -> int:
+    """How far a layer is from the wanted one: of two sets that differ in as many fields, the nearer is the nearest."""
+    layers = [(d.wanted, d.found) for d in differ if d.field == "layer"]
+    return sum(abs(wanted - found) for wanted, found in layers if isinstance(wanted, int) and isinstance(found, int))
+
+
 def _begins(wanted: Any, digest: str | None) -> bool:
     """Whether `wanted` is the beginning of a digest that tells it from others."""
     if not isinstance(wanted, str) or digest is None:
@@ -253,6 +270,13 @@ def _choosing(manifest: Manifest, split: str, fields: Sequence[str]) -> str:
         if name not in options
     }
     return " ".join(dict.fromkeys(options[name] for name in fields))
+
+
+def _in_python(manifest: Manifest, fields: Sequence[str]) -> str:
+    """How a program asks for this feature set and not for one that differs in any of `fields`."""
+    own = flatten(manifest.identity.to_dict())
+    wanted = {name: own[name] for name in fields if name in own}
+    return f" (in Python: identity={wanted!r})" if wanted else ""
 
 
 def _telling_apart(manifests: list[Manifest]) -> list[str]:

@@ -49,7 +49,7 @@ class FeatureSet:
         refuse_links(self.folder)
         self.manifest = Manifest.read(self.folder)
         self._files = SealedFiles(self.folder, self.manifest, verify=verify)
-        self._states = StoredStates(self._files, self.manifest)
+        self._states = StoredStates(self._files, self.manifest, lambda: self._stored_index[1])
 
     def __len__(self) -> int:
         return self.manifest.rows
@@ -80,12 +80,22 @@ class FeatureSet:
     @cached_property
     def index(self) -> pa.Table:
         """Row by row: place, example number, label, text, source, tokens, and where it was pooled."""
+        return self._stored_index[0]
+
+    @cached_property
+    def _stored_index(self) -> tuple[pa.Table, np.ndarray]:
+        """The index in the split's order, and where each of its rows stands in the shards' own order, `[n]` int64."""
         tables = []
         for number, seal in enumerate(self._files.seals):
             with self._files.open(number, INDEX) as file:
                 tables.append(read_open_index(file, self._files.path(number, INDEX), rows=seal.rows))
+        ascend = all((np.diff(table["row"].to_numpy()) > 0).all() for table in tables)
         index = pa.concat_tables(tables).combine_chunks()
-        if not np.array_equal(index["row"].to_numpy(), np.arange(len(self))):
+        places = np.arange(len(self))
+        if self.manifest.order != "split":
+            places = np.argsort(index["row"].to_numpy())
+            index = index.take(places)
+        if not ascend or not np.array_equal(index["row"].to_numpy(), np.arange(len(self))):
             raise DamagedFeatureSet(
                 "the index does not hold every row once, in order", where=self.folder, remedy=REPAIR
             )
@@ -97,12 +107,13 @@ class FeatureSet:
                 found=f"{index['label'].null_count} rows without a label",
                 remedy=REPAIR,
             )
-        return index
+        return index, places
 
     @property
     def X(self) -> np.ndarray:
         """`[n, d]` float32 or float16, read-only: a memory map where shards fill whole pages (the default cut does).
 
+        Where rows were ordered by their tokens before they were cut (the manifest's `order`), it is a copy, made once.
         bfloat16, which NumPy does not know, widens to float32: a copy, anew at each call. `to_torch` has it as it is.
 
         Raises:
@@ -155,6 +166,13 @@ class FeatureSet:
     def shards(self) -> list[ShardData]:
         """The shards' hidden states as they lie in the files, mapped and not read."""
         return [self._states.shard(number) for number in range(self.manifest.shards)]
+
+    @property
+    def rows_of_shards(self) -> list[np.ndarray]:
+        """For each of the `shards`, the rows that it holds, `[k]` int64, ascending."""
+        rows = np.argsort(self._stored_index[1])
+        places = [self.manifest.places_of(number) for number in range(self.manifest.shards)]
+        return [rows[each.start : each.stop] for each in places]
 
     def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """A copy of some rows of a pooled view, `[len(rows), d]` in the storage dtype; no other row is read.
@@ -277,9 +295,19 @@ class FeatureSet:
         """Shard by shard, the index and the hidden states as one Arrow table, as in `to_parquet`."""
         from pipeline.cache.export import states_column
 
-        for number, seal in enumerate(self._files.seals):
-            index = self.index.slice(seal.first_row, seal.rows)
-            yield index.append_column("hidden_states", states_column(self._states.shard(number)))
+        for number in range(self.manifest.shards):
+            places = self.manifest.places_of(number)
+            index = self.index.slice(places.start, len(places))
+            data = self._states.shard(number) if self.manifest.order == "split" else self._some_rows(places)
+            yield index.append_column("hidden_states", states_column(data))
+
+    def _some_rows(self, rows: range) -> ShardData:
+        """A copy of neighbouring rows, laid out as a shard."""
+        if not self.is_tokens:
+            return ShardData(self._states.gather(np.asarray(rows)), None, self._states.dtype)
+        parts = [self._states.row_of_tokens(row) for row in rows]
+        offsets = np.concatenate(([0], np.cumsum([len(part) for part in parts])))
+        return ShardData(np.concatenate(parts), offsets, self._states.dtype)
 
     def _refuse_tokens(self) -> None:
         if self.is_tokens:

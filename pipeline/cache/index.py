@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.cache.reading import open_to_read
+from pipeline.cache.shard import REPAIR
 from pipeline.errors import DamagedFeatureSet
 
 SCHEMA = pa.schema(
@@ -43,7 +44,7 @@ def read_index(path: Path, *, rows: int | None = None) -> pa.Table:
         with open_to_read(path) as file:
             return read_open_index(file, path, rows=rows)
     except OSError as error:
-        raise DamagedFeatureSet("an index cannot be read", where=path, found=error, remedy=REMEDY) from error
+        raise DamagedFeatureSet("an index cannot be read", where=path, found=error, remedy=REPAIR) from error
 
 
 def read_open_index(file: io.FileIO, path: Path, *, rows: int | None) -> pa.Table:
@@ -59,14 +60,13 @@ def read_open_index(file: io.FileIO, path: Path, *, rows: int | None) -> pa.Tabl
         table = table.cast(SCHEMA)
     # pyarrow's own errors; a file that ends too soon, a text that is no UTF-8, a column that is not there
     except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError) as error:
-        raise DamagedFeatureSet("an index is not readable Parquet", where=path, found=error, remedy=REMEDY) from error
+        raise DamagedFeatureSet("an index is not readable Parquet", where=path, found=error, remedy=REPAIR) from error
     if rows is not None and table.num_rows != rows:
         raise _wrong_rows(path, rows, table.num_rows)
     return table
 
 
 MOST_TEXT_BYTES = 2**31 - 1  # what one shard's column of texts can hold
-REMEDY = "remove this shard's seal (the .json beside it) and the manifest, and run the same pipeline extract again"
 
 
 def _check_footer(parquet: pq.ParquetFile, path: Path, rows: int | None) -> None:
@@ -79,7 +79,7 @@ def _check_footer(parquet: pq.ParquetFile, path: Path, rows: int | None) -> None
             where=path,
             expected=", ".join(map(str, SCHEMA)),
             found=", ".join(map(str, parquet.schema_arrow)),
-            remedy=REMEDY,
+            remedy=REPAIR,
         )
     size_bytes = sum(footer.row_group(number).total_byte_size for number in range(footer.num_row_groups))
     if not 0 <= size_bytes <= MOST_TEXT_BYTES:
@@ -92,7 +92,7 @@ def _wrong_rows(path: Path, expected: int, found: int) -> DamagedFeatureSet:
         where=path,
         expected=expected,
         found=found,
-        remedy=REMEDY,
+        remedy=REPAIR,
     )
 
 

@@ -4,17 +4,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pipeline.cache.files import whole_file
 from pipeline.cache.identity import Identity
 from pipeline.cache.json_files import parse_json, read_bounded
-from pipeline.cache.shard import RAW
+from pipeline.cache.shard import RAW, REPAIR
 from pipeline.digests import has_its_digest, with_digest
 from pipeline.errors import CacheError, DamagedFeatureSet
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
+
+Order = Literal["split", "tokens"]
+"""How rows are ordered before they are cut into shards: as in the split, or so that those that begin alike meet."""
+ORDERS: tuple[Order, ...] = get_args(Order)
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Manifest:
         identity: every fact that can change a value.
         rows: rows in all.
         shard_rows: rows a shard; the last one holds the rest. Shard i is `shard-{i:05d}`.
+        order: of the rows that are cut. Within a shard they stand as in the split, and each index names its rows.
         seals: digest over all seals in order.
         passport: what was measured while writing, as `passport_of_seals` has it.
         recorded: library versions and device, beside the identity.
@@ -44,6 +49,7 @@ class Manifest:
     identity: Identity
     rows: int
     shard_rows: int
+    order: Order
     seals: str
     passport: Mapping[str, Any]
     recorded: Mapping[str, Any]
@@ -67,6 +73,11 @@ class Manifest:
     def shards(self) -> int:
         """How many shards there are."""
         return -(-self.rows // self.shard_rows)
+
+    def places_of(self, number: int) -> range:
+        """Where the rows of shard `number` stand in the order that was cut."""
+        first = number * self.shard_rows
+        return range(first, min(first + self.shard_rows, self.rows))
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as a JSON object."""
@@ -100,7 +111,7 @@ class Manifest:
                 remedy="run the same pipeline extract again: it goes on from the last whole shard",
             ) from error
         except (OSError, ValueError, CacheError) as error:
-            raise DamagedFeatureSet("a manifest cannot be read", where=path, found=error, remedy=_REMEDY) from error
+            raise DamagedFeatureSet("a manifest cannot be read", where=path, found=error, remedy=REPAIR) from error
         problem = ""
         if record["fingerprint"] != fingerprint:
             problem = "its fingerprint is not that of its identity"
@@ -111,7 +122,7 @@ class Manifest:
         ):
             problem = f"it belongs to {manifest.task}/{manifest.split}/{manifest.name}"
         if problem:
-            raise DamagedFeatureSet("a manifest contradicts itself", where=path, found=problem, remedy=_REMEDY)
+            raise DamagedFeatureSet("a manifest contradicts itself", where=path, found=problem, remedy=REPAIR)
         return manifest
 
     @classmethod
@@ -133,6 +144,8 @@ class Manifest:
                 raise CacheError("a manifest's field is wrong", where=name, expected=kind.__name__, found=repr(value))
         if not record["labels"] or not all(isinstance(label, str) for label in record["labels"]):
             raise CacheError("a manifest's field is wrong", where="labels", expected="texts", found=record["labels"])
+        if record["order"] not in ORDERS:
+            raise CacheError("a manifest's field is wrong", where="order", expected=ORDERS, found=record["order"])
         identity = Identity.from_dict(record["identity"])
         if identity.storage_dtype not in RAW or not _is_count(identity.architecture.get("hidden_size")):
             raise CacheError("the identity does not say what the shards hold", where="storage_dtype, architecture")
@@ -157,9 +170,6 @@ def _is_name(name: str) -> bool:
 
 def _as_bytes(record: Mapping[str, Any]) -> bytes:
     return (json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-_REMEDY = "remove the manifest and run the same pipeline extract again: it reuses every whole shard"
 
 
 def feature_set_name(backbone: str, identity: Identity) -> str:

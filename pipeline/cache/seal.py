@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.cache.files import whole_file
 from pipeline.cache.json_files import parse_json, read_bounded
+from pipeline.cache.manifest import ORDERS
 from pipeline.cache.passport import Drift
 from pipeline.digests import canonical_json, has_its_digest, with_digest
 from pipeline.errors import DamagedFeatureSet
@@ -19,7 +20,8 @@ class Seal(Drift):
     """What a whole shard is, and how far its canaries drift.
 
     Args:
-        first_row: the place of its first row in the split.
+        order: how the split's rows were ordered before they were cut into shards.
+        first_place: how many of them stand in the shards before it.
         rows: rows of the shard.
         tokens: tokens of its prompted texts.
         truncated: sentences that were cut to fit.
@@ -31,7 +33,8 @@ class Seal(Drift):
         index_bytes, index_sha256: the Parquet file.
     """
 
-    first_row: int
+    order: str
+    first_place: int
     rows: int
     tokens: int
     truncated: int
@@ -73,6 +76,10 @@ class Seal(Drift):
             wanted: tuple[type, ...] = {int: (int,), float: (int, float), str: (str,)}[kind]  # type: ignore[index]
             if not isinstance(value, wanted) or isinstance(value, bool) or value in _NOT_FINITE or value != value:
                 raise DamagedFeatureSet("a seal's field is wrong", where=f"{path}, {name}", found=repr(value))
+        if record["order"] not in ORDERS:
+            raise DamagedFeatureSet(
+                "a seal's field is wrong", where=f"{path}, order", expected=ORDERS, found=record["order"]
+            )
         return cls(**record)
 
 

@@ -151,15 +151,15 @@ def check_seals(manifest: Manifest, seals: Sequence[Seal], digest: str, folder: 
     Raises:
         DamagedFeatureSet: one is not.
     """
-    rows = [(seal.first_row, seal.rows) for seal in seals]
-    starts = range(0, manifest.rows, manifest.shard_rows)
+    stand = [(seal.order, seal.first_place, seal.rows) for seal in seals]
+    places = [manifest.places_of(number) for number in range(manifest.shards)]
     for problem, expected, found in (
         ("the manifest is not about these shards", manifest.seals, digest),
         ("the manifest's passport is not that of its shards", passport_of_seals(seals), dict(manifest.passport)),
         (
-            "a shard holds another number of rows than its place needs",
-            [(first, min(manifest.shard_rows, manifest.rows - first)) for first in starts],
-            rows,
+            "a shard holds another number of rows than its place needs, or is of another cut",
+            [(manifest.order, each.start, len(each)) for each in places],
+            stand,
         ),
     ):
         if expected != found:

@@ -226,7 +226,9 @@ def map_offsets(opened: Opener, path: Path, layout: ShardLayout) -> np.ndarray |
     return offsets
 
 
-REPAIR = "remove this file's seal (the .json beside it) and the manifest, and run the same pipeline extract again"
+REPAIR = (
+    "run the same pipeline extract with --verify: it looks at every shard, and writes anew just those that are damaged"
+)
 
 
 def to_float32(values: np.ndarray, dtype: str) -> np.ndarray:

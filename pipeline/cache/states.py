@@ -4,7 +4,7 @@ import contextlib
 import io
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,10 +31,13 @@ class StoredStates:
     Args:
         files: the shards, sealed.
         manifest: what they hold.
+        places: gives `[n]` int64, where each row of the split stands in the shards' own order; it is asked only where
+            that is another than the split's.
     """
 
-    def __init__(self, files: SealedFiles, manifest: Manifest) -> None:
+    def __init__(self, files: SealedFiles, manifest: Manifest, places: Callable[[], np.ndarray]) -> None:
         self._files, self._manifest = files, manifest
+        self._places_of_all = places
         self._layouts: dict[int, tuple[ShardLayout, FileKey]] = {}
         self._sound: dict[int, FileKey] = {}
         self._around: dict[int, tuple[bytes, bytes]] = {}
@@ -45,16 +48,20 @@ class StoredStates:
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """`[n, d]` of a pooled view, read-only: a map where the shards fill whole pages, else a copy.
+        """`[n, d]` of a pooled view, read-only: a map where shards fill whole pages in the split's order, else a copy.
 
         Raises:
             DamagedFeatureSet: a shard is not what its seal and manifest say, or a value is not finite.
         """
-        return self._map(private=False)
+        if self._manifest.order == "split":
+            return self._map(private=False)
+        matrix = self._in_the_splits_order()
+        matrix.flags.writeable = False
+        return matrix
 
     def private_matrix(self) -> np.ndarray:
         """`matrix` as an array of one's own: writable, each write copying its page, the files never changed."""
-        return self._map(private=True)
+        return self._map(private=True) if self._manifest.order == "split" else self._in_the_splits_order()
 
     def shard(self, number: int) -> ShardData:
         """One shard, mapped and read-only.
@@ -82,7 +89,7 @@ class StoredStates:
         Raises:
             DamagedFeatureSet: as `shard`.
         """
-        places = np.asarray(rows, dtype=np.int64)
+        places = self._places(np.asarray(rows, dtype=np.int64))
         numbers = places // self._manifest.shard_rows
         gathered = np.empty((len(places), self.hidden_size), RAW[self.dtype])
         for number in np.unique(numbers):
@@ -97,10 +104,22 @@ class StoredStates:
         Raises:
             DamagedFeatureSet: as `shard`.
         """
-        number, place = divmod(row, self._manifest.shard_rows)
+        number, place = divmod(int(self._places(np.array([row]))[0]), self._manifest.shard_rows)
         data = self.shard(number)
         assert data.offsets is not None
         return data.hidden_states[data.offsets[place] : data.offsets[place + 1]]
+
+    def _places(self, rows: np.ndarray) -> np.ndarray:
+        return rows if self._manifest.order == "split" else self._places_of_all()[rows]
+
+    def _in_the_splits_order(self) -> np.ndarray:
+        """A copy `[n, d]`, shard by shard."""
+        matrix = np.empty((self._manifest.rows, self.hidden_size), RAW[self.dtype])
+        rows = np.argsort(self._places_of_all())
+        for number in range(self._manifest.shards):
+            places = self._manifest.places_of(number)
+            matrix[rows[places.start : places.stop]] = self.shard(number).hidden_states
+        return matrix
 
     def _map(self, *, private: bool) -> np.ndarray:
         keys: list[FileKey] = []

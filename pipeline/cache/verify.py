@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.cache.files import set_aside
 from pipeline.cache.index import read_index
@@ -110,7 +111,7 @@ def damaged(reports: Sequence[Report]) -> DamagedFeatureSet:
     """The error that names everything that is wrong."""
     wrong = [report for report in reports if report.damages]
     return DamagedFeatureSet(
-        f"{sum(len(report.damages) for report in wrong)} files of {len(wrong)} feature sets are damaged:\n"
+        f"damaged files: {sum(len(report.damages) for report in wrong)}, of feature sets: {len(wrong)}\n"
         + "\n".join(str(report) for report in wrong),
         remedy="run the same pipeline extract again: it writes what is damaged and nothing else",
     )
@@ -160,8 +161,8 @@ def verify_feature_set(folder: Path, *, deep: bool) -> Report:
             damages.append(Damage(None, MANIFEST, "it is not about these shards"))
         elif dict(manifest.passport) != passport_of_seals(seals):
             damages.append(Damage(None, MANIFEST, "its passport is not that of its shards"))
-    if deep and manifest is not None and not damages and not _has_its_texts(folder, manifest):
-        damages.append(Damage(None, MANIFEST, "its digest of the texts is not that of its shards' texts"))
+    if deep and manifest is not None and not damages and (problem := _problem_of_texts(folder, manifest)):
+        damages.append(Damage(None, MANIFEST, problem))
     again = partial(verify_feature_set, folder, deep=deep)
     return Report(folder, is_finished, len(numbers), tuple(damages), again=again)
 
@@ -182,11 +183,11 @@ def damages_of_shard(
     """
     states, index, seal_path = shard_paths(folder, number)
     if manifest is not None:
-        first = number * manifest.shard_rows
-        expected = (first, min(manifest.shard_rows, manifest.rows - first))
-        if (seal.first_row, seal.rows) != expected:
-            found = f"{seal.rows} rows from {seal.first_row}"
-            yield Damage(number, seal_path.name, f"expected {expected[1]} rows from {expected[0]}, found {found}")
+        places = manifest.places_of(number)
+        expected = f"{len(places)} rows from {places.start}, ordered by {manifest.order}"
+        found = f"{seal.rows} rows from {seal.first_place}, ordered by {seal.order}"
+        if found != expected:
+            yield Damage(number, seal_path.name, f"expected {expected}, found {found}")
             return
     sound = True
     if deep and key is None:
@@ -233,11 +234,16 @@ def _file_problem(path: Path, size_bytes: int, sha256: str | None) -> str:
     return ""
 
 
-def _has_its_texts(folder: Path, manifest: Manifest) -> bool:
-    """Whether the texts of all shards, which are sound, are those that the identity is about."""
-    indexes = (read_index(shard_paths(folder, number)[1]) for number in range(manifest.shards))
-    texts = (text for index in indexes for text in index["text"].to_pylist())
-    return manifest.identity.texts == f"sha256:{sha256_of_texts(texts)}"
+def _problem_of_texts(folder: Path, manifest: Manifest) -> str:
+    """What is wrong with the rows and texts of all shards, each of which is sound, taken together."""
+    index = pa.concat_tables([read_index(shard_paths(folder, n)[1]) for n in range(manifest.shards)])
+    rows = index["row"].to_numpy()
+    order = np.argsort(rows, kind="stable")
+    if not np.array_equal(rows[order], np.arange(manifest.rows)):
+        return "its shards do not hold every row of the split once"
+    if manifest.identity.texts != f"sha256:{sha256_of_texts(index['text'].take(order).to_pylist())}":
+        return "its digest of the texts is not that of its shards' texts"
+    return ""
 
 
 def _check_content(states_path: Path, index_path: Path, seal: Seal, manifest: Manifest) -> None:
@@ -273,7 +279,9 @@ def _check_content(states_path: Path, index_path: Path, seal: Seal, manifest: Ma
             "values, tokens or values beyond float16 are not as many as the seal says", where=states_path, found=counts
         )
     columns = {name: index[name].to_numpy(zero_copy_only=False) for name in ("row", "n_tokens", "position", "n_pooled")}
-    if not np.array_equal(columns["row"], np.arange(seal.first_row, seal.first_row + seal.rows)):
+    places = np.arange(seal.first_place, seal.first_place + seal.rows)
+    ascends = bool((np.diff(columns["row"]) > 0).all()) and 0 <= columns["row"][0] <= columns["row"][-1] < manifest.rows
+    if not (np.array_equal(columns["row"], places) if manifest.order == "split" else ascends):
         raise DamagedFeatureSet("the index is not of these rows, in order", where=index_path)
     if index["label"].null_count != (0 if manifest.labelled else seal.rows):
         raise DamagedFeatureSet("manifest and index disagree on labels", where=index_path)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.cache.cut import CUT, forget_cut, read_cut, write_cut
+from pipeline.cache.cut import CUT, Cut, forget_cut, read_cut, write_cut
 from pipeline.cache.files import append_line, clear_partials_of, make_way, refused, set_aside, whole_file
 from pipeline.cache.identity import Identity
-from pipeline.cache.index import read_index, write_index
+from pipeline.cache.index import write_index
 from pipeline.cache.lock import SET, FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, Manifest, feature_set_name, shard_paths
 from pipeline.cache.passport import FLOAT16_MAX, Drift, passport_of_seals
@@ -39,10 +39,12 @@ class FeatureSetWriter:
     Args:
         cache_dir: the cache's folder.
         manifest: what the set will be; its `seals` and `passport` are filled in at the end.
+        ordered: `[n]` int64, the split's rows as they are cut, needed to write where that is not as they stand in it.
     """
 
     cache_dir: Path
     manifest: Manifest
+    ordered: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @classmethod
     def open(cls, cache_dir: Path, *, identity: Identity, **facts: Any) -> "FeatureSetWriter":
@@ -51,23 +53,40 @@ class FeatureSetWriter:
         A cut into shards that was begun is kept, and of a set that is whole its sources and what was recorded with it.
 
         Args:
-            facts: the other fields of `Manifest` that are known before the first shard.
+            facts: the other fields of `Manifest` that are known before the first shard; `order` is `split` by default.
 
         Raises:
             DamagedFeatureSet: a link stands in the set's place.
         """
-        writer = cls(cache_dir, Manifest(identity=identity, seals="", passport={}, **facts))
+        writer = cls(cache_dir, Manifest(identity=identity, seals="", passport={}, **{"order": "split", **facts}))
         refuse_links(writer.folder)
         if writer.is_whole:
             with contextlib.suppress(DamagedFeatureSet):
                 there = Manifest.read(writer.folder)
                 sources = "+".join(sorted(there.sources | writer.manifest.sources))
-                kept = dataclasses.replace(
-                    writer.manifest, shard_rows=there.shard_rows, recorded=there.recorded, source=sources
-                )
-                return cls(cache_dir, kept)
-        shard_rows = read_cut(writer.folder) or writer.manifest.shard_rows
-        return cls(cache_dir, dataclasses.replace(writer.manifest, shard_rows=shard_rows))
+                cut = Cut(there.shard_rows, there.order)
+                kept = dataclasses.replace(writer.manifest, recorded=there.recorded, source=sources)
+                return cls(cache_dir, kept).cut_as(cut)
+        cut_there = read_cut(writer.folder)
+        return writer.cut_as(cut_there) if cut_there else writer
+
+    @property
+    def cut(self) -> Cut:
+        """How the split is cut into shards."""
+        return Cut(self.manifest.shard_rows, self.manifest.order)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the cut is settled: somebody has begun with it."""
+        return self.is_whole or read_cut(self.folder) is not None
+
+    def cut_as(self, cut: Cut, ordered: np.ndarray | None = None) -> "FeatureSetWriter":
+        """This writer with another cut.
+
+        Args:
+            ordered: as in the class.
+        """
+        return FeatureSetWriter(self.cache_dir, dataclasses.replace(self.manifest, **dataclasses.asdict(cut)), ordered)
 
     def keep_cut(self, *, timeout: float) -> None:
         """Note the cut into shards before the first one is written: all writers of a set must cut it alike.
@@ -76,17 +95,18 @@ class FeatureSetWriter:
             CacheError: another process has begun with another cut.
         """
         with self.lock.held(SET, timeout=timeout):
-            there = Manifest.read(self.folder).shard_rows if self.is_whole else read_cut(self.folder)
+            there = FeatureSetWriter(self.cache_dir, Manifest.read(self.folder)).cut if self.is_whole else None
+            there = there or read_cut(self.folder)
             if there is None:
                 clear_partials_of(self.folder / CUT)
                 with self._saying_what_is_needed():
-                    write_cut(self.folder, self.manifest.shard_rows)
-            elif there != self.manifest.shard_rows:
+                    write_cut(self.folder, self.cut)
+            elif there != self.cut:
                 raise CacheError(
                     "another process cuts this feature set into other shards",
                     where=self.folder,
-                    expected=f"{self.manifest.shard_rows} rows a shard",
-                    found=f"{there}",
+                    expected=self.cut,
+                    found=there,
                     remedy="run the same command again: it goes on with the cut that is there",
                 )
 
@@ -106,10 +126,13 @@ class FeatureSetWriter:
         """Whether the manifest is there."""
         return (self.folder / MANIFEST).exists()
 
-    def rows_of(self, number: int) -> range:
-        """The rows of the split that shard `number` holds."""
-        first = number * self.manifest.shard_rows
-        return range(first, min(first + self.manifest.shard_rows, self.manifest.rows))
+    def rows_of(self, number: int) -> np.ndarray:
+        """`[k]` int64, ascending: the rows of the split that shard `number` holds."""
+        places = self.manifest.places_of(number)
+        if self.manifest.order == "split":
+            return np.arange(places.start, places.stop)
+        assert self.ordered is not None, "the order of the rows is needed"
+        return np.sort(self.ordered[places.start : places.stop])
 
     def sealed(self, number: int) -> Seal | None:
         """A shard's seal if the shard is whole: sealed, of the right number of rows, its files of the sealed sizes."""
@@ -119,12 +142,10 @@ class FeatureSetWriter:
             sizes = tuple(FileKey.of_path(path).size_bytes for path in (states, index))
         except (DamagedFeatureSet, OSError):
             return None
-        rows = self.rows_of(number)
-        whole = sizes == (seal.states_bytes, seal.index_bytes) and (seal.first_row, seal.rows) == (
-            rows.start,
-            len(rows),
-        )
-        return seal if whole else None
+        places = self.manifest.places_of(number)
+        whole = sizes == (seal.states_bytes, seal.index_bytes)
+        of_this_cut = (seal.order, seal.first_place, seal.rows) == (self.manifest.order, places.start, len(places))
+        return seal if whole and of_this_cut else None
 
     def claim(self, number: int) -> bool:
         """Take the lock of a shard, if nobody has it, and clear what its last writer left half-written."""
@@ -169,7 +190,8 @@ class FeatureSetWriter:
                     write_index(partial, index)
                 key = settled_key(states_path, touch=index_path)
                 seal = Seal(
-                    first_row=self.rows_of(number).start,
+                    order=self.manifest.order,
+                    first_place=self.manifest.places_of(number).start,
                     rows=index.num_rows,
                     tokens=int(np.sum(index["n_tokens"].to_numpy())),
                     truncated=truncated,
@@ -216,7 +238,7 @@ class FeatureSetWriter:
         Args:
             row_bytes: bytes of a row's hidden states.
         """
-        left = [len(self.rows_of(n)) for n in range(self.manifest.shards) if self.sealed(n) is None]
+        left = [len(self.manifest.places_of(n)) for n in range(self.manifest.shards) if self.sealed(n) is None]
         return int(sum(left) * (row_bytes + INDEX_ROW_BYTES)) + len(left) * SHARD_OVERHEAD_BYTES
 
     def _check_values(self, number: int, values: np.ndarray, drift: Drift) -> None:
@@ -239,53 +261,11 @@ class FeatureSetWriter:
                 remedy="use --compute-dtype float32; or allow it with --drift-tolerance, and the passport will say so",
             )
 
-    def reindex(self, number: int, columns: Mapping[str, pa.Array], *, timeout: float = 0.0) -> bool:
-        """Bring a whole shard's index up to date where labels (or other columns that no feature depends on) changed.
-
-        Args:
-            columns: new columns by name, one value a row of the shard.
-            timeout: seconds to wait for another writer.
-
-        Returns:
-            whether anything had to be changed.
-        """
-        if not self.is_stale(number, columns):
-            return False
-        _, index_path, seal_path = shard_paths(self.folder, number)
-        with self.lock.held(SET, timeout=timeout), self.lock.held(number, timeout=timeout):
-            seal = self.sealed(number)
-            if seal is None or not self.is_stale(number, columns):
-                return False
-            changed = _replaced(self._index(number, seal), columns)
-            (self.folder / MANIFEST).unlink(missing_ok=True)
-            seal_path.unlink(missing_ok=True)
-            with whole_file(index_path) as partial:
-                write_index(partial, changed)
-            seal = dataclasses.replace(
-                seal, index_bytes=index_path.stat().st_size, index_sha256=sha256_of_file(index_path)
-            )
-            seal.write(seal_path)
-        return True
-
-    def is_stale(self, number: int, columns: Mapping[str, pa.Array]) -> bool:
-        """Whether a whole shard's index has other values in `columns` than these."""
-        seal = self.sealed(number)
-        if seal is None:
-            return False
-        index = self._index(number, seal)
-        return not _replaced(index, columns).equals(index)
-
-    def _index(self, number: int, seal: Seal) -> pa.Table:
-        path = shard_paths(self.folder, number)[1]
-        if sha256_of_file(path) != seal.index_sha256:
-            raise DamagedFeatureSet("an index is not what its seal says", where=path)
-        return read_index(path)
-
     def _check_rows(self, number: int, data: ShardData, index: pa.Table) -> None:
         rows = self.rows_of(number)
         identity = self.manifest.identity
         kind = RAW[identity.storage_dtype]
-        in_order = index["row"].to_pylist() == list(rows)
+        in_order = np.array_equal(index["row"].to_numpy(), rows)
         found = (data.rows, data.hidden_states.shape[1:], data.dtype, data.hidden_states.dtype, in_order)
         expected = (len(rows), (identity.architecture["hidden_size"],), identity.storage_dtype, kind, True)
         if found != expected:
@@ -328,10 +308,3 @@ class FeatureSetWriter:
             set_aside(self.folder / MANIFEST, forget=True)
             forget_cut(self.folder, manifest.shards)
         return manifest
-
-
-def _replaced(index: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
-    for name, values in columns.items():
-        place = index.schema.get_field_index(name)
-        index = index.set_column(place, index.schema.field(place), pa.chunked_array([values], index[name].type))
-    return index

@@ -45,8 +45,8 @@ def plan_batches(rows: Sequence[np.ndarray], token_budget: int, *, share: bool =
         ]
     alike: dict[bytes, list[int]] = {}
     for number, row in enumerate(rows):
-        alike.setdefault(row.tobytes(), []).append(number)
-    numbers_of = sorted(alike.values(), key=lambda numbers: rows[numbers[0]].tolist())
+        alike.setdefault(_sort_key(row), []).append(number)
+    numbers_of = [alike[key] for key in sorted(alike)]
     ordered = [rows[numbers[0]] for numbers in numbers_of]
     shared = _shared_with_the_one_before(ordered)
     pieces = _cut(np.array([len(row) for row in ordered]), shared, SLOT_TOKENS)
@@ -57,6 +57,23 @@ def plan_batches(rows: Sequence[np.ndarray], token_budget: int, *, share: bool =
         _batch([slots[slot] for slot in numbers], ordered, shared, numbers_of)
         for numbers in _grouped(np.arange(len(slots)), widths, token_budget)
     ]
+
+
+def order_by_ids(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """`[n]` int64, the rows so that those that begin alike stand together; equal ones as they stood."""
+    keys = [_sort_key(row) for row in rows]
+    return np.array(sorted(range(len(rows)), key=keys.__getitem__), dtype=np.int64)
+
+
+def distinct_prefixes(rows: Sequence[np.ndarray]) -> int:
+    """How many different beginnings rows have, whole rows included: they cannot be computed with fewer tokens."""
+    ordered = [rows[row] for row in order_by_ids(rows)]
+    return sum(map(len, rows)) - int(_shared_with_the_one_before(ordered).sum())
+
+
+def _sort_key(row: np.ndarray) -> bytes:
+    """Bytes that sort as the ids do, none of which is negative."""
+    return row.astype(">i4").tobytes()
 
 
 def _grouped(items: np.ndarray, widths: np.ndarray, token_budget: int) -> list[np.ndarray]:

@@ -35,16 +35,15 @@ def draw_canaries(identity: Identity, rows: int) -> np.ndarray:
     Returns:
         at most `CANARIES` row numbers, sorted.
     """
-    return np.sort(_drawn(identity, range(rows), CANARIES))
+    return np.sort(_drawn(identity, np.arange(rows), CANARIES))
 
 
-def _drawn(identity: Identity, rows: Sequence[int], count: int) -> np.ndarray:
+def _drawn(identity: Identity, rows: np.ndarray, count: int) -> np.ndarray:
     """`count` of `rows` at most, in the order of a hash of the identity, views aside, and the row's number."""
     of_pass = {name: value for name, value in identity.to_dict().items() if name not in OF_A_VIEW}
     seed = bytes.fromhex(sha256_of_record(of_pass))
-    keys = [hashlib.sha256(seed + row.to_bytes(8, "little")).digest() for row in rows]
-    order = sorted(range(len(keys)), key=keys.__getitem__)[:count]
-    return np.asarray([rows[place] for place in order], dtype=np.int64)
+    keys = [hashlib.sha256(seed + int(row).to_bytes(8, "little")).digest() for row in rows]
+    return rows[sorted(range(len(keys)), key=keys.__getitem__)[:count]]
 
 
 class Recomputed:
@@ -54,7 +53,7 @@ class Recomputed:
     takes part.
 
     Args:
-        rows: a shard's rows.
+        rows: a shard's rows, ascending.
         prefix: what the shard's rows share.
         views: what is compared.
     """
@@ -63,30 +62,33 @@ class Recomputed:
         self,
         engine: PrefillEngine,
         tokens: TokenRows,
-        rows: range,
+        rows: np.ndarray,
         identity: Identity,
         prefix: Prefix,
         views: Sequence[View],
     ) -> None:
         drawn = draw_canaries(identity, len(tokens))
-        self.rows = drawn[(drawn >= rows.start) & (drawn < rows.stop)]
-        self._alone = [compute_rows(engine, tokens, [row], NO_PREFIX, views, token_budget=1) for row in self.rows]
+        self.rows = drawn[np.isin(drawn, rows)]
+        self._places = np.searchsorted(rows, self.rows)
+        self._alone = [
+            compute_rows(engine, tokens, self.rows[[n]], NO_PREFIX, views, token_budget=1)
+            for n in range(len(self.rows))
+        ]
         self._together: Pooled = {}
         if len(self.rows):
-            companions = [row for row in _drawn(identity, rows, COMPANIONS) if row not in self.rows]
-            batch = [*self.rows, *companions]
+            companions = _drawn(identity, rows, COMPANIONS)
+            batch = np.concatenate((self.rows, companions[~np.isin(companions, self.rows)]))
             self._together = compute_rows(engine, tokens, batch, prefix, views, token_budget=SHUFFLED_TOKENS)
 
-    def drift(self, view: View, data: ShardData, first_row: int, tolerance: float) -> Drift:
+    def drift(self, view: View, data: ShardData, tolerance: float) -> Drift:
         """How far a shard's stored rows are from the recomputed ones.
 
         Args:
             data: the shard under `view`, as stored.
-            first_row: the place of its first row in the split.
         """
         if not len(self.rows):
             return Drift(tolerance=tolerance)
-        stored = [_row(data, int(row) - first_row) for row in self.rows]
+        stored = [_row(data, int(place)) for place in self._places]
         alone = [pooled[view][0].numpy() for pooled in self._alone]
         together = [vector.numpy() for vector in self._together[view][: len(self.rows)]]
         return Drift(len(self.rows), *_compare(stored, alone), *_compare(stored, together), tolerance=tolerance)

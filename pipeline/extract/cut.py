@@ -2,11 +2,18 @@
 
 import math
 
+import numpy as np
+
+from pipeline.backbone.tokens import TokenRows
+from pipeline.cache.manifest import ORDERS, Order
 from pipeline.cache.shard import PAGE_BYTES
+from pipeline.extract.batches import distinct_prefixes, order_by_ids
 
 LEAST_SHARD_ROWS = 4096
-MOST_SHARDS = 8
-"""Few: rows of one shard share what they begin with, and shards mapped side by side read like one file."""
+MOST_SHARDS = 32
+"""Few: shards mapped side by side read like one file."""
+WORTH_ORDERING = 0.05
+"""Rows ordered by their tokens are a copy when they are read: it must save this share of the tokens to compute."""
 
 
 def default_shard_rows(rows: int) -> int:
@@ -15,6 +22,27 @@ def default_shard_rows(rows: int) -> int:
     while rows > MOST_SHARDS * shard_rows:
         shard_rows *= 2
     return shard_rows
+
+
+def ordered_rows(tokens: TokenRows, order: Order) -> np.ndarray:
+    """`[n]` int64, the rows of a split as they are cut into shards."""
+    if order == "split":
+        return np.arange(len(tokens))
+    return order_by_ids([tokens[row] for row in range(len(tokens))])
+
+
+def choose_order(tokens: TokenRows, shard_rows: int) -> Order:
+    """Whether rows are ordered by their tokens before they are cut: where so much more is shared within the shards."""
+    if len(tokens) <= shard_rows:
+        return "split"
+    as_in_split, by_tokens = (_distinct(tokens, ordered_rows(tokens, order), shard_rows) for order in ORDERS)
+    return "tokens" if by_tokens < (1 - WORTH_ORDERING) * as_in_split else "split"
+
+
+def _distinct(tokens: TokenRows, ordered: np.ndarray, shard_rows: int) -> int:
+    """The fewest tokens that can be computed for shards of so many rows."""
+    shards = (ordered[first : first + shard_rows] for first in range(0, len(ordered), shard_rows))
+    return sum(distinct_prefixes([tokens[row] for row in rows]) for rows in shards)
 
 
 def note_on_cut(rows: int, shard_rows: int, row_bytes: int) -> str:

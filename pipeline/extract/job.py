@@ -6,15 +6,18 @@ import pyarrow as pa
 
 from pipeline.backbone.catalogue import BackboneSource
 from pipeline.backbone.facts import BackboneFacts
+from pipeline.backbone.tokens import TokenRows
 from pipeline.cache import FeatureSet
+from pipeline.cache.cut import Cut
 from pipeline.cache.identity import Identity
-from pipeline.cache.manifest import Manifest
+from pipeline.cache.manifest import Manifest, Order
+from pipeline.cache.relabel import is_stale, reindex
 from pipeline.cache.verify import verify_feature_set
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.config import CacheConfig, Dtype, PassConfig, TokensConfig
 from pipeline.digests import sha256_of_texts
 from pipeline.errors import ConfigError, DamagedFeatureSet, DataError
-from pipeline.extract.cut import default_shard_rows
+from pipeline.extract.cut import choose_order, default_shard_rows, ordered_rows
 from pipeline.progress import say
 from pipeline.tasks.examples import Examples
 from pipeline.tasks.spec import TaskSpec
@@ -50,20 +53,40 @@ class Job:
         }
         return {number: places for number, places in todo.items() if places}
 
-    def missing(self, passes: PassConfig) -> list["Job"]:
-        """What of the job is left to compute, one job for each cut into shards. Damage is said and set aside.
+    def missing(self, passes: PassConfig) -> "Job | None":
+        """What of the job is left to compute, if anything. Damage is said and set aside.
 
         Labels that changed since are brought up to date on the way, and a set of which only the manifest is missing
         gets it: neither needs the model.
         """
         columns = label_columns(self.examples)
-        left: dict[int, list[tuple[FeatureSetWriter, View]]] = {}
+        left = []
         for writer, view in zip(self.writers, self.views, strict=True):
             _set_damage_aside(writer, passes)
             _update_labels(writer, columns, passes.lock_timeout)
             if not writer.is_whole:
-                left.setdefault(writer.manifest.shard_rows, []).append((writer, view))
-        return [Job(self.examples, *zip(*pairs, strict=True)) for pairs in left.values()]
+                left.append((writer, view))
+        return Job(self.examples, *zip(*left, strict=True)) if left else None
+
+    def cut(self, tokens: TokenRows, order: Order | None) -> list["Job"]:
+        """Settle how the split is cut, one job for each cut: one that was begun is kept.
+
+        Args:
+            tokens: of the split's rows.
+            order: how its rows are ordered; None for what computes the fewest tokens.
+        """
+        jobs: dict[Cut, list[tuple[FeatureSetWriter, View]]] = {}
+        for writer, view in zip(self.writers, self.views, strict=True):
+            cut = writer.cut
+            if not writer.is_cut:
+                order = order or choose_order(tokens, cut.shard_rows)
+                cut = Cut(cut.shard_rows, order)
+            jobs.setdefault(cut, []).append((writer, view))
+        return [
+            Job(self.examples, tuple(writer.cut_as(cut, ordered) for writer, _ in pairs), tuple(v for _, v in pairs))
+            for cut, pairs in jobs.items()
+            for ordered in [ordered_rows(tokens, cut.order)]
+        ]
 
 
 def label_columns(examples: Examples) -> dict[str, pa.Array]:
@@ -108,10 +131,8 @@ def _update_labels(writer: FeatureSetWriter, columns: dict[str, pa.Array], timeo
     there = Manifest.read(writer.folder) if writer.is_whole else None
     changed = 0
     for number in range(writer.manifest.shards):
-        rows = writer.rows_of(number)
-        new = {name: values[rows.start : rows.stop] for name, values in columns.items()}
         try:
-            if there is not None and there.source != writer.manifest.source and writer.is_stale(number, new):
+            if there is not None and there.source != writer.manifest.source and is_stale(writer, number, columns):
                 raise DataError(
                     "two sources give the same sentences other labels, numbers or source codes",
                     where=writer.folder,
@@ -119,7 +140,7 @@ def _update_labels(writer: FeatureSetWriter, columns: dict[str, pa.Array], timeo
                     found=f"something else, from {writer.manifest.source}",
                     remedy="keep the two apart: use another --cache-dir for one of them",
                 )
-            changed += writer.reindex(number, new, timeout=timeout)
+            changed += reindex(writer, number, columns, timeout=timeout)
         except DamagedFeatureSet:
             _verify(writer, timeout)
     if changed:

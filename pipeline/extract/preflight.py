@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.backbone.tokens import TokenRows
 from pipeline.cache.shard import RAW
 from pipeline.cache.writer import SHARD_OVERHEAD_BYTES
@@ -15,20 +17,20 @@ INDEX_NUMBERS_BYTES = 96
 """What a row takes in an index beside its text: its numbers, and the text's length and source."""
 
 
-def check_room(jobs: Sequence[Job], tokens: Sequence[TokenRows], cache_dir: Path) -> None:
+def check_room(jobs: Sequence[tuple[Job, TokenRows]], cache_dir: Path) -> None:
     """Say rows, tokens, bytes and free space of what is left to do.
 
     Raises:
         DiskFull: it cannot fit.
     """
     rows = own = size_bytes = 0
-    for job, split in zip(jobs, tokens, strict=True):
+    for job, split in jobs:
         todo = job.unsealed()
-        spans = [job.writers[0].rows_of(number) for number in todo]
-        rows += sum(map(len, spans))
-        own += sum(int(split.own_lengths[span.start : span.stop].sum()) for span in spans)
-        for span, places in zip(spans, todo.values(), strict=True):
-            size_bytes += sum(_shard_bytes(job, place, span, split) for place in places)
+        for number, places in todo.items():
+            of_shard = job.writers[0].rows_of(number)
+            rows += len(of_shard)
+            own += int(split.own_lengths[of_shard].sum())
+            size_bytes += sum(_shard_bytes(job, place, of_shard, split) for place in places)
     there = next(folder for folder in (cache_dir.absolute(), *cache_dir.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
     say(
@@ -45,12 +47,12 @@ def check_room(jobs: Sequence[Job], tokens: Sequence[TokenRows], cache_dir: Path
         )
 
 
-def _shard_bytes(job: Job, place: int, span: range, tokens: TokenRows) -> int:
+def _shard_bytes(job: Job, place: int, rows: np.ndarray, tokens: TokenRows) -> int:
     """About what a shard's files take; a little more rather than less."""
     identity = job.writers[place].manifest.identity
-    vectors = int(tokens.own_lengths[span.start : span.stop].sum()) if identity.pooling == "tokens" else len(span)
+    vectors = int(tokens.own_lengths[rows].sum()) if identity.pooling == "tokens" else len(rows)
     numbers = vectors * int(identity.architecture["hidden_size"])
-    index_bytes = most_index_bytes(job.examples.texts[span.start : span.stop])
+    index_bytes = most_index_bytes([job.examples.texts[row] for row in rows])
     return numbers * RAW[identity.storage_dtype].itemsize + index_bytes + SHARD_OVERHEAD_BYTES
 
 

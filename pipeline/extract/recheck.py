@@ -62,7 +62,7 @@ def recheck(folders: list[Path], config: BackboneConfig) -> list[Report]:
         return []
     tokenizer = load_tokenizer(source.folder)
     with exact_float32(device):
-        backbone = load_backbone(source, config, device=device, compute_dtype=dtype)
+        backbone = load_backbone(source, config, device=device, compute_dtype=dtype, facts=facts)
         check_unchanged(facts, source, config, dtype)
         return [_recheck(folder, backbone, tokenizer) for folder in own]
 
@@ -91,11 +91,9 @@ def _drifting(feature_set: FeatureSet, backbone: Backbone, tokenizer: Any) -> It
     )
     engine = PrefillEngine(backbone, [identity.layer])
     view = View(identity.layer, check_pooling(identity.pooling))
-    for number, data in enumerate(feature_set.shards):
-        first = number * feature_set.manifest.shard_rows
-        rows = range(first, first + data.rows)
+    for number, (data, rows) in enumerate(zip(feature_set.shards, feature_set.rows_of_shards, strict=True)):
         again = Recomputed(engine, tokens, rows, identity, shared_prefix(engine, tokens, rows), [view])
-        drift = again.drift(view, data, first, tolerance_for(identity))
+        drift = again.drift(view, data, tolerance_for(identity))
         if not drift.is_tolerable:
             worst = max(drift.alone_relative, drift.shuffled_relative)
             problem = f"rows computed again differ by {worst:.3g}, more than {drift.tolerance:g}"

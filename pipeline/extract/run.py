@@ -86,7 +86,7 @@ def extract(
                     recorded=recorded,
                 )
             )
-    missing = [left for job in jobs for left in job.missing(passes)]
+    missing = [left for job in jobs if (left := job.missing(passes))]
     status = {writer.folder: "present" for job in jobs for writer in job.writers}
     if missing:
         _compute(
@@ -116,7 +116,7 @@ def _compute(
     status: dict[Path, str],
 ) -> None:
     tokenizer = load_tokenizer(source.folder)
-    tokenized = []
+    tokenized: list[tuple[Job, TokenRows]] = []
     for job in jobs:
         identity = job.writers[0].manifest.identity
         rows = tokenize(
@@ -131,23 +131,26 @@ def _compute(
         )
         if rows.truncated:
             say(f"{job.label}: {rows.truncated} of {len(rows)} sentences cut to {identity.max_length} tokens")
-        tokenized.append(rows)
+        tokenized += [(part, rows) for part in job.cut(rows, None if passes.order == "auto" else passes.order)]
+    for job, _ in tokenized:
         for note in dict.fromkeys(_notes_on_cuts(job)):
             say(f"{job.label}: {note}")
-    check_room(jobs, tokenized, cache_dir)
+    check_room(tokenized, cache_dir)
     if passes.threads:
         torch.set_num_threads(passes.threads)
     with exact_float32(device):
         began = time.monotonic()
-        loaded = load_backbone(source, config, device=device, compute_dtype=dtype)
+        loaded = load_backbone(source, config, device=device, compute_dtype=dtype, facts=facts)
         check_unchanged(facts, source, config, dtype)
         say(f"{source.name}: {loaded.note}, on {device}, loaded in {time.monotonic() - began:.1f} s")
-        for job, rows in zip(jobs, tokenized, strict=True):
+        for job, rows in tokenized:
             _run(job, rows, loaded, passes, status)
 
 
 def _notes_on_cuts(job: Job) -> Iterator[str]:
-    for manifest in (writer.manifest for writer in job.writers if writer.manifest.identity.pooling != "tokens"):
+    for manifest in (writer.manifest for writer in job.writers):
+        if manifest.identity.pooling == "tokens" or manifest.order == "tokens":
+            continue
         row_bytes = manifest.identity.architecture["hidden_size"] * RAW[manifest.identity.storage_dtype].itemsize
         if note := note_on_cut(manifest.rows, manifest.shard_rows, row_bytes):
             yield note
@@ -163,7 +166,7 @@ def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, st
         say(f"{job.label}: {shards - len(todo)} of {shards} shards are whole already")
     rows_of = {n: job.writers[0].rows_of(n) for n in todo}
     rows = sum(map(len, rows_of.values()))
-    total = sum(int(tokens.own_lengths[r.start : r.stop].sum()) for r in rows_of.values())
+    total = sum(int(tokens.own_lengths[of_shard].sum()) for of_shard in rows_of.values())
     for writer in job.writers:
         writer.keep_cut(timeout=passes.lock_timeout)
     claimed = claimed_shards(job.writers, todo, label=job.label, timeout=passes.lock_timeout)
@@ -185,11 +188,12 @@ def _write_shard(
 ) -> None:
     """Compute one shard of the views at `places`, compare its canaries, and write it."""
     began = time.monotonic()
-    span = job.writers[0].rows_of(number)
+    rows = job.writers[0].rows_of(number)
     views = [job.views[place] for place in places]
-    prefix = shared_prefix(engine, tokens, span)
-    pooled = compute_rows(engine, tokens, span, prefix, views, token_budget=passes.token_budget, advance=line.advance)
-    again = Recomputed(engine, tokens, span, job.writers[0].manifest.identity, prefix, views)
+    prefix = shared_prefix(engine, tokens, rows)
+    pooled = compute_rows(engine, tokens, rows, prefix, views, token_budget=passes.token_budget, advance=line.advance)
+    line.now("computing canaries again")
+    again = Recomputed(engine, tokens, rows, job.writers[0].manifest.identity, prefix, views)
     seconds = time.monotonic() - began
     for place, view in zip(places, views, strict=True):
         writer = job.writers[place]
@@ -197,13 +201,12 @@ def _write_shard(
         where = f"{job.label}, {view}, shard {number}"
         data = to_shard_data(pooled.pop(view), view.pooling, identity.storage_dtype, where=where)
         tolerance = tolerance_for(identity) if passes.drift_tolerance is None else passes.drift_tolerance
-        cut = tokens.truncated_rows[span.start : span.stop]
         writer.write(
             number,
             data,
-            index_of(job.examples, tokens, span, view.pooling),
-            truncated=int(cut.sum()),
-            drift=again.drift(view, data, span.start, tolerance),
+            index_of(job.examples, tokens, rows, view.pooling),
+            truncated=int(tokens.truncated_rows[rows].sum()),
+            drift=again.drift(view, data, tolerance),
         )
         writer.note_pass(
             {
@@ -211,8 +214,8 @@ def _write_shard(
                 "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "backbone_seconds": round(seconds, 3),
                 "views": len(views),
-                "rows": len(span),
-                "tokens": int(tokens.lengths[span.start : span.stop].sum()),
+                "rows": len(rows),
+                "tokens": int(tokens.lengths[rows].sum()),
                 "token_budget": passes.token_budget,
                 "threads": torch.get_num_threads(),
                 "float32_products": torch.get_float32_matmul_precision(),

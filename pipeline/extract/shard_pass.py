@@ -20,13 +20,13 @@ from pipeline.tasks.examples import Examples
 from pipeline.views import Pooling, View
 
 
-def shared_ids(tokens: TokenRows, rows: range) -> np.ndarray:
+def shared_ids(tokens: TokenRows, rows: np.ndarray) -> np.ndarray:
     """The longest run of ids `[p]` with which all of some rows begin; it never reaches into a sentence."""
     ids = [tokens[row] for row in rows]
-    return ids[0][: common_prefix_length(ids, int(tokens.start[rows.start : rows.stop].min()))]
+    return ids[0][: common_prefix_length(ids, int(tokens.start[rows].min()))]
 
 
-def shared_prefix(engine: PrefillEngine, tokens: TokenRows, rows: range) -> Prefix:
+def shared_prefix(engine: PrefillEngine, tokens: TokenRows, rows: np.ndarray) -> Prefix:
     """Compute what all of a shard's rows begin with."""
     return engine.prefix(shared_ids(tokens, rows))
 
@@ -38,7 +38,7 @@ Pooled = dict[View, torch.Tensor | list[torch.Tensor]]
 def compute_rows(
     engine: PrefillEngine,
     tokens: TokenRows,
-    rows: Sequence[int] | range,
+    rows: np.ndarray,
     prefix: Prefix,
     views: Sequence[View],
     *,
@@ -48,7 +48,7 @@ def compute_rows(
     """Compute all views of some rows.
 
     Args:
-        rows: numbers of rows in the split; a shard's, or others.
+        rows: `[n]` int64, numbers of rows in the split; a shard's, or others.
         prefix: what all of them begin with.
         views: with layers that the engine computes.
         advance: told of rows, and of their tokens from the sentence on, as they are done.
@@ -56,10 +56,9 @@ def compute_rows(
     Returns:
         the views' vectors, in the order of `rows`.
     """
-    numbers = np.asarray(rows, dtype=np.int64)
-    own = [tokens[row][len(prefix) :] for row in numbers]
-    start, stop = tokens.start[numbers] - len(prefix), tokens.stop[numbers] - len(prefix)
-    own_lengths = tokens.own_lengths[numbers]
+    own = [tokens[row][len(prefix) :] for row in rows]
+    start, stop = tokens.start[rows] - len(prefix), tokens.stop[rows] - len(prefix)
+    own_lengths = tokens.own_lengths[rows]
     hidden_size = engine.backbone.hidden_size
     pooled: Pooled = {
         view: [torch.empty(0)] * len(own) if view.pooling == "tokens" else torch.empty(len(own), hidden_size)
@@ -105,10 +104,9 @@ def to_shard_data(
     return ShardData(bits.numpy().view(RAW[storage_dtype]), offsets, storage_dtype)
 
 
-def index_of(examples: Examples, tokens: TokenRows, rows: range, pooling: Pooling) -> pa.Table:
+def index_of(examples: Examples, tokens: TokenRows, rows: np.ndarray, pooling: Pooling) -> pa.Table:
     """The index of a shard under one pooling."""
-    span = slice(rows.start, rows.stop)
-    start, stop, length = tokens.start[span], tokens.stop[span], tokens.lengths[span]
+    start, stop, length = tokens.start[rows], tokens.stop[rows], tokens.lengths[rows]
     position, n_pooled = {
         "last": (length - 1, np.ones_like(length)),
         "first": (start, np.ones_like(length)),
@@ -116,12 +114,12 @@ def index_of(examples: Examples, tokens: TokenRows, rows: range, pooling: Poolin
         "tokens": (start, length - start),
     }[pooling]
     columns = {
-        **{name: values[span] for name, values in label_columns(examples).items()},
-        "row": np.arange(rows.start, rows.stop, dtype=np.int64),
-        "text": pa.array(examples.texts[span], pa.string()),
+        **{name: values.take(pa.array(rows)) for name, values in label_columns(examples).items()},
+        "row": rows,
+        "text": pa.array([examples.texts[row] for row in rows], pa.string()),
         "n_tokens": length.astype(np.int32),
         "position": position.astype(np.int32),
         "n_pooled": n_pooled.astype(np.int32),
-        "token_id": tokens.ids[tokens.offsets[span] + position],
+        "token_id": tokens.ids[tokens.offsets[rows] + position],
     }
     return pa.table({name: columns[name] for name in SCHEMA.names})

@@ -73,7 +73,7 @@ STRENGTHS = (0.001, 0.01, 0.1)
 
 def features(engine, tokens, with_after):
     """By (layer, pooling), `[n, d]` float32 for every row."""
-    prefix = shared_prefix(engine, tokens, range(len(tokens)))
+    prefix = shared_prefix(engine, tokens, np.arange(len(tokens)))
     start, stop, length = (places - len(prefix) for places in (tokens.start, tokens.stop, tokens.lengths))
     kinds = {"mean": ("mean", stop), "last": ("last", stop)} | ({"mean+after": ("mean", length)} if with_after else {})
     pooled = {}

@@ -90,7 +90,7 @@ def ours(dtype: str) -> Contender:
         tokens = tokenize(
             tokenizer, request.texts, request.before + "{}" + request.after, max_length=2048, origin="the benchmark"
         )
-        rows = range(len(tokens))
+        rows = np.arange(len(tokens))
         view = View(30, request.pooling)
         prefix = shared_prefix(engine, tokens, rows)
         pooled = compute_rows(engine, tokens, rows, prefix, [view], token_budget=PassConfig().token_budget)[view]

@@ -1,13 +1,11 @@
 """How far stage one is from what it could be at best: each distinct prefix once, at the speed of bare products."""
 
-import itertools
 import time
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from pipeline.backbone.batch import common_prefix_length
 from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import load_backbone
@@ -15,8 +13,8 @@ from pipeline.backbone.packed import PackedLinear
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows, load_tokenizer, tokenize
 from pipeline.config import BackboneConfig, DataConfig, PassConfig
-from pipeline.extract.batches import plan_batches
-from pipeline.extract.cut import default_shard_rows
+from pipeline.extract.batches import distinct_prefixes, plan_batches
+from pipeline.extract.cut import choose_order, default_shard_rows, ordered_rows
 from pipeline.extract.shard_pass import compute_rows, shared_ids, shared_prefix
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
@@ -24,18 +22,13 @@ from pipeline.tasks.spec import find_tasks
 ROWS = 1000
 
 
-def distinct_prefixes(rows: Sequence[np.ndarray]) -> int:
-    """How many different beginnings rows have, whole rows included: the nodes of a trie."""
-    ordered = sorted(rows, key=lambda row: row.tolist())
-    shared = (common_prefix_length(pair, len(pair[1])) for pair in itertools.pairwise(ordered))
-    return sum(map(len, rows)) - sum(shared)
-
-
-def planned(tokens: TokenRows, shard_rows: int, token_budget: int) -> tuple[int, int]:
+def planned(tokens: TokenRows, token_budget: int) -> tuple[int, int]:
     """How many tokens the plan of a whole split computes, each shard's prefix included, and how many are padding."""
     computed = padding = 0
+    shard_rows = default_shard_rows(len(tokens))
+    ordered = ordered_rows(tokens, choose_order(tokens, shard_rows))
     for first in range(0, len(tokens), shard_rows):
-        rows = range(first, min(first + shard_rows, len(tokens)))
+        rows = np.sort(ordered[first : first + shard_rows])
         shared = len(shared_ids(tokens, rows))
         computed += shared
         for batch in plan_batches([tokens[row][shared:] for row in rows], token_budget):
@@ -75,7 +68,7 @@ def print_limits(data: DataConfig) -> None:
         examples = read_task(task, data, ("train",))["train"]
         tokens = kept[task] = tokenize(tokenizer, examples.texts, task.prompt, max_length=2048, origin=examples.origin)
         distinct = distinct_prefixes([tokens[row] for row in range(len(tokens))])
-        computed, padding = planned(tokens, default_shard_rows(len(tokens)), budget)
+        computed, padding = planned(tokens, budget)
         print(
             f"| {task.name}/train | {len(tokens.ids):,} | {distinct:,} | {computed:,} | {computed / distinct:.3f} "
             f"| {100 * padding / computed:.2f} % |"
@@ -87,7 +80,7 @@ def print_limits(data: DataConfig) -> None:
             for task, tokens in kept.items():
                 views = [view.resolved(backbone.num_hidden_layers) for view in task.views]
                 engine = PrefillEngine(backbone, [int(view.layer) for view in views])
-                rows = range(min(ROWS, len(tokens)))
+                rows = np.arange(min(ROWS, len(tokens)))
                 prefix = shared_prefix(engine, tokens, rows)
                 sizes = [b.ids.size for b in plan_batches([tokens[row][len(prefix) :] for row in rows], budget)]
                 pairs = []

@@ -57,9 +57,9 @@ def write_both(
         span = writer.rows_of(number)
         values = random.standard_normal((len(span), hidden_size), dtype=np.float32)
         bits = (values.view(np.uint32) >> 16).astype(np.uint16) if dtype == "bfloat16" else values.astype(RAW[dtype])
-        plain[span.start : span.stop] = bits
-        columns = {name: np.arange(span.start, span.stop) for name in SCHEMA.names} | {
-            "label": np.arange(span.start, span.stop) % 2,
+        plain[span] = bits
+        columns = dict.fromkeys(SCHEMA.names, span) | {
+            "label": span % 2,
             "text": [f"sentence {row}" for row in span],
             "source": pa.nulls(len(span), pa.string()),
         }

@@ -4,24 +4,18 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.tokens import load_tokenizer, tokenize
 from pipeline.config import BackboneConfig, DataConfig, PassConfig
-from pipeline.extract.cut import default_shard_rows
+from pipeline.extract.batches import distinct_prefixes
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 from tests.bench import stage_one
-from tests.bench.limits import distinct_prefixes, planned
+from tests.bench.limits import planned
 
 GLUE = Path(os.environ.get("GLUE_DIR", Path(__file__).parents[3] / "shared" / "glue"))
-
-
-def test_distinct_prefixes_are_the_nodes_of_a_trie():
-    rows = [np.array(ids) for ids in ([1, 2, 3], [1, 2], [1, 4], [5], [1, 2, 3])]
-    assert distinct_prefixes(rows) == 5
 
 
 @pytest.mark.slow
@@ -33,7 +27,7 @@ def test_the_plan_of_real_corpora_computes_little_more_than_each_prefix_once(tas
     examples = read_task(spec, DataConfig(data="glue", glue_dir=GLUE), ("train",))["train"]
     tokenizer = load_tokenizer(find_backbone(BackboneConfig()).folder)
     tokens = tokenize(tokenizer, examples.texts, spec.prompt, max_length=512, origin=examples.origin)
-    computed, padding = planned(tokens, default_shard_rows(len(tokens)), PassConfig().token_budget)
+    computed, padding = planned(tokens, PassConfig().token_budget)
     assert computed <= 1.25 * distinct_prefixes([tokens[row] for row in range(len(tokens))])
     assert padding <= 0.03 * computed
 

@@ -1,5 +1,6 @@
 """A small corpus whose every value follows from its row, so that any shard can be made, and known, alone."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.cache import FeatureSet
+from pipeline.cache.cut import Cut
 from pipeline.cache.identity import Identity
+from pipeline.cache.manifest import Order
 from pipeline.cache.shard import RAW, ShardData
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.digests import sha256_of_texts
@@ -40,6 +43,7 @@ class Corpus:
         facts: fields of the manifest other than the usual ones.
         seed: another one gives other hidden states and token ids.
         relabelled: whether a label in every run of four is the other one.
+        order: of the rows that are cut; for `tokens`, a shuffle stands for the order of their ids.
     """
 
     rows: int = 11
@@ -48,6 +52,7 @@ class Corpus:
     facts: dict = field(default_factory=dict)
     seed: int = 0
     relabelled: bool = False
+    order: Order = "split"
 
     @property
     def identity(self) -> Identity:
@@ -66,7 +71,9 @@ class Corpus:
             "shard_rows": self.shard_rows,
             "recorded": {"numpy": "2"},
         }
-        return FeatureSetWriter.open(cache_dir, identity=self.identity, **{**facts, **self.facts})
+        writer = FeatureSetWriter.open(cache_dir, identity=self.identity, **{**facts, **self.facts})
+        ordered = np.random.default_rng(0).permutation(self.rows)
+        return writer.cut_as(writer.cut if writer.is_cut else Cut(writer.manifest.shard_rows, self.order), ordered)
 
     def length(self, row: int) -> int:
         """Tokens of a row in the tokens view; every fourth row has none."""
@@ -94,7 +101,8 @@ class Corpus:
         label = row * 5 % 3 % 2
         return 1 - label if self.relabelled and row % 4 == 0 else label
 
-    def shard(self, rows: range) -> tuple[ShardData, pa.Table]:
+    def shard(self, rows: Iterable[int]) -> tuple[ShardData, pa.Table]:
+        rows = [int(row) for row in rows]
         parts = [self.stored(row) for row in rows]
         is_tokens = self.identity.pooling == "tokens"
         offsets = np.cumsum([0, *(len(part) for part in parts)]) if is_tokens else None

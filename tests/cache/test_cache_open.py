@@ -5,7 +5,8 @@ import pytest
 
 from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.cache.identity import flatten
-from pipeline.cache.manifest import MANIFEST
+from pipeline.cache.manifest import MANIFEST, shard_paths
+from pipeline.cache.verify import verify_feature_set
 from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet, FeatureSetNotFound
 
 OTHER = {
@@ -97,6 +98,13 @@ def test_the_nearest_is_the_one_with_the_fewest_differences(cache, whole):
     assert table_of(caught.value) == [["layer", "2", "3"]]
 
 
+def test_of_two_that_differ_in_the_layer_alone_the_nearer_one_is_the_nearest(cache, whole):
+    whole({"layer": 0, "layer_norm": "none"}, {"layer": 3}, {"layer": 1})
+    with pytest.raises(FeatureSetNotFound) as caught:
+        cache.open("cola", "train", layer=4, pooling="mean")
+    assert table_of(caught.value) == [["layer", "4", "3"]]
+
+
 def test_several_differences_all_stand_in_the_table(cache, whole):
     whole({})
     with pytest.raises(FeatureSetNotFound) as caught:
@@ -154,6 +162,7 @@ def test_several_that_match_are_refused_naming_what_tells_them_apart(cache, whol
         cache.open("cola", "train", pooling="mean")
     assert not isinstance(caught.value, FeatureSetNotFound)
     assert "which differ in layer, prompt:" in caught.value.what
+    assert "(in Python: identity={'layer': " in caught.value.remedy
     assert all(feature_set.manifest.name in str(caught.value) for feature_set in sets)
     assert cache.open("cola", "train", layer=3).folder == sets[2].folder
 
@@ -300,6 +309,17 @@ def test_damage_does_not_make_an_ambiguous_request_a_clear_one(cache, whole):
     assert nf4.folder.name in str(caught.value)
     assert cache.open("cola", "train", layer=3, pooling="mean")
     assert cache.open("cola", "train", layer=2, identity={"quantization.type": "int8"}).folder == int8.folder
+
+
+def test_a_set_that_was_damaged_and_set_aside_may_still_be_the_one_that_was_meant(cache, whole):
+    nf4, int8 = whole({}, {"quantization": INT8})
+    states = shard_paths(nf4.folder, 0)[0]
+    states.write_bytes(states.read_bytes()[:-1])
+    verify_feature_set(nf4.folder, deep=True).set_aside(timeout=0.0)
+    with pytest.raises(DamagedFeatureSet, match="but so may what is damaged") as caught:
+        cache.open("cola", "train", layer=2, pooling="mean")
+    assert nf4.folder.name in str(caught.value)
+    assert cache.open("cola", "train", identity={"quantization.type": "int8"}).folder == int8.folder
 
 
 def test_a_relative_folder_is_a_folder(whole, monkeypatch):

@@ -109,7 +109,7 @@ def test_a_folder_in_the_place_of_a_file(folder, name):
 
 
 SEAL_FIELDS = (
-    ("first_row", 5),
+    ("first_place", 5),
     ("rows", 3),
     ("tokens", 0),
     ("truncated", 7),
@@ -355,7 +355,7 @@ def test_a_damaged_shard_is_written_again_and_the_set_is_whole(corpus, tmp_path)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     states, _, seal = shard_paths(folder, 1)
     states.write_bytes(bytes(states.stat().st_size))
-    with pytest.raises(DamagedFeatureSet, match="remove this file's seal"):
+    with pytest.raises(DamagedFeatureSet, match="extract with --verify"):
         read_all(folder)
     seal.unlink()
     (folder / MANIFEST).unlink()

@@ -136,7 +136,7 @@ def test_writing_and_reading_is_the_identity(tmp_path, corpus, dtype, lengths, s
     writer = small.writer(folder)
     for number in range(writer.manifest.shards):
         span = writer.rows_of(number)
-        parts = rows[span.start : span.stop]
+        parts = [rows[row] for row in span]
         offsets = np.cumsum([0, *map(len, parts)]) if pooling == "tokens" else None
         writer.write(number, ShardData(np.concatenate(parts), offsets, dtype), small.shard(span)[1], truncated=0)
     writer.finish()

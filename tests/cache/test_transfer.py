@@ -295,7 +295,7 @@ def test_shards_that_are_cut_unlike_the_manifest_says(there, cache_dir):
     folder = only(there)
     paths = [shard_paths(folder, number)[2] for number in range(3)]
     first, second, third = map(Seal.read, paths)
-    seals = [dataclasses.replace(first, rows=5), dataclasses.replace(second, first_row=5, rows=3), third]
+    seals = [dataclasses.replace(first, rows=5), dataclasses.replace(second, first_place=5, rows=3), third]
     for seal, path in zip(seals, paths, strict=True):
         seal.write(path)
     manifest = Manifest.read(folder)

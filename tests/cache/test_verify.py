@@ -239,7 +239,7 @@ def test_the_error_names_every_damaged_file(folder):
     for number in (0, 2):
         flip(shard_paths(folder, number)[1], random.Random(number))
     error = damaged([verify_feature_set(folder, deep=True)])
-    assert "2 files of 1 feature sets are damaged" in str(error)
+    assert "damaged files: 2, of feature sets: 1" in str(error)
     assert "shard 0 (shard-00000.parquet)" in str(error)
     assert "shard 2 (shard-00002.parquet)" in str(error)
     assert "pipeline extract" in error.remedy

@@ -19,7 +19,9 @@ def corpus_of(kind: str, *, relabelled: bool = False) -> Corpus:
     """The corpus of one kind of feature set; 32 rows of 32 float32 numbers fill a page, so that `X` is a map."""
     pooling, dtype = kind.split("-")
     changes = {"pooling": pooling, "storage_dtype": dtype, "architecture": {**IDENTITY.architecture, "hidden_size": 32}}
-    return Corpus(ROWS, SHARD_ROWS, changes, seed=1 + (*KINDS, NEIGHBOUR).index(kind), relabelled=relabelled)
+    seed = 1 + (*KINDS, NEIGHBOUR).index(kind)
+    order = "tokens" if dtype == "bfloat16" else "split"
+    return Corpus(ROWS, SHARD_ROWS, changes, seed=seed, relabelled=relabelled, order=order)
 
 
 def job_of(small: Corpus, cache_dir: Path) -> Job:

@@ -74,7 +74,7 @@ def write(
     began = time.monotonic()
     small = corpus_of(kind, relabelled=relabelled)
     passes = PassConfig(shard_rows=SHARD_ROWS, verify=verify, lock_timeout=LOCK_TIMEOUT)
-    for job in job_of(small, Path(cache_dir)).missing(passes):
+    if job := job_of(small, Path(cache_dir)).missing(passes):
         (writer,) = job.writers
         claimed = claimed_shards(job.writers, job.unsealed(), label=job.label, timeout=LOCK_TIMEOUT)
         with contextlib.closing(claimed):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.extract.batches import SLOT_TOKENS, plan_batches
+from pipeline.extract.batches import SLOT_TOKENS, distinct_prefixes, order_by_ids, plan_batches
 
 
 def path_of(batch, row):
@@ -116,3 +116,14 @@ def test_the_plan_is_the_same_every_time():
 def test_a_batch_stays_within_its_budget_unless_one_slot_is_larger(budget):
     for batch in plan_batches(phrases(300), budget):
         assert batch.ids.size <= budget or len(batch.ids) == 1
+
+
+def test_distinct_prefixes_are_the_nodes_of_a_trie():
+    rows = [np.array(ids) for ids in ([1, 2, 3], [1, 2], [1, 4], [5], [1, 2, 3])]
+    assert distinct_prefixes(rows) == 5
+
+
+@given(st.lists(st.lists(st.sampled_from([0, 1, 255, 256, 70_000]), min_size=1, max_size=6), max_size=20))
+def test_the_order_of_ids_is_that_of_their_numbers_and_of_equal_rows_that_of_the_split(rows):
+    order = order_by_ids([np.array(row, dtype=np.int32) for row in rows]).tolist()
+    assert order == sorted(range(len(rows)), key=rows.__getitem__)

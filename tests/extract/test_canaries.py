@@ -70,7 +70,7 @@ def test_a_row_that_is_off_is_measured(engine, tiny_backbone, manifest, pooling,
         special_tokens=True,
         origin="x",
     )
-    rows, view = range(4, 12), View(2, pooling)
+    rows, view = np.arange(4, 12), View(2, pooling)
     prefix = shared_prefix(engine, tokens, rows)
     assert len(prefix)
     pooled = compute_rows(engine, tokens, rows, prefix, [view], token_budget=40)[view]
@@ -78,11 +78,11 @@ def test_a_row_that_is_off_is_measured(engine, tiny_backbone, manifest, pooling,
     again = Recomputed(engine, tokens, rows, identity, prefix, [view])
     assert again.rows.tolist() == list(rows)  # of twelve rows, all are canaries
     tolerance = tolerance_for(identity)
-    drift = again.drift(view, to_shard_data(pooled, pooling, storage_dtype, where=""), 4, tolerance)
+    drift = again.drift(view, to_shard_data(pooled, pooling, storage_dtype, where=""), tolerance)
     assert drift.is_tolerable
     assert drift.canaries == len(rows)
     pooled[3] = pooled[3] * 1.3
-    off = again.drift(view, to_shard_data(pooled, pooling, storage_dtype, where=""), 4, tolerance)
+    off = again.drift(view, to_shard_data(pooled, pooling, storage_dtype, where=""), tolerance)
     assert not off.is_tolerable
     assert off.alone_relative == pytest.approx(0.3, abs=0.02)
     assert off.shuffled_relative == pytest.approx(0.3, abs=0.02)

@@ -115,14 +115,14 @@ def _identity(task: TaskSpec, view: View, texts: Sequence[str], storage_dtype: s
     )
 
 
-def _index(corpus: Corpus, rows: range) -> pa.Table:
-    span, n = slice(rows.start, rows.stop), len(rows)
+def _index(corpus: Corpus, rows: np.ndarray) -> pa.Table:
+    n, labels = len(rows), corpus.labels
     return pa.table(
         {
-            "row": np.arange(rows.start, rows.stop, dtype=np.int64),
-            "idx": corpus.idx[span],
-            "label": pa.nulls(n, pa.int64()) if corpus.labels is None else pa.array(corpus.labels[span], pa.int64()),
-            "text": pa.array(corpus.texts[span], pa.string()),
+            "row": rows,
+            "idx": [corpus.idx[row] for row in rows],
+            "label": pa.nulls(n, pa.int64()) if labels is None else pa.array([labels[row] for row in rows], pa.int64()),
+            "text": pa.array([corpus.texts[row] for row in rows], pa.string()),
             "source": pa.array(["bind"] * n, pa.string()),
             "n_tokens": np.full(n, 70, dtype=np.int32),
             "position": np.full(n, 60, dtype=np.int32),
@@ -167,7 +167,7 @@ def write_cache() -> WriteCache:
                 )
                 for number in range(writer.manifest.shards):
                     rows = writer.rows_of(number)
-                    states = corpus.X[str(view)][rows.start : rows.stop]
+                    states = corpus.X[str(view)][rows]
                     writer.write(number, ShardData(states, None, storage_dtype), _index(corpus, rows), truncated=0)
                 writer.finish()
         return CacheConfig(cache_dir)
