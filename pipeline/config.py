@@ -141,7 +141,8 @@ class PassConfig:
         order: of the rows that are cut into shards: `split`, as they stand in the split, which reads as a memory map;
             `tokens`, so that rows that begin alike meet in a shard and what they share is computed once, which reads
             as a copy; `auto` is `tokens` where that saves a twentieth of the tokens to compute.
-        token_budget: tokens a batch, padding included.
+        token_budget: tokens a batch, padding included; 0 is what a short probe finds to suit the device, which is
+            remembered.
         threads: CPU threads; 0 is all cores.
         verify: hash the shards that are there before they are kept, instead of trusting their sizes.
         drift_tolerance: the largest relative difference between a stored row and the same row computed again; by
@@ -152,7 +153,7 @@ class PassConfig:
     storage_dtype: Dtype = "auto"
     shard_rows: int = 0
     order: Literal["auto", "split", "tokens"] = "auto"
-    token_budget: int = 1024
+    token_budget: int = 0
     threads: int = 0
     verify: bool = False
     drift_tolerance: float | None = None
@@ -161,7 +162,7 @@ class PassConfig:
     def __post_init__(self) -> None:
         problems = [
             f"{name}: expected at least {least}, found {getattr(self, name)}"
-            for name, least in (("shard_rows", 0), ("token_budget", 1), ("threads", 0))
+            for name, least in (("shard_rows", 0), ("token_budget", 0), ("threads", 0))
             if getattr(self, name) < least
         ]
         for name in ("drift_tolerance", "lock_timeout"):

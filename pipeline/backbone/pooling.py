@@ -13,7 +13,7 @@ def pool(
     pooling: Pooling,
     start: np.ndarray,
     stop: np.ndarray,
-) -> list[torch.Tensor] | torch.Tensor:
+) -> torch.Tensor:
     """Pool a batch's rows.
 
     Args:
@@ -21,7 +21,7 @@ def pool(
         start, stop: `[r]` int64, the sentence's tokens in each of the batch's rows.
 
     Returns:
-        float32 on the CPU: `[r, d]`, or for `tokens` a `[length - start, d]` for each row.
+        float32, where the hidden states are: `[r, d]`; for `tokens` `[m, d]`, row after row, each from `start` on.
     """
     flat = hidden_states.flatten(0, 1)
     device = flat.device
@@ -37,6 +37,6 @@ def pool(
                 weights[row, batch.places[begin:end]] = 1 / (end - begin)
             pooled = torch.from_numpy(weights).to(device) @ flat.float()
         case "tokens":
-            states = flat.float().cpu()
-            return [states[batch.places[begin:end]] for begin, end in zip(first + start, past, strict=True)]
-    return pooled.float().cpu()
+            places = [batch.places[begin:end] for begin, end in zip(first + start, past, strict=True)]
+            pooled = flat[torch.from_numpy(np.concatenate(places)).to(device)]
+    return pooled.float()

@@ -72,6 +72,13 @@ class PrefillEngine:
         else:
             self._forward(batch.ids, take)
 
+    @torch.inference_mode()
+    def run_blocks(self, batch: Batch, blocks: int) -> None:
+        """Compute a plain batch through the first blocks alone, to see how long that takes."""
+        input_ids = torch.from_numpy(batch.ids.astype(np.int64)).to(self.backbone.device)
+        with watching(self._blocks, (min(blocks, len(self._blocks) - 1),), lambda layer, states: None):
+            self.backbone.model(input_ids=input_ids, use_cache=False)
+
     def hidden_states(self, prefix: Prefix, batch: Batch) -> dict[int, torch.Tensor]:
         """All wanted layers of a batch at once, by number; arguments and shapes as in `run`."""
         states: dict[int, torch.Tensor] = {}

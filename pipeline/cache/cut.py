@@ -1,7 +1,7 @@
-"""The cut of an unfinished feature set into shards, noted before the first one; afterwards the manifest has it."""
+"""How an unfinished feature set is cut, noted before the first shard; afterwards the manifest has it."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,18 +16,20 @@ CUT = "cut.json"
 
 @dataclass(frozen=True)
 class Cut:
-    """How a split is cut into shards.
+    """How a split is cut into shards, and these into batches: with the tokens it decides every byte of the features.
 
     Args:
         shard_rows: rows a shard; the last one holds the rest.
         order: of the rows that are cut.
+        token_budget: tokens a batch, padding included.
     """
 
     shard_rows: int
     order: Order
+    token_budget: int
 
     def __str__(self) -> str:
-        return f"{self.shard_rows} rows a shard, ordered by {self.order}"
+        return f"{self.shard_rows} rows a shard, ordered by {self.order}, batches of {self.token_budget} tokens"
 
 
 def write_cut(folder: Path, cut: Cut) -> None:
@@ -40,10 +42,10 @@ def read_cut(folder: Path) -> Cut | None:
     """The cut that was noted, or that the sealed shards agree on; None where nothing says so."""
     try:
         record: Any = parse_json(read_bounded(folder / CUT))
-        if isinstance(record, dict) and set(record) == {"shard_rows", "order"}:
-            rows, order = record["shard_rows"], record["order"]
-            if isinstance(rows, int) and not isinstance(rows, bool) and rows > 0 and order in ORDERS:
-                return Cut(rows, order)
+        if isinstance(record, dict) and set(record) == {field.name for field in fields(Cut)}:
+            cut = Cut(**record)
+            if all(type(count) is int and count > 0 for count in (cut.shard_rows, cut.token_budget)):
+                return cut if cut.order in ORDERS else None
     except (OSError, ValueError, DamagedFeatureSet):
         pass
     cuts = {_cut_of(folder, path) for path in folder.glob("shard-*.json")} - {None}
@@ -60,7 +62,7 @@ def _cut_of(folder: Path, path: Path) -> Cut | None:
     except DamagedFeatureSet:
         return None
     rows = seal.first_place // int(number) if int(number) else seal.rows
-    return Cut(rows, cast(Order, seal.order)) if rows else None
+    return Cut(rows, cast(Order, seal.order), seal.token_budget) if rows else None
 
 
 def forget_cut(folder: Path, shards: int) -> None:

@@ -90,6 +90,11 @@ class FeatureSetLock:
             finally:
                 os.close(held.descriptor)
 
+    def take_over(self, shard: int = SET) -> None:
+        """Hold in this thread what another thread of this process holds."""
+        with _mutex:
+            _held[self.path].slots[shard] = threading.get_ident()
+
     def is_held(self, shard: int = SET) -> bool:
         """Whether this thread holds it."""
         with _mutex:

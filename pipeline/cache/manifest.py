@@ -35,6 +35,7 @@ class Manifest:
         rows: rows in all.
         shard_rows: rows a shard; the last one holds the rest. Shard i is `shard-{i:05d}`.
         order: of the rows that are cut. Within a shard they stand as in the split, and each index names its rows.
+        token_budget: tokens a batch, padding included: what else decides the last digits of a float32 value.
         seals: digest over all seals in order.
         passport: what was measured while writing, as `passport_of_seals` has it.
         recorded: library versions and device, beside the identity.
@@ -50,6 +51,7 @@ class Manifest:
     rows: int
     shard_rows: int
     order: Order
+    token_budget: int
     seals: str
     passport: Mapping[str, Any]
     recorded: Mapping[str, Any]
@@ -136,7 +138,7 @@ class Manifest:
             raise CacheError("the manifest has the wrong fields", expected=", ".join(sorted(names)))
         if not has_its_digest(record):
             raise CacheError("the manifest was changed after it was written")
-        kinds: dict[str, type] = {"rows": int, "shard_rows": int, "labelled": bool, "labels": list}
+        kinds: dict[str, type] = {"rows": int, "shard_rows": int, "token_budget": int, "labelled": bool, "labels": list}
         kinds |= {"identity": dict, "passport": dict, "recorded": dict}
         for name in names:
             value, kind = record[name], kinds.get(name, str)

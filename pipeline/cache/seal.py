@@ -21,6 +21,7 @@ class Seal(Drift):
 
     Args:
         order: how the split's rows were ordered before they were cut into shards.
+        token_budget: tokens a batch that it was computed in.
         first_place: how many of them stand in the shards before it.
         rows: rows of the shard.
         tokens: tokens of its prompted texts.
@@ -34,6 +35,7 @@ class Seal(Drift):
     """
 
     order: str
+    token_budget: int
     first_place: int
     rows: int
     tokens: int

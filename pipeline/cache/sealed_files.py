@@ -151,14 +151,14 @@ def check_seals(manifest: Manifest, seals: Sequence[Seal], digest: str, folder: 
     Raises:
         DamagedFeatureSet: one is not.
     """
-    stand = [(seal.order, seal.first_place, seal.rows) for seal in seals]
+    stand = [(seal.order, seal.token_budget, seal.first_place, seal.rows) for seal in seals]
     places = [manifest.places_of(number) for number in range(manifest.shards)]
     for problem, expected, found in (
         ("the manifest is not about these shards", manifest.seals, digest),
         ("the manifest's passport is not that of its shards", passport_of_seals(seals), dict(manifest.passport)),
         (
             "a shard holds another number of rows than its place needs, or is of another cut",
-            [(manifest.order, each.start, len(each)) for each in places],
+            [(manifest.order, manifest.token_budget, each.start, len(each)) for each in places],
             stand,
         ),
     ):

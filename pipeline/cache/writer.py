@@ -53,18 +53,22 @@ class FeatureSetWriter:
         A cut into shards that was begun is kept, and of a set that is whole its sources and what was recorded with it.
 
         Args:
-            facts: the other fields of `Manifest` that are known before the first shard; `order` is `split` by default.
+            facts: the other fields of `Manifest` that are known before the first shard; `order` is `split` by
+                default, and `token_budget` 1024.
 
         Raises:
             DamagedFeatureSet: a link stands in the set's place.
         """
-        writer = cls(cache_dir, Manifest(identity=identity, seals="", passport={}, **{"order": "split", **facts}))
+        writer = cls(
+            cache_dir,
+            Manifest(identity=identity, seals="", passport={}, **{"order": "split", "token_budget": 1024, **facts}),
+        )
         refuse_links(writer.folder)
         if writer.is_whole:
             with contextlib.suppress(DamagedFeatureSet):
                 there = Manifest.read(writer.folder)
                 sources = "+".join(sorted(there.sources | writer.manifest.sources))
-                cut = Cut(there.shard_rows, there.order)
+                cut = Cut(there.shard_rows, there.order, there.token_budget)
                 kept = dataclasses.replace(writer.manifest, recorded=there.recorded, source=sources)
                 return cls(cache_dir, kept).cut_as(cut)
         cut_there = read_cut(writer.folder)
@@ -72,8 +76,8 @@ class FeatureSetWriter:
 
     @property
     def cut(self) -> Cut:
-        """How the split is cut into shards."""
-        return Cut(self.manifest.shard_rows, self.manifest.order)
+        """How the split is cut into shards and batches."""
+        return Cut(self.manifest.shard_rows, self.manifest.order, self.manifest.token_budget)
 
     @property
     def is_cut(self) -> bool:
@@ -144,7 +148,8 @@ class FeatureSetWriter:
             return None
         places = self.manifest.places_of(number)
         whole = sizes == (seal.states_bytes, seal.index_bytes)
-        of_this_cut = (seal.order, seal.first_place, seal.rows) == (self.manifest.order, places.start, len(places))
+        cut = (self.manifest.order, self.manifest.token_budget, places.start, len(places))
+        of_this_cut = (seal.order, seal.token_budget, seal.first_place, seal.rows) == cut
         return seal if whole and of_this_cut else None
 
     def claim(self, number: int) -> bool:
@@ -191,6 +196,7 @@ class FeatureSetWriter:
                 key = settled_key(states_path, touch=index_path)
                 seal = Seal(
                     order=self.manifest.order,
+                    token_budget=self.manifest.token_budget,
                     first_place=self.manifest.places_of(number).start,
                     rows=index.num_rows,
                     tokens=int(np.sum(index["n_tokens"].to_numpy())),

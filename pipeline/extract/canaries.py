@@ -12,7 +12,7 @@ from pipeline.cache.identity import Identity
 from pipeline.cache.passport import Drift
 from pipeline.cache.shard import ShardData, to_float32
 from pipeline.digests import sha256_of_record
-from pipeline.extract.shard_pass import Pooled, compute_rows
+from pipeline.extract.shard_pass import Pooled, compute_rows, plan_rows
 from pipeline.views import View
 
 CANARIES = 24
@@ -71,14 +71,15 @@ class Recomputed:
         self.rows = drawn[np.isin(drawn, rows)]
         self._places = np.searchsorted(rows, self.rows)
         self._alone = [
-            compute_rows(engine, tokens, self.rows[[n]], NO_PREFIX, views, token_budget=1)
-            for n in range(len(self.rows))
+            compute_rows(engine, tokens, row, NO_PREFIX, views, plan_rows(engine, tokens, row, 0, 1))
+            for row in self.rows[:, None]
         ]
         self._together: Pooled = {}
         if len(self.rows):
             companions = _drawn(identity, rows, COMPANIONS)
             batch = np.concatenate((self.rows, companions[~np.isin(companions, self.rows)]))
-            self._together = compute_rows(engine, tokens, batch, prefix, views, token_budget=SHUFFLED_TOKENS)
+            batches = plan_rows(engine, tokens, batch, len(prefix), SHUFFLED_TOKENS)
+            self._together = compute_rows(engine, tokens, batch, prefix, views, batches)
 
     def drift(self, view: View, data: ShardData, tolerance: float) -> Drift:
         """How far a shard's stored rows are from the recomputed ones.

@@ -1,6 +1,7 @@
 """What stage one is asked for: which feature sets, under which identities, and which of them are there already."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -24,6 +25,8 @@ from pipeline.tasks.spec import TaskSpec
 from pipeline.views import POOLINGS, View, check_pooling, parse_layer, resolve_layer
 
 DEFAULT_MAX_LENGTH = 512
+UNSETTLED = 0
+"""Tokens a batch, as long as the backbone that is to be probed is not loaded."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,25 @@ class Job:
             cut = writer.cut
             if not writer.is_cut:
                 order = order or choose_order(tokens, cut.shard_rows)
-                cut = Cut(cut.shard_rows, order)
+                cut = Cut(cut.shard_rows, order, UNSETTLED)
             jobs.setdefault(cut, []).append((writer, view))
         return [
             Job(self.examples, tuple(writer.cut_as(cut, ordered) for writer, _ in pairs), tuple(v for _, v in pairs))
             for cut, pairs in jobs.items()
             for ordered in [ordered_rows(tokens, cut.order)]
         ]
+
+    def with_token_budget(self, find: Callable[[], int]) -> "Job":
+        """The job with its cut settled to the end.
+
+        Args:
+            find: gives the tokens a batch; asked only where nobody has begun.
+        """
+        cut = self.writers[0].cut
+        if cut.token_budget != UNSETTLED:
+            return self
+        settled = replace(cut, token_budget=find())
+        return replace(self, writers=tuple(writer.cut_as(settled, writer.ordered) for writer in self.writers))
 
 
 def label_columns(examples: Examples) -> dict[str, pa.Array]:

@@ -4,12 +4,15 @@ import contextlib
 import importlib.metadata
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from pipeline.backbone.batch import Batch
 from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.facts import BackboneFacts, check_unchanged, read_facts, resolve_device, resolve_dtype
 from pipeline.backbone.kernels import exact_float32
@@ -19,12 +22,14 @@ from pipeline.backbone.tokens import TokenRows, load_tokenizer, tokenize
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.shard import RAW
 from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
+from pipeline.extract.beside import Ahead, Behind
 from pipeline.extract.canaries import Recomputed, tolerance_for
 from pipeline.extract.cut import note_on_cut
 from pipeline.extract.job import Job, choose_views, make_job
 from pipeline.extract.preflight import check_room
-from pipeline.extract.shard_pass import compute_rows, index_of, shared_prefix, to_shard_data
-from pipeline.extract.sharing import claimed_shards
+from pipeline.extract.probe import find_token_budget
+from pipeline.extract.shard_pass import compute_rows, index_of, plan_rows, shared_ids, to_shard_data
+from pipeline.extract.sharing import Claim, claimed_shards
 from pipeline.progress import ProgressLine, say
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
@@ -158,6 +163,7 @@ def _notes_on_cuts(job: Job) -> Iterator[str]:
 
 def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, status: dict[Path, str]) -> None:
     engine = PrefillEngine(backbone, sorted({int(view.layer) for view in job.views}))
+    job = job.with_token_budget(lambda: passes.token_budget or find_token_budget(engine))
     shards = job.writers[0].manifest.shards
     todo = job.unsealed()
     for place, writer in enumerate(job.writers):
@@ -169,61 +175,80 @@ def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, st
     total = sum(int(tokens.own_lengths[of_shard].sum()) for of_shard in rows_of.values())
     for writer in job.writers:
         writer.keep_cut(timeout=passes.lock_timeout)
-    claimed = claimed_shards(job.writers, todo, label=job.label, timeout=passes.lock_timeout)
-    with ProgressLine(job.label, rows, total) as line, contextlib.closing(claimed):
-        for number, places in claimed:
-            _write_shard(job, tokens, engine, number, places, passes, line)
+    behind = Behind(in_thread=backbone.device.type == "cuda")
+    claimed = claimed_shards(job.writers, todo, label=job.label, timeout=passes.lock_timeout, wait=behind.wait)
+    with (
+        ProgressLine(job.label, rows, total) as line,
+        Ahead(partial(_plan_shard, job, tokens, engine), sorted(todo)) as plans,
+        contextlib.closing(claimed),
+        behind,
+    ):
+        for claim in claimed:
+            behind.do(_compute_shard(job, tokens, engine, claim, plans.get(claim.number), passes, line))
     for writer in job.writers:
         writer.finish(timeout=passes.lock_timeout)
 
 
-def _write_shard(
+def _plan_shard(job: Job, tokens: TokenRows, engine: PrefillEngine, number: int) -> tuple[np.ndarray, list[Batch]]:
+    """What all rows of a shard begin with, if that can be shared, and their batches behind it."""
+    writer = job.writers[0]
+    rows = writer.rows_of(number)
+    shared = shared_ids(tokens, rows)[: None if engine.shares else 0]
+    return shared, plan_rows(engine, tokens, rows, len(shared), writer.manifest.token_budget)
+
+
+def _compute_shard(
     job: Job,
     tokens: TokenRows,
     engine: PrefillEngine,
-    number: int,
-    places: list[int],
+    claim: Claim,
+    plan: tuple[np.ndarray, list[Batch]],
     passes: PassConfig,
     line: ProgressLine,
-) -> None:
-    """Compute one shard of the views at `places`, compare its canaries, and write it."""
+) -> Callable[[], None]:
+    """Compute a shard of the views that lack it, and its canaries again; what is returned writes it."""
     began = time.monotonic()
-    rows = job.writers[0].rows_of(number)
-    views = [job.views[place] for place in places]
-    prefix = shared_prefix(engine, tokens, rows)
-    pooled = compute_rows(engine, tokens, rows, prefix, views, token_budget=passes.token_budget, advance=line.advance)
+    rows = job.writers[0].rows_of(claim.number)
+    views = [job.views[place] for place in claim.places]
+    shared, batches = plan
+    prefix = engine.prefix(shared)
+    pooled = compute_rows(engine, tokens, rows, prefix, views, batches, line.advance)
     line.now("computing canaries again")
     again = Recomputed(engine, tokens, rows, job.writers[0].manifest.identity, prefix, views)
-    seconds = time.monotonic() - began
-    for place, view in zip(places, views, strict=True):
-        writer = job.writers[place]
-        identity = writer.manifest.identity
-        where = f"{job.label}, {view}, shard {number}"
-        data = to_shard_data(pooled.pop(view), view.pooling, identity.storage_dtype, where=where)
-        tolerance = tolerance_for(identity) if passes.drift_tolerance is None else passes.drift_tolerance
-        writer.write(
-            number,
-            data,
-            index_of(job.examples, tokens, rows, view.pooling),
-            truncated=int(tokens.truncated_rows[rows].sum()),
-            drift=again.drift(view, data, tolerance),
-        )
-        writer.note_pass(
-            {
-                "shard": number,
-                "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "backbone_seconds": round(seconds, 3),
-                "views": len(views),
-                "rows": len(rows),
-                "tokens": int(tokens.lengths[rows].sum()),
-                "token_budget": passes.token_budget,
-                "threads": torch.get_num_threads(),
-                "float32_products": torch.get_float32_matmul_precision(),
-                "host": platform.node(),
-                "machine": platform.machine(),
-                "device": str(engine.backbone.device),
-            }
-        )
+    record = {
+        "shard": claim.number,
+        "backbone_seconds": round(time.monotonic() - began, 3),
+        "views": len(views),
+        "rows": len(rows),
+        "tokens": int(tokens.lengths[rows].sum()),
+        "computed_tokens": len(shared) + sum(batch.ids.size for batch in batches),
+        "token_budget": job.writers[0].manifest.token_budget,
+        "threads": torch.get_num_threads(),
+        "float32_products": torch.get_float32_matmul_precision(),
+        "host": platform.node(),
+        "machine": platform.machine(),
+        "device": str(engine.backbone.device),
+    }
+
+    def write() -> None:
+        claim.take_over()
+        for place, view in zip(claim.places, views, strict=True):
+            writer = job.writers[place]
+            identity = writer.manifest.identity
+            where = f"{job.label}, {view}, shard {claim.number}"
+            data = to_shard_data(pooled.pop(view), view.pooling, identity.storage_dtype, where=where)
+            tolerance = tolerance_for(identity) if passes.drift_tolerance is None else passes.drift_tolerance
+            writer.write(
+                claim.number,
+                data,
+                index_of(job.examples, tokens, rows, view.pooling),
+                truncated=int(tokens.truncated_rows[rows].sum()),
+                drift=again.drift(view, data, tolerance),
+            )
+            writer.note_pass({**record, "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+        claim.give_back()
+
+    return write
 
 
 def _recorded(device: str) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """One shard through the backbone: batches of its own rows alone, pooled at once into every wanted view."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -35,14 +35,20 @@ Pooled = dict[View, torch.Tensor | list[torch.Tensor]]
 """By view, float32 on the CPU: `[n, d]`, or for the tokens view a `[t, d]` for each row."""
 
 
+def plan_rows(
+    engine: PrefillEngine, tokens: TokenRows, rows: np.ndarray, prefix_length: int, token_budget: int
+) -> list[Batch]:
+    """The batches of some rows behind what all of them begin with; nothing is computed."""
+    return plan_batches([tokens[row][prefix_length:] for row in rows], token_budget, share=engine.shares)
+
+
 def compute_rows(
     engine: PrefillEngine,
     tokens: TokenRows,
     rows: np.ndarray,
     prefix: Prefix,
     views: Sequence[View],
-    *,
-    token_budget: int,
+    batches: Iterable[Batch],
     advance: Callable[[int, int], None] = lambda rows, tokens: None,
 ) -> Pooled:
     """Compute all views of some rows.
@@ -51,31 +57,76 @@ def compute_rows(
         rows: `[n]` int64, numbers of rows in the split; a shard's, or others.
         prefix: what all of them begin with.
         views: with layers that the engine computes.
+        batches: of `plan_rows`, behind this prefix.
         advance: told of rows, and of their tokens from the sentence on, as they are done.
 
     Returns:
         the views' vectors, in the order of `rows`.
     """
-    own = [tokens[row][len(prefix) :] for row in rows]
     start, stop = tokens.start[rows] - len(prefix), tokens.stop[rows] - len(prefix)
     own_lengths = tokens.own_lengths[rows]
     hidden_size = engine.backbone.hidden_size
     pooled: Pooled = {
-        view: [torch.empty(0)] * len(own) if view.pooling == "tokens" else torch.empty(len(own), hidden_size)
+        view: [torch.empty(0)] * len(rows) if view.pooling == "tokens" else torch.empty(len(rows), hidden_size)
         for view in views
     }
-    for batch in plan_batches(own, token_budget, share=engine.shares):
 
-        def take(layer: int, states: torch.Tensor, batch: Batch = batch) -> None:
+    def keep(batch: Batch, vectors: Mapping[View, torch.Tensor]) -> None:
+        for view, values in vectors.items():
+            store = pooled[view]
+            if isinstance(store, torch.Tensor):
+                store[torch.from_numpy(batch.rows)] = values
+            else:
+                for row, states in zip(batch.rows, torch.split(values, own_lengths[batch.rows].tolist()), strict=True):
+                    store[row] = states
+        advance(len(batch.rows), int(own_lengths[batch.rows].sum()))
+
+    arriving: tuple[Batch, OnTheWay] | None = None
+    for batch in batches:
+        vectors: dict[View, torch.Tensor] = {}
+
+        def take(
+            layer: int, states: torch.Tensor, batch: Batch = batch, vectors: dict[View, torch.Tensor] = vectors
+        ) -> None:
             for view in views:
                 if view.layer == layer:
-                    vectors = pool(states, batch, view.pooling, start[batch.rows], stop[batch.rows])
-                    for row, vector in zip(batch.rows, vectors, strict=True):
-                        pooled[view][row] = vector
+                    vectors[view] = pool(states, batch, view.pooling, start[batch.rows], stop[batch.rows])
 
         engine.run(prefix, batch, take)
-        advance(len(batch.rows), int(own_lengths[batch.rows].sum()))
+        leaving = batch, OnTheWay(vectors)
+        if arriving is not None:
+            keep(arriving[0], arriving[1].arrived())
+        arriving = leaving
+    if arriving is not None:
+        keep(arriving[0], arriving[1].arrived())
     return pooled
+
+
+class OnTheWay:
+    """Tensors on their way to the CPU, while the GPU goes on; those that are there stay there.
+
+    Args:
+        tensors: by view, all of one device.
+    """
+
+    def __init__(self, tensors: Mapping[View, torch.Tensor]) -> None:
+        self._there = {view: self._sent(tensor) for view, tensor in tensors.items()}
+        on_gpu = any(tensor.is_cuda for tensor in tensors.values())
+        self._sent_all = torch.cuda.Event() if on_gpu else None  # type: ignore[no-untyped-call]
+        if self._sent_all is not None:
+            self._sent_all.record()
+
+    @staticmethod
+    def _sent(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_cuda:
+            return tensor
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+
+    def arrived(self) -> dict[View, torch.Tensor]:
+        """The tensors on the CPU, as soon as all of them are there."""
+        if self._sent_all is not None:
+            self._sent_all.synchronize()
+        return self._there
 
 
 def to_shard_data(

@@ -1,7 +1,8 @@
 """Several processes on one feature set: each takes shards that nobody else has, until all are whole."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.progress import say
@@ -9,19 +10,52 @@ from pipeline.progress import say
 POLL_SECONDS = 0.2
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A shard that this process is to write, locked until it is given back.
+
+    Args:
+        number: the shard's.
+        places: of the writers, in the split's, that lack it.
+        locked: those of them whose lock is held.
+        writers: one for each view of the split.
+    """
+
+    number: int
+    places: tuple[int, ...]
+    locked: set[int]
+    writers: Sequence[FeatureSetWriter]
+
+    def take_over(self) -> None:
+        """Hold it in this thread, which is to write it."""
+        for place in self.locked:
+            self.writers[place].lock.take_over(self.number)
+
+    def give_back(self) -> None:
+        """Let go of it; a second time is none."""
+        while self.locked:
+            self.writers[self.locked.pop()].lock.release(self.number)
+
+
 def claimed_shards(
-    writers: Sequence[FeatureSetWriter], todo: Mapping[int, Sequence[int]], *, label: str, timeout: float
-) -> Generator[tuple[int, list[int]]]:
-    """Shards for this process to write, each locked while it is handed out, until all of `todo` are whole.
+    writers: Sequence[FeatureSetWriter],
+    todo: Mapping[int, Sequence[int]],
+    *,
+    label: str,
+    timeout: float,
+    wait: Callable[[], None] = lambda: None,
+) -> Generator[Claim]:
+    """Shards for this process to write, until all of `todo` are whole.
 
     Args:
         writers: one for each view of the split.
         todo: by shard, the places in `writers` that lack it.
         label: for people.
         timeout: seconds to wait for shards that others hold while none of them is finished.
+        wait: returns when everything that was handed out is written, or was given up.
 
     Yields:
-        a shard's number and the places in `writers` that this process is to write of it.
+        a shard, to be given back when it is written.
 
     Raises:
         CacheError: others hold the rest for too long.
@@ -30,16 +64,24 @@ def claimed_shards(
     waiting_since: float | None = None
     while pending:
         before = sum(map(len, pending.values()))
-        for number in sorted(pending):
-            mine = [place for place in sorted(pending[number]) if writers[place].claim(number)]
-            try:
-                left = [place for place in mine if writers[place].sealed(number) is None]
+        claims: list[Claim] = []
+        try:
+            for number in sorted(pending):
+                mine = {place for place in sorted(pending[number]) if writers[place].claim(number)}
+                left = tuple(place for place in sorted(mine) if writers[place].sealed(number) is None)
+                claims.append(Claim(number, left, mine, writers))
                 if left:
-                    yield number, left
-            finally:
-                for place in mine:
-                    writers[place].lock.release(number)
-            pending[number] = {place for place in pending[number] if writers[place].sealed(number) is None}
+                    yield claims[-1]
+                else:
+                    claims[-1].give_back()
+            wait()
+        finally:
+            for claim in claims:
+                claim.give_back()
+        pending = {
+            number: {place for place in places if writers[place].sealed(number) is None}
+            for number, places in pending.items()
+        }
         pending = {number: places for number, places in pending.items() if places}
         if not pending:
             return

@@ -134,11 +134,14 @@ SST2 = TaskSpec(
     "Sentiment: positive\n"
     "Review: dull , lifeless and far too long\n"
     "Sentiment: negative\n"
-    "Review: {}\n"
-    "Sentiment:",
+    "Review: not once does it put a foot wrong\n"
+    "Sentiment: positive\n"
+    "Review: the jokes , such as they are , fall flat\n"
+    "Sentiment: negative\n"
+    "Review: {}",
     metric="accuracy",
-    views=(View(0.6, "mean"), View(0.67, "last"), View(-1, "mean"), View(-1, "last")),
-    head_view=(View(0.6, "mean"), View(0.67, "last")),
+    views=(View(0.5, "mean"), View(0.67, "mean"), View(0.67, "last"), View(-1, "mean"), View(-1, "last")),
+    head_view=(View(0.5, "mean"), View(0.67, "mean"), View(0.67, "last")),
     glue=GlueLayout("SST-2", ("sentence", "label"), header=True, hub_config="sst2"),
 )
 BUILT_IN: Mapping[str, TaskSpec] = {task.name: task for task in (COLA, SST2)}

@@ -75,3 +75,25 @@ def test_packed_products_are_float32_to_the_last_digits():
     exact = torch.nn.functional.linear(inputs.double(), linear.weight.double(), linear.bias.double())
     with torch.inference_mode():
         assert relative(PackedLinear(linear)(inputs), exact) < 1e-6
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, shift):
+        super().__init__()
+        self.weight, self.variance_epsilon, self.shift = nn.Parameter(torch.randn(24)), 1e-5, shift
+
+    def forward(self, states):
+        states = states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+        return (self.weight + self.shift) * states
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_a_plain_norm_becomes_torchs_and_another_stays(shift):
+    torch.manual_seed(0)
+    model = nn.Sequential(RMSNorm(shift), nn.Linear(24, 24)).requires_grad_(False)
+    inputs = torch.randn(3, 5, 24)
+    with torch.inference_mode():
+        expected = model(inputs)
+        pack_linears(model)
+        assert relative(model(inputs), expected) < 1e-6
+    assert isinstance(model[0], nn.RMSNorm) == (not shift)

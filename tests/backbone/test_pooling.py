@@ -38,7 +38,7 @@ def test_mean_is_over_the_sentences_own_tokens():
 
 def test_tokens_keeps_the_sentence_and_what_follows_it():
     hidden, *_ = padded()
-    first, second = pooled("tokens")
+    first, second = pooled("tokens").split([4, 3])
     assert torch.equal(first, hidden[0, 1:5])
     assert torch.equal(second, hidden[1, 0:3])
 
@@ -52,7 +52,8 @@ def test_rows_of_a_tree_are_pooled_over_their_own_paths():
     assert mean == pytest.approx({0: 6.5, 1: 5.5, 2: 20 / 3, 3: 4.0})
     last = dict(zip(batch.rows.tolist(), pool(hidden, batch, "last", start, stop)[:, 1].tolist(), strict=True))
     assert last == {0: 80.0, 1: 60.0, 2: 90.0, 3: 40.0}
-    tokens = pool(hidden, batch, "tokens", np.minimum(start + 1, stop - 1), stop)
+    first = np.minimum(start + 1, stop - 1)
+    tokens = pool(hidden, batch, "tokens", first, stop).split((stop - first).tolist())
     assert {row: states[:, 0].tolist() for row, states in zip(batch.rows.tolist(), tokens, strict=True)} == {
         0: [6, 7, 8], 1: [6], 2: [6, 9], 3: [4],
     }  # fmt: skip

@@ -65,6 +65,11 @@ PROMPTS = {
         "Positive: not once does it put a foot wrong\n"
         "Negative: the jokes , such as they are , fall flat\n"
         "Is the next one positive or negative?\nReview: {}",
+        "examples-cut": "Review: a moving and beautifully acted film\nSentiment: positive\n"
+        "Review: dull , lifeless and far too long\nSentiment: negative\n"
+        "Review: not once does it put a foot wrong\nSentiment: positive\n"
+        "Review: the jokes , such as they are , fall flat\nSentiment: negative\n"
+        "Review: {}",
         "classify": "Classify the sentiment of the movie review. Review: {}",
     },
 }
@@ -83,7 +88,7 @@ def features(engine, tokens, with_after):
             for name, (pooling, past) in kinds.items():
                 values = pool(hidden, batch, pooling, start[batch.rows], past[batch.rows])
                 store = pooled.setdefault((layer, name), np.zeros((len(tokens), hidden.shape[2]), np.float32))
-                store[batch.rows] = values.numpy()
+                store[batch.rows] = values.cpu().numpy()
 
         engine.run(prefix, batch, take)
     return pooled

@@ -75,8 +75,8 @@ def ours(dtype: str) -> Contender:
     from pipeline.backbone.load import load_backbone
     from pipeline.backbone.prefill import PrefillEngine
     from pipeline.backbone.tokens import load_tokenizer, tokenize
-    from pipeline.config import PassConfig
-    from pipeline.extract.shard_pass import compute_rows, shared_prefix
+    from pipeline.extract.probe import find_token_budget
+    from pipeline.extract.shard_pass import compute_rows, plan_rows, shared_prefix
     from pipeline.views import View
 
     config = BackboneConfig(quantization="checkpoint")
@@ -93,7 +93,8 @@ def ours(dtype: str) -> Contender:
         rows = np.arange(len(tokens))
         view = View(30, request.pooling)
         prefix = shared_prefix(engine, tokens, rows)
-        pooled = compute_rows(engine, tokens, rows, prefix, [view], token_budget=PassConfig().token_budget)[view]
+        batches = plan_rows(engine, tokens, rows, len(prefix), find_token_budget(engine))
+        pooled = compute_rows(engine, tokens, rows, prefix, [view], batches)[view]
         return np.asarray(pooled)
 
     compute.exact = exact  # it lasts as long as the contender

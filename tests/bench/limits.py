@@ -12,10 +12,11 @@ from pipeline.backbone.load import load_backbone
 from pipeline.backbone.packed import PackedLinear
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows, load_tokenizer, tokenize
-from pipeline.config import BackboneConfig, DataConfig, PassConfig
+from pipeline.config import BackboneConfig, DataConfig
 from pipeline.extract.batches import distinct_prefixes, plan_batches
 from pipeline.extract.cut import choose_order, default_shard_rows, ordered_rows
-from pipeline.extract.shard_pass import compute_rows, shared_ids, shared_prefix
+from pipeline.extract.probe import CANDIDATES
+from pipeline.extract.shard_pass import compute_rows, plan_rows, shared_ids, shared_prefix
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 
@@ -58,7 +59,7 @@ def print_limits(data: DataConfig) -> None:
     config = BackboneConfig(quantization="checkpoint")
     source = find_backbone(config)
     tokenizer = load_tokenizer(source.folder)
-    budget = PassConfig().token_budget
+    budget = max(CANDIDATES["cpu"])
     print(
         "| corpus | prompted tokens | distinct prefixes | computed | times distinct | padding |\n"
         "|---|---|---|---|---|---|"
@@ -82,11 +83,12 @@ def print_limits(data: DataConfig) -> None:
                 engine = PrefillEngine(backbone, [int(view.layer) for view in views])
                 rows = np.arange(min(ROWS, len(tokens)))
                 prefix = shared_prefix(engine, tokens, rows)
-                sizes = [b.ids.size for b in plan_batches([tokens[row][len(prefix) :] for row in rows], budget)]
+                batches = plan_rows(engine, tokens, rows, len(prefix), budget)
+                sizes = [batch.ids.size for batch in batches]
                 pairs = []
                 for _ in range(3):
                     began = time.perf_counter()
-                    compute_rows(engine, tokens, rows, prefix, views, token_budget=budget)
+                    compute_rows(engine, tokens, rows, prefix, views, batches)
                     pairs.append((time.perf_counter() - began, seconds_of_products(backbone.model, sizes)))
                 whole, products = (sorted(times)[1] for times in zip(*pairs, strict=True))
                 print(f"| {task.name} | {dtype} | {sum(sizes) / whole:,.0f} | {products / whole:.2f} |")

@@ -8,8 +8,9 @@ import pytest
 
 from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.tokens import load_tokenizer, tokenize
-from pipeline.config import BackboneConfig, DataConfig, PassConfig
+from pipeline.config import BackboneConfig, DataConfig
 from pipeline.extract.batches import distinct_prefixes
+from pipeline.extract.probe import CANDIDATES
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 from tests.bench import stage_one
@@ -27,7 +28,7 @@ def test_the_plan_of_real_corpora_computes_little_more_than_each_prefix_once(tas
     examples = read_task(spec, DataConfig(data="glue", glue_dir=GLUE), ("train",))["train"]
     tokenizer = load_tokenizer(find_backbone(BackboneConfig()).folder)
     tokens = tokenize(tokenizer, examples.texts, spec.prompt, max_length=512, origin=examples.origin)
-    computed, padding = planned(tokens, PassConfig().token_budget)
+    computed, padding = planned(tokens, max(CANDIDATES["cpu"]))
     assert computed <= 1.25 * distinct_prefixes([tokens[row] for row in range(len(tokens))])
     assert padding <= 0.03 * computed
 

@@ -1,14 +1,13 @@
 """A small corpus whose every value follows from its row, so that any shard can be made, and known, alone."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.cache import FeatureSet
-from pipeline.cache.cut import Cut
 from pipeline.cache.identity import Identity
 from pipeline.cache.manifest import Order
 from pipeline.cache.shard import RAW, ShardData
@@ -73,7 +72,7 @@ class Corpus:
         }
         writer = FeatureSetWriter.open(cache_dir, identity=self.identity, **{**facts, **self.facts})
         ordered = np.random.default_rng(0).permutation(self.rows)
-        return writer.cut_as(writer.cut if writer.is_cut else Cut(writer.manifest.shard_rows, self.order), ordered)
+        return writer.cut_as(writer.cut if writer.is_cut else replace(writer.cut, order=self.order), ordered)
 
     def length(self, row: int) -> int:
         """Tokens of a row in the tokens view; every fourth row has none."""

@@ -22,7 +22,7 @@ def test_the_cut_of_an_unfinished_set_is_kept(corpus, tmp_path):
     again = second.writer(tmp_path)
     assert again.manifest.shard_rows == 4  # by the sealed shard
     again.keep_cut(timeout=0.0)
-    assert read_cut(again.folder) == Cut(4, "split")
+    assert read_cut(again.folder) == Cut(4, "split", 1024)
     for number in (0, 2):
         first.write_shard(again, number)
     again.finish()
@@ -35,7 +35,7 @@ def test_a_process_that_cuts_otherwise_stops_before_it_computes(corpus, tmp_path
     early.keep_cut(timeout=0.0)
     with pytest.raises(CacheError, match="cuts this feature set into other shards") as caught:
         late.keep_cut(timeout=0.0)
-    assert str(caught.value.found) == "3 rows a shard, ordered by split"
+    assert str(caught.value.found) == "3 rows a shard, ordered by split, batches of 1024 tokens"
     assert corpus(shard_rows=4).writer(tmp_path).manifest.shard_rows == 3
 
 
@@ -46,18 +46,21 @@ def test_a_process_that_cuts_otherwise_stops_before_it_computes(corpus, tmp_path
         "{",
         "[]",
         '{"shard_rows": 4}',
-        '{"shard_rows": 4, "order": "rows"}',
-        '{"shard_rows": 4, "order": ["split"]}',
-        '{"shard_rows": 0, "order": "split"}',
-        '{"shard_rows": true, "order": "split"}',
-        '{"shard_rows": "4", "order": "split"}',
+        '{"shard_rows": 4, "order": "split"}',
+        '{"shard_rows": 4, "order": "rows", "token_budget": 64}',
+        '{"shard_rows": 4, "order": ["split"], "token_budget": 64}',
+        '{"shard_rows": 0, "order": "split", "token_budget": 64}',
+        '{"shard_rows": true, "order": "split", "token_budget": 64}',
+        '{"shard_rows": "4", "order": "split", "token_budget": 64}',
+        '{"shard_rows": 4, "order": "split", "token_budget": -1}',
+        '{"shard_rows": 4, "order": "split", "token_budget": 64, "more": 1}',
     ],
 )
 def test_a_note_that_says_nothing_is_none(tmp_path, content):
     (tmp_path / CUT).write_text(content)
     assert read_cut(tmp_path) is None
-    write_cut(tmp_path, Cut(7, "tokens"))
-    assert read_cut(tmp_path) == Cut(7, "tokens")
+    write_cut(tmp_path, Cut(7, "tokens", 512))
+    assert read_cut(tmp_path) == Cut(7, "tokens", 512)
 
 
 def test_shards_beyond_the_cut_go_when_the_set_is_finished(corpus, tmp_path):

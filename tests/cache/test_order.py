@@ -85,15 +85,15 @@ def test_a_begun_order_is_kept_and_another_is_refused(corpus, tmp_path):
     first.write_shard(writer, 1)
     assert late.sealed(1) is None  # it would be of other rows
     (writer.folder / CUT).unlink()
-    assert read_cut(writer.folder) == Cut(4, "tokens")  # by the sealed shard
+    assert read_cut(writer.folder) == Cut(4, "tokens", 1024)  # by the sealed shard
     again = other.writer(tmp_path)
-    assert again.cut == Cut(4, "tokens")
+    assert again.cut == Cut(4, "tokens", 1024)
     again.keep_cut(timeout=0.0)
     for number in (0, 2):
         other.write_shard(again, number)
     again.finish()
     first.check(FeatureSet(writer.folder))
-    assert other.writer(tmp_path).cut == Cut(4, "tokens")
+    assert other.writer(tmp_path).cut == Cut(4, "tokens", 1024)
 
 
 def test_relabelling_finds_the_rows_of_each_shard(corpus, tmp_path):

@@ -78,10 +78,11 @@ def write(
         (writer,) = job.writers
         claimed = claimed_shards(job.writers, job.unsealed(), label=job.label, timeout=LOCK_TIMEOUT)
         with contextlib.closing(claimed):
-            for number, _ in claimed:
-                os.write(noted, f"began {number}\n".encode())
-                small.write_shard(writer, number)
-                os.write(noted, f"sealed {number}\n".encode())
+            for claim in claimed:
+                os.write(noted, f"began {claim.number}\n".encode())
+                small.write_shard(writer, claim.number)
+                claim.give_back()
+                os.write(noted, f"sealed {claim.number}\n".encode())
         writer.finish(timeout=LOCK_TIMEOUT)
     return {"steps": steps.count, "seconds": time.monotonic() - began}
 

@@ -16,7 +16,7 @@ from pipeline.errors import BackboneError, CacheError, ConfigError
 from pipeline.extract import shard_pass
 from pipeline.extract.canaries import CANARIES, Recomputed, draw_canaries, tolerance_for
 from pipeline.extract.recheck import recheck
-from pipeline.extract.shard_pass import compute_rows, shared_prefix, to_shard_data
+from pipeline.extract.shard_pass import compute_rows, plan_rows, shared_prefix, to_shard_data
 from pipeline.views import View
 
 
@@ -73,7 +73,8 @@ def test_a_row_that_is_off_is_measured(engine, tiny_backbone, manifest, pooling,
     rows, view = np.arange(4, 12), View(2, pooling)
     prefix = shared_prefix(engine, tokens, rows)
     assert len(prefix)
-    pooled = compute_rows(engine, tokens, rows, prefix, [view], token_budget=40)[view]
+    batches = plan_rows(engine, tokens, rows, len(prefix), 40)
+    pooled = compute_rows(engine, tokens, rows, prefix, [view], batches)[view]
     identity = dataclasses.replace(manifest.identity, pooling=pooling, storage_dtype=storage_dtype)
     again = Recomputed(engine, tokens, rows, identity, prefix, [view])
     assert again.rows.tolist() == list(rows)  # of twelve rows, all are canaries

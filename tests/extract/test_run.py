@@ -39,16 +39,22 @@ def reference(tiny_backbone, prompt, text, layer, pooling):
     ]
 
 
-@pytest.mark.parametrize("task", [COLA, SST2], ids=lambda task: task.name)
-def test_every_view_equals_an_unpadded_forward_pass_of_the_same_weights(stage_one, tiny_backbone, tmp_path, task):
-    stage_one(tasks=(task.name,), layers=("0", "1", "-1"), poolings=("last", "mean", "first", "tokens"))
+AROUND = "Review: {}\nSentiment:"
+
+
+@pytest.mark.parametrize(("task", "prompt"), [(COLA, COLA.prompt), (SST2, AROUND)], ids=["before", "around"])
+def test_every_view_equals_an_unpadded_forward_pass_of_the_same_weights(
+    stage_one, tiny_backbone, tmp_path, task, prompt
+):
+    every = {"layers": ("0", "1", "-1"), "poolings": ("last", "mean", "first", "tokens")}
+    stage_one(tasks=(task.name,), prompt=prompt, **every)
     rows = np.random.default_rng(0).choice(30, 5, replace=False)
     for layer in (0, 1, 2):
         for pooling in ("last", "mean", "first", "tokens"):
             features = FeatureCache(tmp_path / "cache").open(task.name, "validation", layer=layer, pooling=pooling)
             for row in rows:
                 found = features.tokens(row) if pooling == "tokens" else features.X[row]
-                expected = reference(tiny_backbone, task.prompt, features.texts[row], layer, pooling).numpy()
+                expected = reference(tiny_backbone, prompt, features.texts[row], layer, pooling).numpy()
                 assert found.shape == expected.shape
                 assert np.linalg.norm(found - expected) <= 1e-4 * np.linalg.norm(expected)
 
@@ -64,7 +70,7 @@ def test_rows_stand_in_data_set_order_with_their_labels_and_tokens(stage_one, tm
 
 
 def test_the_prompts_own_tokens_never_enter_the_mean(stage_one, tiny_backbone, tmp_path):
-    stage_one(tasks=("sst2",), splits=("test",), layers=("-1",), poolings=("mean", "tokens"))
+    stage_one(tasks=("sst2",), splits=("test",), layers=("-1",), poolings=("mean", "tokens"), prompt=AROUND)
     cache = FeatureCache(tmp_path / "cache")
     mean, tokens = (cache.open("sst2", "test", layer=-1, pooling=p) for p in ("mean", "tokens"))
     for row in range(len(mean)):
