@@ -30,7 +30,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads push pull choose-views bench bench-reading chaos test lint clean
+.PHONY: help setup setup-cpu demo data features heads push pull choose-views bench bench-gpu bench-reading chaos test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -97,6 +97,9 @@ $(VENV)/.bench: pyproject.toml .constraints.txt | $(VENV)/.full
 
 bench: $(VENV)/.bench ## measure stage one against sentence-transformers and others, on real CoLA and SST-2
 	@$(BIN)/python -m tests.bench.stage_one --data '$(DATA)' $(call ARGS_OF,bench)
+
+bench-gpu: setup ## measure stage one on a GPU: an 8B shape with random weights, NF4
+	@$(BIN)/python -m tests.bench.gpu --data '$(DATA)' $(call ARGS_OF,bench-gpu)
 
 bench-reading: $(VENV)/.base ## measure opening and reading 600 MB of features against np.load
 	@$(BIN)/python -m tests.bench.read_features $(call ARGS_OF,bench-reading)

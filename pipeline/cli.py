@@ -42,10 +42,20 @@ app.command(runs_app)
 app.meta.suppress_keyboard_interrupt = False  # main says that the same command goes on
 
 
+BEFORE_TORCH = {
+    # Threads that wait must sleep: spinning, they stall each other as soon as another process wants a core.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Of every shape of batch that was ever seen, a thousand by default, oneDNN keeps code and scratch memory.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
+    "LRU_CACHE_CAPACITY": "16",
+}
+"""Settings of libraries that read them when they are loaded; those that are set already stay."""
+
+
 def main() -> None:
     """Run the command line: trouble that a user can mend ends with its message and exit code 2."""
-    # Threads that wait must sleep: spinning, they stall each other as soon as another process wants a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name, value in BEFORE_TORCH.items():
+        os.environ.setdefault(name, value)
     app.config = []
     try:
         app.meta(sys.argv[1:], exit_on_error=False, print_error=False)

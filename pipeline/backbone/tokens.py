@@ -1,5 +1,6 @@
 """From sentences to token ids, with the span of each sentence inside its prompted text."""
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,8 @@ def tokenize(
     """
     lines = range(1, len(texts) + 1) if lines is None else lines
     before = len(prompt[: prompt.index(SLOT)])
-    rows, start, stop, too_long = [], [], [], []
+    flat, lengths = array("i"), []  # of 32 bits each, as ids are
+    start, stop, too_long = [], [], []
     for row, (ids, spans) in enumerate(_encoded(tokenizer, texts, prompt, special_tokens)):
         end = before + len(texts[row])
         own = [place for place, (left, right) in enumerate(spans) if left < end and right > before and left < right]
@@ -132,26 +134,27 @@ def tokenize(
                     )
                 ids = ids[: past - over] + ids[past:]
                 past -= over
-        rows.append(np.asarray(ids, dtype=np.int32))
+        flat.extend(ids)
+        lengths.append(len(ids))
         start.append(first)
         stop.append(past)
     if too_long and not truncation:
-        longest = max(too_long, key=lambda row: len(rows[row]))
+        longest = max(too_long, key=lengths.__getitem__)
         raise DataError(
             f"{len(too_long)} of {len(texts)} prompted sentences are longer than the limit",
             where=f"{origin}, the longest in row {lines[longest]}",
             expected=f"at most {max_length} tokens, prompt included",
-            found=f"{len(rows[longest])} tokens: {texts[longest]!r:.100}",
+            found=f"{lengths[longest]} tokens: {texts[longest]!r:.100}",
             remedy="raise --max-length, or cut such sentences with --truncation",
         )
-    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
     return TokenRows(
-        ids=np.concatenate(rows) if rows else np.zeros(0, dtype=np.int32),
+        ids=np.asarray(flat, dtype=np.int32),
         offsets=offsets,
         start=np.asarray(start, dtype=np.int64),
         stop=np.asarray(stop, dtype=np.int64),
-        truncated_rows=np.isin(np.arange(len(rows)), too_long),
+        truncated_rows=np.isin(np.arange(len(lengths)), too_long),
     )
 
 

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
+from pipeline.backbone.batch import common_prefix_length
 from pipeline.backbone.tokens import TokenRows
-from pipeline.cache.manifest import ORDERS, Order
+from pipeline.cache.manifest import Order
 from pipeline.cache.shard import PAGE_BYTES
 from pipeline.extract.batches import distinct_prefixes, order_by_ids
 
@@ -26,23 +27,29 @@ def default_shard_rows(rows: int) -> int:
 
 def ordered_rows(tokens: TokenRows, order: Order) -> np.ndarray:
     """`[n]` int64, the rows of a split as they are cut into shards."""
-    if order == "split":
-        return np.arange(len(tokens))
-    return order_by_ids([tokens[row] for row in range(len(tokens))])
+    return np.arange(len(tokens)) if order == "split" else order_by_ids(_behind_what_all_share(tokens))
 
 
 def choose_order(tokens: TokenRows, shard_rows: int) -> Order:
     """Whether rows are ordered by their tokens before they are cut: where so much more is shared within the shards."""
     if len(tokens) <= shard_rows:
         return "split"
-    as_in_split, by_tokens = (_distinct(tokens, ordered_rows(tokens, order), shard_rows) for order in ORDERS)
+    rows = _behind_what_all_share(tokens)
+    as_in_split = _distinct(rows, np.arange(len(rows)), shard_rows)
+    by_tokens = _distinct(rows, order_by_ids(rows), shard_rows)
     return "tokens" if by_tokens < (1 - WORTH_ORDERING) * as_in_split else "split"
 
 
-def _distinct(tokens: TokenRows, ordered: np.ndarray, shard_rows: int) -> int:
+def _behind_what_all_share(tokens: TokenRows) -> list[np.ndarray]:
+    rows = [tokens[row] for row in range(len(tokens))]
+    shared = common_prefix_length(rows, int(tokens.start.min()))
+    return [row[shared:] for row in rows]
+
+
+def _distinct(rows: list[np.ndarray], ordered: np.ndarray, shard_rows: int) -> int:
     """The fewest tokens that can be computed for shards of so many rows."""
     shards = (ordered[first : first + shard_rows] for first in range(0, len(ordered), shard_rows))
-    return sum(distinct_prefixes([tokens[row] for row in rows]) for rows in shards)
+    return sum(distinct_prefixes([rows[row] for row in shard]) for shard in shards)
 
 
 def note_on_cut(rows: int, shard_rows: int, row_bytes: int) -> str:

@@ -15,6 +15,9 @@ from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound
 from pipeline.tasks.spec import SPLITS, Split, TaskSpec
 from pipeline.views import View
 
+READ_ROWS = 4096
+"""Rows that are read at once."""
+
 
 @dataclass(frozen=True)
 class SplitFeatures:
@@ -164,14 +167,23 @@ def _side_by_side(sets: list[FeatureSet]) -> SplitFeatures:
                 expected=first.manifest.name,
                 found=other.manifest.name,
             )
-    X = np.concatenate([feature_set.X for feature_set in sets], axis=1, dtype=np.float32)
     return SplitFeatures(
-        X=X,
+        X=_joined(sets),
         y=first.y,
         sample_ids=first.sample_ids,
         texts=first.texts,
         fingerprints=tuple(feature_set.fingerprint for feature_set in sets),
     )
+
+
+def _joined(sets: list[FeatureSet]) -> np.ndarray:
+    """`[n, d + d + …]` float32: read in blocks, so that the matrix is in memory once."""
+    ends = np.cumsum([0, *(feature_set.hidden_size for feature_set in sets)])
+    X = np.empty((len(sets[0]), ends[-1]), dtype=np.float32)
+    for feature_set, first, stop in zip(sets, ends[:-1], ends[1:], strict=True):
+        for vectors, _, rows in feature_set.batches(READ_ROWS, block_rows=READ_ROWS):
+            X[rows, first:stop] = vectors
+    return X
 
 
 def parse_settings(texts: tuple[str, ...]) -> Mapping[str, Any]:
