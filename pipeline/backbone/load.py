@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline.backbone.adapter import read_adapter
 from pipeline.backbone.catalogue import BackboneSource
-from pipeline.backbone.facts import BackboneFacts
+from pipeline.backbone.facts import BackboneFacts, check_unchanged
 from pipeline.backbone.quantize import bitsandbytes_config, dequantize_once
 from pipeline.backbone.quiet import quiet_loading
 from pipeline.backbone.stored import StoredWeights
@@ -104,7 +104,8 @@ def load_backbone(
         )
     model.eval().requires_grad_(False)
     note = f"{config.quantization}, {compute_dtype}" + (", as stored" if is_stored else "")
-    if stored is not None and not is_stored:
+    if facts is not None and stored is not None and not is_stored:
+        check_unchanged(facts, source, config, compute_dtype)  # what is stored under a digest is of these weights
         with quiet_loading():
             stored.write(model)
     if quantization is not None:

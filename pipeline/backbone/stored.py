@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from pipeline.backbone.facts import BackboneFacts
 from pipeline.digests import sha256_of_record, xxh3_of_file
 from pipeline.partials import partial_path
@@ -58,10 +60,12 @@ class StoredWeights:
             (partial / RECORD).write_text(json.dumps(self._record(partial), indent=1, sort_keys=True) + "\n", "utf-8")
             for file in partial.iterdir():
                 file.chmod(0o644)
-            if self.folder.is_dir():  # damaged, or another process was first with the same
+            if self.folder.is_dir():
+                if self.are_sound():  # another process was first with the same
+                    return
                 shutil.rmtree(self.folder)
             partial.rename(self.folder)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             say(f"the quantised weights could not be stored in {self.folder}: {error}; the next start quantises again")
             return
         finally:

@@ -184,8 +184,10 @@ def damages_of_shard(
     states, index, seal_path = shard_paths(folder, number)
     if manifest is not None:
         places = manifest.places_of(number)
-        expected = f"{len(places)} rows from {places.start}, ordered by {manifest.order}"
-        found = f"{seal.rows} rows from {seal.first_place}, ordered by {seal.order}"
+        cut = f"ordered by {manifest.order}, batches of {manifest.token_budget} tokens"
+        expected = f"{len(places)} rows from {places.start}, {cut}"
+        cut = f"ordered by {seal.order}, batches of {seal.token_budget} tokens"
+        found = f"{seal.rows} rows from {seal.first_place}, {cut}"
         if found != expected:
             yield Damage(number, seal_path.name, f"expected {expected}, found {found}")
             return

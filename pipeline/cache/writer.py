@@ -40,11 +40,13 @@ class FeatureSetWriter:
         cache_dir: the cache's folder.
         manifest: what the set will be; its `seals` and `passport` are filled in at the end.
         ordered: `[n]` int64, the split's rows as they are cut, needed to write where that is not as they stand in it.
+        is_cut: whether the cut is settled: somebody had begun with it when this writer was opened.
     """
 
     cache_dir: Path
     manifest: Manifest
     ordered: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
+    is_cut: bool = False
 
     @classmethod
     def open(cls, cache_dir: Path, *, identity: Identity, **facts: Any) -> "FeatureSetWriter":
@@ -70,19 +72,14 @@ class FeatureSetWriter:
                 sources = "+".join(sorted(there.sources | writer.manifest.sources))
                 cut = Cut(there.shard_rows, there.order, there.token_budget)
                 kept = dataclasses.replace(writer.manifest, recorded=there.recorded, source=sources)
-                return cls(cache_dir, kept).cut_as(cut)
+                return cls(cache_dir, kept, is_cut=True).cut_as(cut)
         cut_there = read_cut(writer.folder)
-        return writer.cut_as(cut_there) if cut_there else writer
+        return dataclasses.replace(writer, is_cut=True).cut_as(cut_there) if cut_there else writer
 
     @property
     def cut(self) -> Cut:
         """How the split is cut into shards and batches."""
         return Cut(self.manifest.shard_rows, self.manifest.order, self.manifest.token_budget)
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the cut is settled: somebody has begun with it."""
-        return self.is_whole or read_cut(self.folder) is not None
 
     def cut_as(self, cut: Cut, ordered: np.ndarray | None = None) -> "FeatureSetWriter":
         """This writer with another cut.
@@ -90,10 +87,17 @@ class FeatureSetWriter:
         Args:
             ordered: as in the class.
         """
-        return FeatureSetWriter(self.cache_dir, dataclasses.replace(self.manifest, **dataclasses.asdict(cut)), ordered)
+        manifest = dataclasses.replace(self.manifest, **dataclasses.asdict(cut))
+        return dataclasses.replace(self, manifest=manifest, ordered=ordered)
 
-    def keep_cut(self, *, timeout: float) -> None:
+    def keep_cut(self, *, timeout: float, any_budget: bool = False) -> "FeatureSetWriter":
         """Note the cut into shards before the first one is written: all writers of a set must cut it alike.
+
+        Args:
+            any_budget: where another process has begun with other batches, take its token budget.
+
+        Returns:
+            this writer, with the cut that is noted.
 
         Raises:
             CacheError: another process has begun with another cut.
@@ -105,6 +109,8 @@ class FeatureSetWriter:
                 clear_partials_of(self.folder / CUT)
                 with self._saying_what_is_needed():
                     write_cut(self.folder, self.cut)
+            elif any_budget and there == dataclasses.replace(self.cut, token_budget=there.token_budget):
+                return self.cut_as(there, self.ordered)
             elif there != self.cut:
                 raise CacheError(
                     "another process cuts this feature set into other shards",
@@ -113,6 +119,7 @@ class FeatureSetWriter:
                     found=there,
                     remedy="run the same command again: it goes on with the cut that is there",
                 )
+        return self
 
     @property
     def folder(self) -> Path:

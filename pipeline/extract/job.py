@@ -103,6 +103,17 @@ class Job:
         settled = replace(cut, token_budget=find())
         return replace(self, writers=tuple(writer.cut_as(settled, writer.ordered) for writer in self.writers))
 
+    def keep_cut(self, *, any_budget: bool, timeout: float) -> "Job":
+        """The job with its cut noted for every view; where another process was first, with the token budget it took.
+
+        Args:
+            any_budget: whether another one's may be taken.
+            timeout: seconds to wait for another process.
+        """
+        first = self.writers[0].keep_cut(any_budget=any_budget, timeout=timeout)
+        others = [writer.cut_as(first.cut, writer.ordered) for writer in self.writers[1:]]
+        return replace(self, writers=(first, *(writer.keep_cut(timeout=timeout) for writer in others)))
+
 
 def label_columns(examples: Examples) -> dict[str, pa.Array]:
     """The columns of the index that no feature depends on, and that may change under it: `idx`, `label`, `source`."""

@@ -164,6 +164,7 @@ def _notes_on_cuts(job: Job) -> Iterator[str]:
 def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, status: dict[Path, str]) -> None:
     engine = PrefillEngine(backbone, sorted({int(view.layer) for view in job.views}))
     job = job.with_token_budget(lambda: passes.token_budget or find_token_budget(engine))
+    job = job.keep_cut(any_budget=not passes.token_budget, timeout=passes.lock_timeout)
     shards = job.writers[0].manifest.shards
     todo = job.unsealed()
     for place, writer in enumerate(job.writers):
@@ -173,8 +174,6 @@ def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, st
     rows_of = {n: job.writers[0].rows_of(n) for n in todo}
     rows = sum(map(len, rows_of.values()))
     total = sum(int(tokens.own_lengths[of_shard].sum()) for of_shard in rows_of.values())
-    for writer in job.writers:
-        writer.keep_cut(timeout=passes.lock_timeout)
     behind = Behind(in_thread=backbone.device.type == "cuda")
     claimed = claimed_shards(job.writers, todo, label=job.label, timeout=passes.lock_timeout, wait=behind.wait)
     with (

@@ -67,17 +67,24 @@ def claimed_shards(
         claims: list[Claim] = []
         try:
             for number in sorted(pending):
-                mine = {place for place in sorted(pending[number]) if writers[place].claim(number)}
-                left = tuple(place for place in sorted(mine) if writers[place].sealed(number) is None)
-                claims.append(Claim(number, left, mine, writers))
+                locked: set[int] = set()
+                claims.append(Claim(number, (), locked, writers))
+                for place in sorted(pending[number]):
+                    if writers[place].claim(number):
+                        locked.add(place)
+                left = tuple(place for place in sorted(locked) if writers[place].sealed(number) is None)
+                claims[-1] = Claim(number, left, locked, writers)
                 if left:
                     yield claims[-1]
                 else:
                     claims[-1].give_back()
             wait()
         finally:
-            for claim in claims:
-                claim.give_back()
+            try:
+                wait()  # for what is being written still, where something else went wrong
+            finally:
+                for claim in claims:
+                    claim.give_back()
         pending = {
             number: {place for place in places if writers[place].sealed(number) is None}
             for number, places in pending.items()

@@ -88,3 +88,19 @@ def test_where_nothing_can_be_stored_the_backbone_loads_all_the_same(load, tmp_p
     blocked.write_text("")
     assert load(models_dir=blocked / "below").model is not None
     assert "could not be stored" in capsys.readouterr().err
+
+
+def test_nothing_is_stored_of_files_that_changed_while_they_were_loaded(tiny_backbone, tmp_path, monkeypatch):
+    from pipeline.backbone import load as loading
+    from pipeline.errors import BackboneError
+
+    def changed(*args):
+        raise BackboneError("files changed while they were loaded")
+
+    monkeypatch.setattr(loading, "check_unchanged", changed)
+    config = BackboneConfig(backbone=str(tiny_backbone), models_dir=tmp_path / "models")
+    source = BackboneSource("tiny", tiny_backbone)
+    facts = read_facts(source, config, "float32")
+    with pytest.raises(BackboneError, match="changed"):
+        load_backbone(source, config, device="cpu", compute_dtype="float32", facts=facts)
+    assert not stored_in(tmp_path / "models")

@@ -1,10 +1,12 @@
 """How many tokens a batch: probed once on a machine, remembered, and settled with a set's cut."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from pipeline.cache.manifest import Manifest
+from pipeline.errors import CacheError
 from pipeline.extract import probe
 
 
@@ -76,3 +78,31 @@ def test_a_set_that_was_begun_keeps_its_budget(stage_one, probes, tmp_path, monk
     stage_one(**ONE, token_budget=0)
     assert not probes
     assert whole == {name: (folder / name).read_bytes() for name in whole}
+
+
+def test_a_single_shard_that_is_damaged_is_written_again_to_the_last_byte(stage_one, tmp_path):
+    [record] = stage_one(**ONE, token_budget=64, shard_rows=4096)
+    folder = tmp_path / "cache" / "cola" / "train" / record["name"]
+    whole = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".h5", ".parquet", ".json")}
+    states = folder / "shard-00000.h5"
+    states.write_bytes(whole[states.name][:-1] + bytes([whole[states.name][-1] ^ 1]))
+    stage_one(**ONE, token_budget=1024, shard_rows=4096, verify=True)
+    assert whole == {name: (folder / name).read_bytes() for name in whole}
+
+
+def test_of_two_that_begin_at_once_the_second_takes_the_firsts_budget(corpus_writer, tmp_path):
+    first, second = corpus_writer(tmp_path), corpus_writer(tmp_path)
+    mine, other = replace(first.cut, token_budget=512), replace(first.cut, token_budget=1024)
+    assert first.cut_as(mine).keep_cut(timeout=0.0).cut == mine
+    assert second.cut_as(other).keep_cut(timeout=0.0, any_budget=True).cut == mine
+    with pytest.raises(CacheError, match="cuts this feature set into other shards"):
+        second.cut_as(other).keep_cut(timeout=0.0)
+    with pytest.raises(CacheError, match="cuts this feature set into other shards"):
+        second.cut_as(replace(other, shard_rows=3)).keep_cut(timeout=0.0, any_budget=True)
+
+
+@pytest.fixture
+def corpus_writer():
+    from tests.cache.small_corpus import Corpus
+
+    return lambda cache_dir: Corpus().writer(cache_dir)
