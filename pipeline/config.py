@@ -1,11 +1,13 @@
 """Every setting, with its default in one place; a config's errors are all reported at once."""
 
+import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.errors import ConfigError
 from pipeline.tasks.spec import Split
@@ -18,10 +20,23 @@ def _data_dir() -> Path:
     return Path("data")
 
 
-def _check(problems: list[str]) -> None:
+def raise_problems(problems: list[str]) -> None:
     """Raise one error for all problems of a config."""
     if problems:
         raise ConfigError("these settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+def parse_settings(texts: tuple[str, ...]) -> Mapping[str, Any]:
+    """Read `name=value` texts; a value that is JSON is taken as JSON, any other as text."""
+    return dict(_parse_setting(text) for text in texts)
+
+
+def _parse_setting(text: str) -> tuple[str, Any]:
+    name, value = text.split("=", 1)
+    try:
+        return name.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return name.strip(), value
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,7 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         if not self.backbone:
-            _check(["backbone: expected a name, a Hub id or a folder, found an empty text"])
+            raise_problems(["backbone: expected a name, a Hub id or a folder, found an empty text"])
 
 
 def backbone_slug(backbone: str) -> str:
@@ -127,7 +142,7 @@ class TokensConfig:
             problems.append(f"prompt: expected the sentence's slot {{}} exactly once, found {self.prompt!r}")
         if self.max_length is not None and self.max_length < 1:
             problems.append(f"max_length: expected at least 1 token, found {self.max_length}")
-        _check(problems)
+        raise_problems(problems)
 
 
 @dataclass(frozen=True)
@@ -169,7 +184,7 @@ class PassConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 problems.append(f"{name}: expected a number from 0 on, found {value}")
-        _check(problems)
+        raise_problems(problems)
 
 
 @dataclass(frozen=True)
@@ -281,4 +296,4 @@ class HeadsConfig:
             problems.append(f"adapter: expected six or more hex digits of its digest, found {self.adapter!r}")
         for name, values in (("where", self.where), ("params", self.params)):
             problems += [f"{name}: expected <field>=<value>, found {text!r}" for text in values if "=" not in text]
-        _check(problems)
+        raise_problems(problems)

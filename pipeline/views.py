@@ -101,3 +101,13 @@ class View:
                 "this is no view", where="view", expected="layer and pooling, such as L20-mean or L-1-last", found=text
             )
         return cls(parse_layer(match[1]), check_pooling(match[2]))
+
+
+def parse_views(text: str) -> tuple[View, ...]:
+    """Read `L20-mean`, or several views side by side: `L16-mean+L20-mean`."""
+    return tuple(View.parse(part) for part in text.split("+"))
+
+
+def name_views(views: tuple[View, ...]) -> str:
+    """The opposite of `parse_views`."""
+    return "+".join(map(str, views))

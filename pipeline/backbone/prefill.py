@@ -1,10 +1,12 @@
 """Batches of token ids through the backbone: what rows share is computed once."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.backbone.batch import Batch, common_prefix_length, plain_batch
 from pipeline.backbone.blocks import Take, blocks_of, watching
@@ -38,17 +40,18 @@ class PrefillEngine:
         backbone: the frozen LLM; on the CPU its weights are packed, in place, for computing alone.
         layers: layer numbers, non-negative, as transformers' `hidden_states` counts them. Blocks above the highest are
             not computed.
+        pack: hold the weights on the CPU as oneDNN wants them: faster, but nothing can be trained through them.
 
     Raises:
         BackboneError: rows of a padded batch do not come out as they do alone, or the model's blocks are not found.
     """
 
-    def __init__(self, backbone: Backbone, layers: Sequence[int]) -> None:
+    def __init__(self, backbone: Backbone, layers: Sequence[int], *, pack: bool = True) -> None:
         self.backbone = backbone
         self.layers = tuple(sorted(set(layers)))
-        if can_pack(backbone.device, backbone.dtype):
+        if pack and can_pack(backbone.device, backbone.dtype):
             pack_linears(backbone.model)
-        self._blocks = blocks_of(backbone.model, backbone.num_hidden_layers)
+        self.blocks = blocks_of(backbone.model, backbone.num_hidden_layers)
         self.shares = self._try_out()
 
     @torch.inference_mode()
@@ -70,14 +73,32 @@ class PrefillEngine:
         if len(prefix) or not batch.is_plain:
             self._run_tree(prefix, batch, take)
         else:
-            self._forward(batch.ids, take)
+            self._forward(take, input_ids=self._to_device(batch.ids))
+
+    def run_live(self, batch: Batch, take: Take, inputs_embeds: torch.Tensor | None = None) -> None:
+        """As `run` without a prefix, but gradients flow, and what goes in may be vectors of one's own.
+
+        Args:
+            inputs_embeds: `[b, t, d]` instead of the embeddings of the batch's ids.
+        """
+        of_tree = self._of_tree(NO_PREFIX, batch) if self.shares else {}
+        if inputs_embeds is None:
+            self._forward(take, input_ids=self._to_device(batch.ids), **of_tree)
+        else:
+            self._forward(take, inputs_embeds=inputs_embeds, **of_tree)
+
+    def keep_inputs_alone(self) -> None:
+        """Keep of each block what goes in, and compute the rest again where a gradient needs it: less memory, more time
+        (Chen et al., 2016, arXiv:1604.06174).
+        """
+        for block in self.blocks:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
     @torch.inference_mode()
     def run_blocks(self, batch: Batch, blocks: int) -> None:
         """Compute a plain batch through the first blocks alone, to see how long that takes."""
-        input_ids = torch.from_numpy(batch.ids.astype(np.int64)).to(self.backbone.device)
-        with watching(self._blocks, (min(blocks, len(self._blocks) - 1),), lambda layer, states: None):
-            self.backbone.model(input_ids=input_ids, use_cache=False)
+        with watching(self.blocks, (min(blocks, len(self.blocks) - 1),), lambda layer, states: None):
+            self.backbone.model(input_ids=self._to_device(batch.ids), use_cache=False)
 
     def hidden_states(self, prefix: Prefix, batch: Batch) -> dict[int, torch.Tensor]:
         """All wanted layers of a batch at once, by number; arguments and shapes as in `run`."""
@@ -86,27 +107,28 @@ class PrefillEngine:
         return states
 
     def _run_tree(self, prefix: Prefix, batch: Batch, take: Take) -> None:
-        device = self.backbone.device
-        self._forward(
-            batch.ids,
-            take,
-            prefix=prefix,
-            position_ids=torch.from_numpy(len(prefix) + batch.depth).to(device),
-            attention_mask=tree_mask(batch.sees, len(prefix), self.backbone.dtype, device),
-        )
+        self._forward(take, input_ids=self._to_device(batch.ids), **self._of_tree(prefix, batch))
 
-    def _forward(self, ids: np.ndarray, take: Take, **of_tree: Any) -> None:
-        input_ids = torch.from_numpy(ids.astype(np.int64)).to(self.backbone.device)
-        with watching(self._blocks, self.layers, take):
-            output = self.backbone.model(input_ids=input_ids, use_cache=False, **of_tree)
+    def _of_tree(self, prefix: Prefix, batch: Batch) -> dict[str, Any]:
+        return {
+            "prefix": prefix,
+            "position_ids": self._to_device(len(prefix) + batch.depth),
+            "attention_mask": tree_mask(batch.sees, len(prefix), self.backbone.dtype, self.backbone.device),
+        }
+
+    def _forward(self, take: Take, **inputs: Any) -> None:
+        with watching(self.blocks, self.layers, take):
+            output = self.backbone.model(use_cache=False, **inputs)
             take(self.backbone.num_hidden_layers, output.last_hidden_state)
+
+    def _to_device(self, ids: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(ids.astype(np.int64)).to(self.backbone.device)
 
     def _compute_prefix(self, ids: np.ndarray) -> Prefix:
         from transformers import DynamicCache
 
         memory = DynamicCache()
-        input_ids = torch.from_numpy(ids.astype(np.int64)[None]).to(self.backbone.device)
-        self.backbone.model(input_ids=input_ids, past_key_values=memory, use_cache=True)
+        self.backbone.model(input_ids=self._to_device(ids[None]), past_key_values=memory, use_cache=True)
         return Prefix(ids, tuple(b.keys for b in memory.layers), tuple(b.values for b in memory.layers))
 
     @torch.inference_mode()
@@ -145,7 +167,7 @@ class PrefillEngine:
         return forked <= TOLERANCE[self.backbone.dtype]
 
     def _as_transformers_does(self, row: np.ndarray) -> dict[int, torch.Tensor]:
-        input_ids = torch.from_numpy(row.astype(np.int64)[None]).to(self.backbone.device)
+        input_ids = self._to_device(row[None])
         output = self.backbone.model(input_ids=input_ids, use_cache=False, output_hidden_states=True)
         return {layer: output.hidden_states[layer] for layer in self.layers}
 

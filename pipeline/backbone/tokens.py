@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.errors import BackboneError, ConfigError, DataError
 from pipeline.tasks.spec import SLOT
 
+DEFAULT_MAX_LENGTH = 512
 TEXTS_AT_ONCE = 2048
 """So many are tokenised together: what a tokeniser says of a text takes a hundred times the room of its ids."""
 
@@ -77,6 +78,25 @@ def load_tokenizer(folder: Path) -> Any:
     if not tokenizer.is_fast:
         raise BackboneError("the backbone has no fast tokenizer", where=folder, expected="tokenizer.json")
     return tokenizer
+
+
+def resolve_max_length(max_length: int | None, max_positions: int | None) -> int:
+    """The most tokens a row, where `max_length` is what was asked for and the backbone was made for `max_positions`.
+
+    Raises:
+        ConfigError: it was not made for that many.
+    """
+    most = max_positions or max_length or DEFAULT_MAX_LENGTH
+    if max_length is None:
+        return min(DEFAULT_MAX_LENGTH, most)
+    if max_length > most:
+        raise ConfigError(
+            "the limit is beyond what the backbone was made for",
+            where="max_length",
+            expected=f"at most {most}",
+            found=max_length,
+        )
+    return max_length
 
 
 def tokenize(

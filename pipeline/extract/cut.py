@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from pipeline.backbone.batch import common_prefix_length
+from pipeline.backbone.plan import distinct_prefixes, order_by_ids
 from pipeline.backbone.tokens import TokenRows
 from pipeline.cache.manifest import Order
 from pipeline.cache.shard import PAGE_BYTES
-from pipeline.extract.batches import distinct_prefixes, order_by_ids
 
 LEAST_SHARD_ROWS = 4096
 MOST_SHARDS = 32

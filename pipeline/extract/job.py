@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipeline.backbone.catalogue import BackboneSource
 from pipeline.backbone.facts import BackboneFacts
-from pipeline.backbone.tokens import TokenRows
+from pipeline.backbone.tokens import TokenRows, resolve_max_length
 from pipeline.cache import FeatureSet
 from pipeline.cache.cut import Cut
 from pipeline.cache.identity import Identity
@@ -17,14 +17,13 @@ from pipeline.cache.verify import verify_feature_set
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.config import CacheConfig, Dtype, PassConfig, TokensConfig
 from pipeline.digests import sha256_of_texts
-from pipeline.errors import ConfigError, DamagedFeatureSet, DataError
+from pipeline.errors import DamagedFeatureSet, DataError
 from pipeline.extract.cut import choose_order, default_shard_rows, ordered_rows
 from pipeline.progress import say
 from pipeline.tasks.examples import Examples
 from pipeline.tasks.spec import TaskSpec
 from pipeline.views import POOLINGS, View, check_pooling, parse_layer, resolve_layer
 
-DEFAULT_MAX_LENGTH = 512
 UNSETTLED = 0
 """Tokens a batch, as long as the backbone that is to be probed is not loaded."""
 
@@ -210,20 +209,6 @@ def choose_views(
     return tuple(dict.fromkeys(resolved))
 
 
-def _resolve_max_length(max_length: int | None, max_positions: int | None) -> int:
-    most = max_positions or max_length or DEFAULT_MAX_LENGTH
-    if max_length is None:
-        return min(DEFAULT_MAX_LENGTH, most)
-    if max_length > most:
-        raise ConfigError(
-            "the limit is beyond what the backbone was made for",
-            where="max_length",
-            expected=f"at most {most}",
-            found=max_length,
-        )
-    return max_length
-
-
 def make_job(
     examples: Examples,
     views: tuple[View, ...],
@@ -245,7 +230,7 @@ def make_job(
     Raises:
         ConfigError: the backbone was not made for texts of `max_length` tokens.
     """
-    max_length = _resolve_max_length(tokens.max_length, facts.max_positions)
+    max_length = resolve_max_length(tokens.max_length, facts.max_positions)
     prompt = tokens.prompt if tokens.prompt is not None else examples.task.prompt
     texts = f"sha256:{sha256_of_texts(examples.texts)}"
     writers = []

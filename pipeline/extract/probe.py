@@ -12,8 +12,8 @@ import torch
 
 from pipeline.backbone.batch import plain_batch
 from pipeline.backbone.load import Backbone
+from pipeline.backbone.plan import SLOT_TOKENS
 from pipeline.backbone.prefill import PrefillEngine
-from pipeline.extract.batches import SLOT_TOKENS
 from pipeline.partials import partial_path
 from pipeline.progress import say
 

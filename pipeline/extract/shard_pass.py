@@ -7,6 +7,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.backbone.batch import Batch, common_prefix_length
+from pipeline.backbone.plan import plan_batches
 from pipeline.backbone.pooling import pool
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows
@@ -14,7 +15,6 @@ from pipeline.backbone.tree_attention import Prefix
 from pipeline.cache.index import SCHEMA
 from pipeline.cache.shard import RAW, ShardData
 from pipeline.errors import CacheError
-from pipeline.extract.batches import plan_batches
 from pipeline.extract.job import label_columns
 from pipeline.tasks.examples import Examples
 from pipeline.views import Pooling, View

@@ -1,6 +1,5 @@
 """The matrices that heads train on: one view of a task, or several side by side, out of the cache alone."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,7 +9,7 @@ import numpy as np
 
 from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.cache.identity import flatten
-from pipeline.config import HeadsConfig, backbone_slug, source_name
+from pipeline.config import HeadsConfig, backbone_slug, parse_settings, source_name
 from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound
 from pipeline.tasks.spec import SPLITS, Split, TaskSpec
 from pipeline.views import View
@@ -55,16 +54,6 @@ class OwnRows:
 
 Own = Mapping[str, Mapping[Split, OwnRows]]
 """By task and split. Where it is empty, the cache alone decides which rows are trained on."""
-
-
-def parse_views(text: str) -> tuple[View, ...]:
-    """Read `L20-mean`, or several views side by side: `L16-mean+L20-mean`."""
-    return tuple(View.parse(part) for part in text.split("+"))
-
-
-def name_views(views: tuple[View, ...]) -> str:
-    """The opposite of `parse_views`."""
-    return "+".join(map(str, views))
 
 
 def load_features(
@@ -184,16 +173,3 @@ def _joined(sets: list[FeatureSet]) -> np.ndarray:
         for vectors, _, rows in feature_set.batches(READ_ROWS, block_rows=READ_ROWS):
             X[rows, first:stop] = vectors
     return X
-
-
-def parse_settings(texts: tuple[str, ...]) -> Mapping[str, Any]:
-    """Read `name=value` texts; a value that is JSON is taken as JSON, any other as text."""
-    return dict(_parse_setting(text) for text in texts)
-
-
-def _parse_setting(text: str) -> tuple[str, Any]:
-    name, value = text.split("=", 1)
-    try:
-        return name.strip(), json.loads(value)
-    except json.JSONDecodeError:
-        return name.strip(), value

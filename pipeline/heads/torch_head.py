@@ -1,20 +1,15 @@
 """A PyTorch head on features: linear or with one hidden layer, trained by AdamW, stopped on held-out rows."""
 
-import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import nn
 
+from pipeline.classifier import Classifier, StoredClassifier
 from pipeline.errors import HeadError
-
-LOGIT_STEP = 0.2
-"""About how far one step of the default learning rate moves a logit."""
 
 
 class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -75,10 +70,8 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             torch.manual_seed(self.random_state)
             self.classes_ = np.unique(y)
             mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
-            scale[scale == 0] = 1.0
-            self.module_ = self._build(X.shape[1], len(self.classes_))
-            self.module_.mean.copy_(torch.from_numpy(mean))
-            self.module_.scale.copy_(torch.from_numpy(scale))
+            self.module_ = Classifier(X.shape[1], len(self.classes_), self.hidden_size, self.dropout)
+            self.module_.standardise_by(torch.from_numpy(mean), torch.from_numpy(scale))
             data = self._standardise(X), torch.from_numpy(np.searchsorted(self.classes_, y))
             self.module_.begin_at_shares(data[1])
             held = self._standardise(X_held_out), torch.from_numpy(np.searchsorted(self.classes_, y_held_out))
@@ -91,7 +84,7 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         held: tuple[torch.Tensor, torch.Tensor],
         generator: torch.Generator,
     ) -> None:
-        rate = self.learning_rate or LOGIT_STEP / max(len(self.module_.mean), self.hidden_size)
+        rate = self.learning_rate or self.module_.default_learning_rate
         optimizer = torch.optim.AdamW(self.module_.body.parameters(), lr=rate, weight_decay=self.weight_decay)
         loss_of = nn.CrossEntropyLoss()
         best, best_state = float("inf"), {}
@@ -126,10 +119,10 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             HeadError: the features have another width than those fitted on.
         """
-        if X.ndim != 2 or X.shape[1] != len(self.module_.mean):
+        if X.ndim != 2 or X.shape[1] != self.module_.width:
             raise HeadError(
                 "the features are not of the width that the head was trained on",
-                expected=f"[n, {len(self.module_.mean)}]",
+                expected=f"[n, {self.module_.width}]",
                 found=f"{list(X.shape)}",
             )
         self.module_.eval()
@@ -146,8 +139,7 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def save(self, path: Path) -> None:
         """Store weights, standardisation and settings as one safetensors file."""
-        record = {"params": self.get_params(), "classes": self.classes_.tolist(), "width": len(self.module_.mean)}
-        save_file(self.module_.state_dict(), path, metadata={"head": json.dumps(record)})
+        StoredClassifier(self.module_, self.classes_.tolist(), self.get_params()).save(path)
 
     @classmethod
     def load(cls, path: Path) -> "TorchHead":
@@ -156,18 +148,14 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             HeadError: the file is no such head.
         """
+        stored = StoredClassifier.load(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                record: dict[str, Any] = json.loads((file.metadata() or {})["head"])
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            head = cls(**record["params"])
+            head = cls(**stored.params)
             head._check_params()
-            head.classes_ = np.asarray(record["classes"])
-            with torch.random.fork_rng(devices=[]):  # first weights are drawn only to be replaced
-                head.module_ = head._build(record["width"], len(head.classes_))
-            head.module_.load_state_dict(state)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            head.classes_ = np.asarray(stored.classes)
+        except (TypeError, ValueError) as error:
             raise HeadError("a head cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
+        head.module_ = stored.network
         return head
 
     def _check_params(self) -> None:
@@ -187,30 +175,5 @@ class TorchHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if problems:
             raise HeadError("the head's settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
-    def _build(self, width: int, classes: int) -> "_Module":
-        return _Module(width, classes, self.hidden_size, self.dropout)
-
     def _standardise(self, X: np.ndarray) -> torch.Tensor:
-        return (torch.from_numpy(np.array(X, dtype=np.float32)) - self.module_.mean) / self.module_.scale
-
-
-class _Module(nn.Module):
-    """Standardisation and the trained body, one state dict."""
-
-    mean: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, width: int, classes: int, hidden_size: int, dropout: float) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("scale", torch.ones(width))
-        hidden = [nn.Linear(width, hidden_size), nn.GELU(), nn.Dropout(dropout)] if hidden_size else []
-        self.body = nn.Sequential(*hidden, nn.Linear(hidden_size or width, classes))
-
-    @torch.no_grad()
-    def begin_at_shares(self, y: torch.Tensor) -> None:
-        """Set the output layer so that it predicts the classes' shares among `y` `[n]`, whatever the features."""
-        output = self.body[-1]
-        assert isinstance(output, nn.Linear)
-        output.weight.zero_()
-        output.bias.copy_(torch.bincount(y).double().div(len(y)).log())
+        return self.module_.standardised(torch.from_numpy(np.array(X, dtype=np.float32)))

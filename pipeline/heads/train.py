@@ -2,8 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
@@ -11,16 +9,18 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache import FeatureCache
-from pipeline.config import CacheConfig, HeadsConfig, RunsConfig, source_name
+from pipeline.config import CacheConfig, HeadsConfig, RunsConfig, parse_settings, source_name
 from pipeline.errors import HeadError
-from pipeline.heads.features import Own, SplitFeatures, load_features, name_views, parse_settings, parse_views
+from pipeline.heads.features import Own, SplitFeatures, load_features
 from pipeline.heads.fit import Fitted, TrainingRows, check_head, fit_head
-from pipeline.heads.holdout import hold_out
 from pipeline.heads.store import save_head
+from pipeline.holdout import hold_out
 from pipeline.progress import say
 from pipeline.results.ledger import Run, new_run, new_run_name, predictions_table, write_predictions, write_record
 from pipeline.results.metrics import majority_class, score
 from pipeline.tasks.spec import TaskSpec, find_tasks
+from pipeline.threads import limited_threads
+from pipeline.views import name_views, parse_views
 
 
 def train_heads(
@@ -34,26 +34,8 @@ def train_heads(
     Raises:
         PipelineError: a setting is wrong, the features are not there or are damaged, or a head cannot be trained.
     """
-    with _limited_threads(config.threads):
+    with limited_threads(config.threads):
         return _train_heads(config, cache, runs, own)
-
-
-@contextmanager
-def _limited_threads(threads: int) -> Iterator[None]:
-    """Within, torch and the libraries under scikit-learn use that many CPU threads; 0 leaves them alone."""
-    if not threads:
-        yield
-        return
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with threadpool_limits(threads):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own: Own) -> list[Run]:

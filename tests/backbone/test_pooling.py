@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pipeline.backbone.batch import plain_batch
+from pipeline.backbone.plan import plan_batches
 from pipeline.backbone.pooling import pool
-from pipeline.extract.batches import plan_batches
 
 
 def padded():

@@ -8,11 +8,11 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 from pipeline.backbone.batch import common_prefix_length, plain_batch
 from pipeline.backbone.catalogue import BackboneSource, find_backbone
 from pipeline.backbone.load import Backbone, load_backbone
+from pipeline.backbone.plan import plan_batches
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tree_attention import NO_PREFIX
 from pipeline.config import BackboneConfig
 from pipeline.errors import BackboneError
-from pipeline.extract.batches import plan_batches
 
 
 @pytest.fixture(scope="module")

@@ -25,13 +25,13 @@ from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.facts import resolve_device, resolve_dtype
 from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import load_backbone
+from pipeline.backbone.plan import plan_batches
 from pipeline.backbone.pooling import pool
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import load_tokenizer, tokenize
 from pipeline.config import BackboneConfig, DataConfig
-from pipeline.extract.batches import plan_batches
 from pipeline.extract.shard_pass import shared_prefix
-from pipeline.heads.holdout import sentence_groups
+from pipeline.holdout import sentence_groups
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 

@@ -10,10 +10,10 @@ from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.packed import PackedLinear
+from pipeline.backbone.plan import distinct_prefixes, plan_batches
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows, load_tokenizer, tokenize
 from pipeline.config import BackboneConfig, DataConfig
-from pipeline.extract.batches import distinct_prefixes, plan_batches
 from pipeline.extract.cut import choose_order, default_shard_rows, ordered_rows
 from pipeline.extract.probe import CANDIDATES
 from pipeline.extract.shard_pass import compute_rows, plan_rows, shared_ids, shared_prefix

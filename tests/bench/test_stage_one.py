@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.backbone.catalogue import find_backbone
+from pipeline.backbone.plan import distinct_prefixes
 from pipeline.backbone.tokens import load_tokenizer, tokenize
 from pipeline.config import BackboneConfig, DataConfig
-from pipeline.extract.batches import distinct_prefixes
 from pipeline.extract.probe import CANDIDATES
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks

@@ -9,10 +9,10 @@ import pytest
 from pipeline.cache import FeatureCache
 from pipeline.config import CacheConfig, HeadsConfig, RunsConfig
 from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound, HeadError
-from pipeline.heads.features import load_features, parse_views
+from pipeline.heads.features import load_features
 from pipeline.heads.train import train_heads
 from pipeline.tasks.spec import BUILT_IN
-from pipeline.views import View
+from pipeline.views import View, parse_views
 
 COLA = BUILT_IN["cola"]
 

@@ -12,8 +12,8 @@ from sklearn.preprocessing import StandardScaler
 
 from pipeline.errors import HeadError
 from pipeline.heads.fit import STRENGTHS, TrainingRows, fit_head
-from pipeline.heads.holdout import hold_out
 from pipeline.heads.store import load_head
+from pipeline.holdout import hold_out
 from pipeline.results.metrics import score
 
 

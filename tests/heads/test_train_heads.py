@@ -13,11 +13,12 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from pipeline.cache import FeatureCache
 from pipeline.config import CacheConfig, HeadsConfig, RunsConfig
-from pipeline.heads.features import load_features, parse_views
+from pipeline.heads.features import load_features
 from pipeline.heads.store import load_head
 from pipeline.heads.train import train_heads
 from pipeline.results.ledger import Run, read_run
 from pipeline.tasks.spec import BUILT_IN, TaskSpec
+from pipeline.views import parse_views
 
 COLA = BUILT_IN["cola"]
 Train = Callable[..., Run]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import HeadError
-from pipeline.heads.holdout import hold_out, sentence_groups
+from pipeline.holdout import hold_out, sentence_groups
 
 
 def test_a_phrase_is_grouped_with_the_sentence_that_contains_it():

@@ -25,13 +25,16 @@ class _Piece:
     tokens: int
 
 
-def plan_batches(rows: Sequence[np.ndarray], token_budget: int, *, share: bool = True) -> list[Batch]:
+def plan_batches(
+    rows: Sequence[np.ndarray], token_budget: int, *, share: bool = True, slot_tokens: int = SLOT_TOKENS
+) -> list[Batch]:
     """Group rows into batches. The result depends on nothing but the arguments.
 
     Args:
         rows: `n` arrays of ids, without what all of them begin with; none is empty.
         token_budget: tokens a batch, padding included; a slot wider than that is a batch by itself.
         share: compute what rows begin with once; otherwise each row stands alone in its slot.
+        slot_tokens: how wide a slot is, where no single row is longer.
 
     Returns:
         batches, the widest first; each row stands in exactly one, under its place in `rows`.
@@ -49,8 +52,8 @@ def plan_batches(rows: Sequence[np.ndarray], token_budget: int, *, share: bool =
     numbers_of = [alike[key] for key in sorted(alike)]
     ordered = [rows[numbers[0]] for numbers in numbers_of]
     shared = _shared_with_the_one_before(ordered)
-    pieces = _cut(np.array([len(row) for row in ordered]), shared, SLOT_TOKENS)
-    slots = _pack(pieces, SLOT_TOKENS)
+    pieces = _cut(np.array([len(row) for row in ordered]), shared, slot_tokens)
+    slots = _pack(pieces, slot_tokens)
     slots.sort(key=lambda slot: -sum(piece.tokens for piece in slot))
     widths = np.array([sum(piece.tokens for piece in slot) for slot in slots])
     return [

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.extract.batches import SLOT_TOKENS, distinct_prefixes, order_by_ids, plan_batches
+from pipeline.backbone.plan import SLOT_TOKENS, distinct_prefixes, order_by_ids, plan_batches
 
 
 def path_of(batch, row):
