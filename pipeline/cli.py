@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
 
 from pipeline import __version__
+from pipeline.adapt_commands import adapt_app
 from pipeline.cache_commands import cache_app
 from pipeline.config import (
     BackboneConfig,
@@ -23,6 +24,7 @@ from pipeline.config import (
     TokensConfig,
 )
 from pipeline.errors import ConfigError, DataError, PipelineError
+from pipeline.predict_command import predict_app
 from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result, say_if_missing
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ app = App(
 )
 runs_app = App(name="runs", help="Look into the ledger of runs.", default_parameter=LISTS)
 app.command(cache_app)
+app.command(adapt_app)
+app.command(predict_app)
 app.command(runs_app)
 app.meta.suppress_keyboard_interrupt = False  # main says that the same command goes on
 

@@ -63,6 +63,10 @@ class HeadError(PipelineError):
     """A head is unknown, cannot be trained on these features, or cannot be loaded."""
 
 
+class AdapterError(PipelineError):
+    """An adapter or a soft prompt cannot be trained with these settings, or cannot be loaded."""
+
+
 class RunError(PipelineError):
     """A run is missing or its record cannot be read."""
 

@@ -167,3 +167,44 @@ class BytesLine(_Line):
 
     def _result(self) -> str:
         return f"{self.files} files, {self._done / 1e6:,.1f} MB in {self.seconds:,.1f} s"
+
+
+class StepsLine(_Line):
+    """Counts the steps of a training; says the loss, the held-out scores and the time left. A context manager.
+
+    Args:
+        label: what is trained.
+        steps: how many there are in all.
+        done: how many of them were done before.
+    """
+
+    def __init__(self, label: str, steps: int, done: int = 0) -> None:
+        super().__init__(label, steps, MofNCompleteColumn(), TextColumn("steps, {task.fields[speed]}"))
+        self._done = self._before = done
+        self._loss: float | None = None
+
+    def advance(self, loss: float) -> None:
+        """One more step is done; the loss shown is a running mean."""
+        self._done += 1
+        self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
+        self._show(self._done, self._now())
+
+    def shows(self, held_out: str) -> None:
+        """Say how an evaluation went, and keep it on the bar."""
+        if self._bar is not None:
+            self._bar.console.print(f"{self.label}, step {self._done}: {held_out}", highlight=False)
+        else:
+            say(f"{self.label}, step {self._done}: {held_out}")
+
+    def _now(self) -> str:
+        return "loss -" if self._loss is None else f"loss {self._loss:.4f}"
+
+    def _all(self) -> str:
+        return f"{self.total} steps"
+
+    def _so_far(self) -> str:
+        left = (self.total - self._done) * self.seconds / max(self._done - self._before, 1)
+        return f"step {self._done} of {self.total}, {self._now()}, {left:,.0f} s left"
+
+    def _result(self) -> str:
+        return f"step {self._done} of {self.total}, {self._now()}, in {self.seconds:,.1f} s"

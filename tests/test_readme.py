@@ -63,13 +63,28 @@ def small(command, folder, backbone):
             data |= {"ARGS": "--collect-only -q tests/test_views.py"}
         return [*words, *(f"{name}={value}" for name, value in data.items())]
     assert words[0] == "pipeline"
-    flags = ["--backbone", str(backbone)] if words[1] in ("extract", "heads") else []
-    if words[1] == "extract":
+    flags = ["--backbone", str(backbone)] if words[1] in ("extract", "heads", "adapt") else []
+    if words[1] in ("extract", "adapt", "predict"):
         flags += ["--models-dir", str(folder / "models")]
-    tiny = {"10": "1", "20": "2", "L20-mean": "L2-mean", "L10-mean+L20-mean": "L1-mean+L2-mean"}
+    if "--top-layers" in words:
+        words[words.index("--top-layers") + 1] = "1"
+    tiny = {
+        "10": "1",
+        "16": "1",
+        "20": "2",
+        "RUN": newest_live_run(folder),
+        "L20-mean": "L2-mean",
+        "L10-mean+L20-mean": "L1-mean+L2-mean",
+    }
     tiny |= dict(zip(FINGERPRINTS, fingerprints_in(folder), strict=False))
     tiny |= {digest: path.name.split("-lora-")[1][:8] for path in folder.rglob("*-lora-*") for digest in ADAPTERS}
     return [sys.executable, "-m", "pipeline", *(tiny.get(word, word) for word in words[1:]), *flags]
+
+
+def newest_live_run(folder):
+    """By which name the README's commands may call a run of the live path here."""
+    runs = sorted(path.name for path in (folder / "data" / "runs").glob("*-cola*-prompt-*"))
+    return runs[-1] if runs else "RUN"
 
 
 def fingerprints_in(folder):
@@ -114,7 +129,11 @@ def test_every_python_example_of_the_readme_runs(place, tiny_backbone):
 def test_every_make_target_of_the_readme_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     named = set(re.findall(r"`make ([a-z-]+)", README)) | {
-        word for command in COMMANDS if command.startswith("make ") for word in command.split()[1:] if "=" not in word
+        word
+        for command in COMMANDS
+        if command.startswith("make ")
+        for word in shlex.split(command)[1:]
+        if "=" not in word
     }
     assert named <= targets, named - targets
     help_text = run(["make"], ROOT).stdout

@@ -20,7 +20,10 @@ from pipeline.partials import partial_path
 
 RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
-PACKAGES = ("feature-cache-pipeline", "numpy", "scikit-learn", "torch", "skops", "safetensors", "h5py", "pyarrow")
+PACKAGES = (
+    "feature-cache-pipeline", "numpy", "scikit-learn", "torch", "skops", "safetensors", "h5py", "pyarrow",
+    "transformers", "peft", "accelerate", "bitsandbytes",
+)  # fmt: skip
 
 Scores = dict[str, dict[str, dict[str, float]]]
 """By task, by split, by metric."""
@@ -44,6 +47,7 @@ class Run:
         scores: by task, split and metric. `held_out` are training rows that were selected on.
         baseline: the scores of the majority class of the training rows, alike.
         selection: what was chosen on the held-out rows.
+        adapter: of a live run, what was put on or before the backbone: its `kind` (`lora`, `prompt`), its settings.
     """
 
     run: str
@@ -57,6 +61,7 @@ class Run:
     scores: Scores
     baseline: Scores
     selection: Mapping[str, Any]
+    adapter: Mapping[str, Any] | None = None
     created: str = field(default_factory=lambda: _now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
     versions: Mapping[str, str] = field(default_factory=lambda: {name: _version(name) for name in PACKAGES})
 
@@ -155,6 +160,7 @@ def read_run(folder: Path) -> Run:
     path = folder / RECORD
     try:
         record = json.loads(path.read_text("utf-8"))
+        record = {"adapter": None, **record}  # runs of heads had no such field at first
         return Run(**{**{f.name: record[f.name] for f in fields(Run)}, "tasks": tuple(record["tasks"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError("a run's record cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error

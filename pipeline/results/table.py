@@ -38,7 +38,7 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
                 of.insert(2, f"lora {run.config['adapter']}")
             table.add_row(
                 escape(task),
-                escape(run.head + mark),
+                escape(f"{run.adapter['kind']}, {run.head}{mark}" if run.adapter else run.head + mark),
                 escape(str(run.config.get("features", ""))),
                 escape(", ".join(of)),
                 "-" if held is None else f"{metric} {held:.3f}",

@@ -46,6 +46,9 @@ class TaskSpec:
         text_column: the column of the sentences in CSV, TSV, Parquet and JSON-lines files.
         label_column: the column of the labels there: class names, or their numbers.
         glue: where the task lies in GLUE, if it is one of GLUE's.
+        answer_prompt: the text around a sentence after which a label word comes, with `{}` in the sentence's place; by
+            default the prompt, and `Answer:` on a line of its own.
+        label_words: what a language model would say for each class, in the order of the labels; by default these.
     """
 
     name: str
@@ -57,8 +60,12 @@ class TaskSpec:
     text_column: str = "sentence"
     label_column: str = "label"
     glue: GlueLayout | None = None
+    answer_prompt: str = ""
+    label_words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "answer_prompt", self.answer_prompt or f"{self.prompt}\nAnswer:")
+        object.__setattr__(self, "label_words", self.label_words or self.labels)
         where = f"task {self.name!r}"
         if not self.name or not self.name.replace("-", "").replace("_", "").isalnum() or self.name != self.name.lower():
             raise ConfigError(
@@ -71,6 +78,14 @@ class TaskSpec:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ConfigError(
                 "a task needs two or more distinct labels", where=f"{where}, field labels", found=list(self.labels)
+            )
+        check_prompt(self.answer_prompt, where, "answer_prompt")
+        if len(self.label_words) != len(self.labels) or len(set(self.label_words)) != len(self.labels):
+            raise ConfigError(
+                "a task needs one label word a label, each another one",
+                where=f"{where}, field label_words",
+                expected=f"{len(self.labels)} words",
+                found=list(self.label_words),
             )
         if any(label.isdigit() and label != str(number) for number, label in enumerate(self.labels)):
             raise ConfigError(
@@ -97,7 +112,7 @@ class TaskSpec:
             )
 
 
-def check_prompt(prompt: str, where: str) -> str:
+def check_prompt(prompt: str, where: str, field: str = "prompt") -> str:
     """The prompt itself, if the sentence's slot stands in it exactly once.
 
     Raises:
@@ -106,7 +121,7 @@ def check_prompt(prompt: str, where: str) -> str:
     if prompt.count(SLOT) != 1:
         raise ConfigError(
             "a prompt must hold the sentence's slot {} exactly once",
-            where=f"{where}, field prompt",
+            where=f"{where}, field {field}",
             expected="a text such as 'Sentence: {}'",
             found=repr(prompt),
         )
@@ -125,6 +140,7 @@ COLA = TaskSpec(
     metric="mcc",
     views=(View(0.53, "mean"), View(0.67, "mean"), View(0.8, "mean"), View(-1, "mean"), View(-1, "last")),
     head_view=(View(0.53, "mean"), View(0.67, "mean"), View(0.8, "mean")),
+    label_words=("incorrect", "correct"),
     glue=GlueLayout("CoLA", ("source", "label", "mark", "sentence"), header=False, hub_config="cola"),
 )
 SST2 = TaskSpec(
@@ -142,6 +158,12 @@ SST2 = TaskSpec(
     metric="accuracy",
     views=(View(0.5, "mean"), View(0.67, "mean"), View(0.67, "last"), View(-1, "mean"), View(-1, "last")),
     head_view=(View(0.5, "mean"), View(0.67, "mean"), View(0.67, "last")),
+    answer_prompt="Review: a moving and beautifully acted film\n"
+    "Sentiment: positive\n"
+    "Review: dull , lifeless and far too long\n"
+    "Sentiment: negative\n"
+    "Review: {}\n"
+    "Sentiment:",
     glue=GlueLayout("SST-2", ("sentence", "label"), header=True, hub_config="sst2"),
 )
 BUILT_IN: Mapping[str, TaskSpec] = {task.name: task for task in (COLA, SST2)}
@@ -169,7 +191,7 @@ def read_task_file(path: Path) -> TaskSpec:
             found=", ".join(sorted(record)) or "none",
         )
     for name, value in record.items():
-        is_list = name in ("labels", "views", "head_view")
+        is_list = name in ("labels", "views", "head_view", "label_words")
         items = value if is_list and isinstance(value, list) else [value]
         if is_list != isinstance(value, list) or not all(isinstance(item, str) for item in items):
             raise ConfigError(
@@ -183,7 +205,10 @@ def read_task_file(path: Path) -> TaskSpec:
             record[name] = tuple(View.parse(text) for text in record[name])
     if "views" in record:
         record.setdefault("head_view", record["views"][:1])
-    return TaskSpec(**{**record, "labels": tuple(record["labels"])})
+    for name in ("labels", "label_words"):
+        if name in record:
+            record[name] = tuple(record[name])
+    return TaskSpec(**record)
 
 
 def find_tasks(names: tuple[str, ...], task_files: tuple[Path, ...] = ()) -> list[TaskSpec]:

@@ -1,0 +1,66 @@
+"""The commands of `pipeline adapt`: the live path. A room is imported inside the command that needs it."""
+
+from typing import Annotated
+
+from cyclopts import App
+
+from pipeline.config import BackboneConfig, CacheConfig, DataConfig, RunsConfig, TokensConfig
+from pipeline.live_config import LivePathConfig, LoraOptions, PromptOptions, TrainingConfig
+from pipeline.terminal import LISTS, Flat, Json, missing_package, print_result
+
+adapt_app = App(
+    name="adapt",
+    help="Train through the backbone: LoRA adapters with heads, or soft prompts in front of the whole frozen network.",
+    default_parameter=LISTS,
+)
+
+
+@adapt_app.command(name="lora")
+def adapt_lora(
+    *,
+    live: Annotated[LivePathConfig, Flat] = LivePathConfig(),
+    lora: Annotated[LoraOptions, Flat] = LoraOptions(),
+    training: Annotated[TrainingConfig, Flat] = TrainingConfig(),
+    data: Annotated[DataConfig, Flat] = DataConfig(),
+    backbone: Annotated[BackboneConfig, Flat] = BackboneConfig(),
+    tokens: Annotated[TokensConfig, Flat] = TokensConfig(),
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    json: Json = False,
+) -> None:
+    """Train low-rank adapters on the backbone's layers, and a head for each task, and print their scores."""
+    try:
+        from pipeline.adapters.lora_run import Settings
+        from pipeline.adapters.lora_run import adapt_lora as train
+    except ModuleNotFoundError as error:
+        raise missing_package(error, "adapters") from error
+    _print(train(Settings(live, lora, training, data, backbone, tokens, cache, runs)), live, json)
+
+
+@adapt_app.command(name="prompt")
+def adapt_prompt(
+    *,
+    live: Annotated[LivePathConfig, Flat] = LivePathConfig(),
+    prompt: Annotated[PromptOptions, Flat] = PromptOptions(),
+    training: Annotated[TrainingConfig, Flat] = TrainingConfig(),
+    data: Annotated[DataConfig, Flat] = DataConfig(),
+    backbone: Annotated[BackboneConfig, Flat] = BackboneConfig(),
+    tokens: Annotated[TokensConfig, Flat] = TokensConfig(),
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    json: Json = False,
+) -> None:
+    """Train virtual tokens in front of the text, the whole network frozen, and print the scores of the label words."""
+    try:
+        from pipeline.adapters.prompt_run import Settings
+        from pipeline.adapters.prompt_run import adapt_prompt as train
+    except ModuleNotFoundError as error:
+        raise missing_package(error, "adapters") from error
+    _print(train(Settings(live, prompt, training, data, backbone, tokens, runs)), live, json)
+
+
+def _print(done: list, live: LivePathConfig, as_json: bool) -> None:  # type: ignore[type-arg]
+    from pipeline.results.table import runs_table
+    from pipeline.tasks.spec import find_tasks
+
+    metrics = {task.name: task.metric for task in find_tasks(live.tasks, live.task_files)}
+    print_result([run.to_dict() for run in done], as_json, lambda _: runs_table(done, metrics))

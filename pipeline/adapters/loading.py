@@ -1,0 +1,163 @@
+"""A live run taken up again in a new process: its backbone, with what was trained on or in front of it."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.adapters.evaluation import predict_logits
+from pipeline.adapters.label_words import label_word_ids
+from pipeline.adapters.lora import read_adapters
+from pipeline.adapters.lora_run import ADAPTER
+from pipeline.adapters.network import HeadedNetwork, TaskHead
+from pipeline.adapters.prompt_run import ADAPTERS
+from pipeline.adapters.rows import LiveRows, tokenize_split
+from pipeline.adapters.session import Session
+from pipeline.adapters.soft_prompt import LabelReading, PromptedNetwork, read_soft_prompt
+from pipeline.adapters.starting_heads import HEADS
+from pipeline.adapters.training import LiveNetwork
+from pipeline.backbone.kernels import exact_float32
+from pipeline.backbone.lm_head import lm_head_weight
+from pipeline.backbone.prefill import PrefillEngine
+from pipeline.classifier import StoredClassifier
+from pipeline.config import BackboneConfig, TokensConfig
+from pipeline.errors import AdapterError, RunError
+from pipeline.results.ledger import Run, read_run
+from pipeline.tasks.examples import parse_examples
+from pipeline.tasks.spec import TaskSpec
+from pipeline.views import parse_views
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """A run of the live path, ready to predict.
+
+    Args:
+        run: its record.
+        session: its backbone.
+        network: with what was trained.
+    """
+
+    run: Run
+    session: Session
+    network: LiveNetwork
+
+    @classmethod
+    def load(cls, folder: Path, *, models_dir: Path | None = None, device: str = "auto") -> "LiveRun":
+        """Load a run's backbone and put on it what was trained.
+
+        Args:
+            folder: the run's.
+            models_dir: where models are kept; by default `data/models`.
+            device: where to compute; the numbers are those of the run's compute dtype anywhere.
+
+        Raises:
+            RunError: it is no run of the live path, or its record does not say enough.
+            AdapterError: the backbone is another one than it was, or what was trained is damaged.
+            BackboneError: the backbone cannot be loaded.
+        """
+        run = read_run(folder)
+        if run.path != "live" or run.adapter is None:
+            raise RunError(
+                "this run has no adapter",
+                where=folder,
+                expected="a run of pipeline adapt",
+                found=f"path {run.path!r}, head {run.head!r}",
+            )
+        try:
+            config = run.config
+            asked = BackboneConfig(
+                backbone=config["backbone"],
+                revision=config["revision"],
+                quantization=config["quantization"],
+                compute_dtype=config["compute_dtype"],
+                device=device,
+            )
+            session = Session.open(asked if models_dir is None else replace(asked, models_dir=models_dir))
+            now = asdict(session.facts)
+            if changed := [name for name, value in config["facts"].items() if now.get(name) != value]:
+                raise AdapterError(
+                    "the backbone is not the one that this run was trained on",
+                    where=folder,
+                    expected="; ".join(f"{name} {config['facts'][name]}" for name in changed),
+                    found="; ".join(f"{name} {now.get(name)}" for name in changed),
+                )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RunError("a run's record does not say enough to use it", where=folder, found=repr(error)) from error
+        with exact_float32(session.device):
+            if run.adapter["kind"] == "lora":
+                return cls(run, session, _load_lora(folder, run, session))
+            return cls(run, session, _load_prompt(folder, run, session))
+
+    def rows(self, task: str, texts: list[str]) -> LiveRows:
+        """Sentences as the network sees them.
+
+        Raises:
+            RunError: the run is of other tasks.
+            DataError: a sentence is empty or too long.
+        """
+        if task not in self.run.tasks:
+            raise RunError("this run is of another task", expected=", ".join(self.run.tasks), found=task)
+        spec = TaskSpec(task, tuple(self.run.config["labels"][task]), self.run.config["prompts"][task])
+        examples = parse_examples(
+            spec, "test", texts=texts, labels=None, lines=range(1, len(texts) + 1), path="sentences", origin="sentences"
+        )
+        tokens = TokensConfig(**self.run.config["tokens"])
+        return tokenize_split(self.session.tokenizer, examples, tokens, spec.prompt, self.session.facts.max_positions)
+
+    def logits(self, task: str, texts: list[str]) -> np.ndarray:
+        """Logits `[n, c]` float32 of sentences, in the order of the task's labels that were trained.
+
+        Raises:
+            RunError: the run is of other tasks.
+            DataError: a sentence is empty or too long.
+        """
+        rows = self.rows(task, texts)
+        with exact_float32(self.session.device):
+            return predict_logits(self.network, rows, np.arange(len(rows)))
+
+    def predict_proba(self, task: str, texts: list[str]) -> np.ndarray:
+        """Probabilities `[n, c]` of sentences over all of a task's labels."""
+        logits = self.logits(task, texts)
+        probabilities = np.zeros((len(logits), len(self.run.config["labels"][task])))
+        classes = self.network.classes_of(task)
+        probabilities[:, classes] = torch.from_numpy(logits).double().softmax(dim=1).numpy()
+        return probabilities
+
+
+def _load_lora(folder: Path, run: Run, session: Session) -> HeadedNetwork:
+    views = {task: parse_views(text) for task, text in run.config["views"].items()}
+    backbone = session.load()
+    layers = sorted({int(view.layer) for of_task in views.values() for view in of_task})
+    engine = PrefillEngine(backbone, layers, pack=False)
+    read_adapters(backbone.model, folder / ADAPTER)
+    heads = {}
+    for task in run.tasks:
+        stored = StoredClassifier.load(folder / HEADS / f"{task}.safetensors")
+        heads[task] = TaskHead(views[task], stored.network.eval().to(backbone.device), np.asarray(stored.classes))
+    return HeadedNetwork(engine, heads, token_budget=int(run.config["training"]["token_budget"]))
+
+
+def _load_prompt(folder: Path, run: Run, session: Session) -> PromptedNetwork:
+    backbone = session.load()
+    engine = PrefillEngine(backbone, [backbone.num_hidden_layers], pack=False)
+    special_tokens = bool(run.config["tokens"]["special_tokens"])
+    readings: dict[str, Any] = {}
+    own = {}
+    for task in run.tasks:
+        words, prompt = run.config["label_words"][task], run.config["prompts"][task]
+        ids = label_word_ids(session.tokenizer, prompt, words, special_tokens=special_tokens, task=task)
+        readings[task] = LabelReading(ids, np.arange(len(words)))
+        own[task] = read_soft_prompt(folder / ADAPTERS / task, backbone.hidden_size)
+    return PromptedNetwork(
+        engine,
+        lm_head_weight(session.source, backbone),
+        readings,
+        own,
+        torch.zeros(0, backbone.hidden_size),
+        freeze_shared=True,
+        over=run.config["prompt_tuning"]["over"],
+        token_budget=int(run.config["training"]["token_budget"]),
+    )

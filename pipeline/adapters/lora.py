@@ -1,0 +1,150 @@
+"""LoRA on a backbone's layers: peft's own, in place; each setting that would do nothing is refused.
+
+A layer's weight W acts as W + (alpha / rank)·B·A, with A `[rank, in]` random and B `[out, rank]` zero at first, so that
+the adapted backbone begins as the backbone (Hu et al., 2021, arXiv:2106.09685).
+"""
+
+import json
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.backbone.blocks import blocks_of
+from pipeline.backbone.load import Backbone
+from pipeline.config import parse_settings
+from pipeline.errors import AdapterError, MissingPackage
+from pipeline.live_config import LoraOptions
+
+OF_OWN_FLAGS = {
+    "r": "--rank", "lora_alpha": "--alpha", "lora_dropout": "--dropout", "target_modules": "--target-modules",
+    "layers_to_transform": "--top-layers", "layers_pattern": None, "task_type": None, "peft_type": None,
+    "inference_mode": None, "base_model_name_or_path": "--backbone", "revision": "--revision",
+}  # fmt: skip
+
+
+def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, past: int, base: str) -> Any:
+    """Put LoRA adapters on the linear layers of some blocks, in place; they alone are left to train.
+
+    Args:
+        first, past: adapters sit in blocks `first` to `past - 1`, counted from 0.
+        base: what the adapter's config names as its backbone.
+
+    Returns:
+        peft's model around the backbone's.
+
+    Raises:
+        AdapterError: a name matches no linear layer, or peft does not take a setting.
+        MissingPackage: peft is not installed.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingPackage("peft", "adapters") from error
+    settings = options.resolved
+    _check_targets(backbone, settings.target_modules, range(first, past))
+    further = dict(parse_settings(options.peft))
+    known = {field.name for field in fields(peft.LoraConfig)}
+    if wrong := sorted(name for name in further if name not in known or name in OF_OWN_FLAGS):
+        own = [f"{name}: {OF_OWN_FLAGS[name]}" for name in wrong if OF_OWN_FLAGS.get(name)]
+        raise AdapterError(
+            "these are no further fields of peft's LoraConfig",
+            where="peft",
+            found=", ".join(wrong),
+            remedy=f"they have settings of their own ({', '.join(own)})" if own else "see peft's LoraConfig",
+        )
+    try:
+        config = peft.LoraConfig(
+            **{
+                "task_type": "FEATURE_EXTRACTION",
+                "r": settings.rank,
+                "lora_alpha": settings.alpha,
+                "lora_dropout": settings.dropout,
+                "bias": "none",
+                "target_modules": _targets(backbone, settings.target_modules, first, past),
+                **further,
+            }
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is to go
+            adapted = peft.get_peft_model(backbone.model, config)
+    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
+        raise AdapterError(
+            "peft does not take these settings", where="peft", found=str(error).splitlines()[0]
+        ) from error
+    for one in adapted.peft_config.values():
+        one.base_model_name_or_path = base
+    return adapted
+
+
+def _check_targets(backbone: Backbone, names: Sequence[str], blocks: range) -> None:
+    linear = [
+        name for name, module in backbone.model.named_modules() if isinstance(module, nn.Linear) or _is_conv1d(module)
+    ]
+    ends = sorted({name.rsplit(".", 1)[-1] for name in linear})
+    for target in names:
+        there = [name for name in linear if name == target or name.endswith(f".{target}")]
+        if not there:
+            raise AdapterError(
+                "a module name matches no linear layer of the backbone",
+                where="target_modules",
+                expected=" | ".join(ends),
+                found=target,
+            )
+    if not blocks:
+        raise AdapterError("no block is left for adapters", where="top_layers", expected="at least one")
+
+
+def _targets(backbone: Backbone, names: Sequence[str], first: int, past: int) -> list[str] | str:
+    """What peft is to match: the names, or where not every block gets adapters, a pattern of theirs in those blocks.
+
+    peft's own `layers_to_transform` does not see the blocks of a model without LM head.
+    """
+    if (first, past) == (0, backbone.num_hidden_layers):
+        return list(names)
+    blocks = blocks_of(backbone.model, backbone.num_hidden_layers)
+    within = next(name for name, module in backbone.model.named_modules() if module is blocks)
+    numbers, ends = "|".join(map(str, range(first, past))), "|".join(map(re.escape, names))
+    return rf"(.*\.)?{re.escape(within)}\.({numbers})\.(.*\.)?({ends})"
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, Conv1D)
+
+
+def save_adapters(adapted: Any, folder: Path) -> None:
+    """Write the adapters as `PeftModel.from_pretrained` reads them: config and safetensors, nothing else."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it cannot look up the backbone's config on the Hub
+        adapted.save_pretrained(folder, safe_serialization=True)
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+def read_adapters(model: Any, folder: Path) -> Any:
+    """Put the adapters of a folder on a backbone's model, in place; peft's model around it.
+
+    Raises:
+        AdapterError: they are not of this backbone, or damaged.
+    """
+    import peft
+    from safetensors import SafetensorError
+
+    try:
+        json.loads((folder / "adapter_config.json").read_text("utf-8"))
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore", FutureWarning)
+            adapted = peft.PeftModel.from_pretrained(model, folder, is_trainable=False)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise AdapterError(
+            "the adapters of a run cannot be put on the backbone",
+            where=folder,
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+        ) from error
+    return adapted

@@ -1,0 +1,272 @@
+"""`pipeline adapt prompt`: soft prompts trained in front of a network that is frozen as a whole."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.adapters.evaluation import HeldOut, in_words
+from pipeline.adapters.gate import digest_of_frozen
+from pipeline.adapters.label_words import label_word_ids
+from pipeline.adapters.rows import TaskRows
+from pipeline.adapters.session import (
+    Session,
+    config_record,
+    deciding,
+    divide,
+    score_splits,
+    score_tasks,
+    seeded,
+    selection_record,
+    settle,
+    state_folder,
+    tell,
+    write_run,
+)
+from pipeline.adapters.soft_prompt import LabelReading, PromptedNetwork, save_soft_prompt, text_ids
+from pipeline.adapters.steps import StepPlan
+from pipeline.adapters.training import Group, Trained, Training
+from pipeline.backbone.kernels import exact_float32
+from pipeline.backbone.lm_head import lm_head_weight
+from pipeline.backbone.load import Backbone
+from pipeline.backbone.prefill import PrefillEngine
+from pipeline.config import BackboneConfig, DataConfig, RunsConfig, TokensConfig
+from pipeline.errors import AdapterError, ConfigError
+from pipeline.live_config import LivePathConfig, PromptOptions, TrainingConfig
+from pipeline.progress import say
+from pipeline.results.ledger import Run, find_run, new_run, new_run_name, read_run
+from pipeline.tasks.spec import TaskSpec, find_tasks
+from pipeline.threads import limited_threads
+
+ADAPTERS, SHARED = "adapters", "shared.safetensors"
+"""Of a run: a folder a task as peft saves prompt tuning, and the virtual tokens that the tasks share."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of `pipeline adapt prompt`."""
+
+    live: LivePathConfig
+    prompt: PromptOptions
+    training: TrainingConfig
+    data: DataConfig
+    backbone: BackboneConfig
+    tokens: TokensConfig
+    runs: RunsConfig
+
+
+def adapt_prompt(settings: Settings) -> list[Run]:
+    """Train soft prompts: a run for each task, or one for all of them where they share virtual tokens.
+
+    Raises:
+        PipelineError: a setting, the data or the backbone is at fault; or training diverges.
+    """
+    options = settings.prompt
+    tasks = [_as_asked(task, settings) for task in find_tasks(settings.live.tasks, settings.live.task_files)]
+    session = Session.open(settings.backbone)
+    together = [tasks] if options.shared_text is not None or options.shared_from is not None else [[t] for t in tasks]
+    with limited_threads(settings.training.threads), exact_float32(session.device):
+        return [_adapt(settings, session, group) for group in together]
+
+
+def _as_asked(task: TaskSpec, settings: Settings) -> TaskSpec:
+    """The task with the prompt and the label words that were asked for.
+
+    Raises:
+        ConfigError: there are not as many label words as labels.
+    """
+    words = settings.prompt.label_words or task.label_words
+    return replace(task, answer_prompt=settings.tokens.prompt or task.answer_prompt, label_words=words)
+
+
+def _adapt(settings: Settings, session: Session, tasks: Sequence[TaskSpec]) -> Run:
+    options, training = settings.prompt, settings.training
+    readings = {
+        task.name: LabelReading(
+            label_word_ids(
+                session.tokenizer, task.answer_prompt, task.label_words,
+                special_tokens=settings.tokens.special_tokens, task=task.name,
+            ),
+            np.arange(len(task.labels)),
+        )
+        for task in tasks
+    }  # fmt: skip
+    rows = {
+        task.name: divide(session.read(task, settings.data, settings.tokens, task.answer_prompt), training)
+        for task in tasks
+    }
+    shared = _shared_of(settings, session)
+    settled = settle(
+        session, rows, prompts={t.name: t.answer_prompt for t in tasks}, words={t.name: t.label_words for t in tasks},
+        prompt=asdict(options), training=deciding(training),
+        shared=None if shared is None else digest_of_frozen({"shared": shared}),
+    )  # fmt: skip
+    backbone = session.load()
+    with seeded(training.seed), state_folder(settings.runs, settled) as folder:
+        engine = PrefillEngine(backbone, [backbone.num_hidden_layers], pack=False)
+        if training.gradient_checkpointing:
+            engine.keep_inputs_alone()
+        texts = {task.name: _text_of(options, task) for task in tasks}
+        own = {name: _begin(session, backbone, text, options.resolved.virtual_tokens) for name, text in texts.items()}
+        if shared is None:
+            shared = _begin(session, backbone, options.shared_text or "", None)
+        lm_head = lm_head_weight(session.source, backbone)
+
+        def network_of(own: Mapping[str, torch.Tensor], shared: torch.Tensor) -> PromptedNetwork:
+            return PromptedNetwork(
+                engine, lm_head, readings, own, shared,
+                freeze_shared=options.freeze_shared, over=options.over, token_budget=training.token_budget,
+            )  # fmt: skip
+
+        none = torch.zeros(0, backbone.hidden_size)
+        untuned = _zero_shot(network_of(dict.fromkeys(own, none), none), rows, training)
+        network = network_of(own, shared)
+        if not dict(network.trained()):
+            raise ConfigError(
+                "there is nothing to train",
+                where="init_text, shared_text",
+                expected="virtual tokens of a task's own, or shared ones that are not frozen",
+                found="none",
+            )
+        before = digest_of_frozen(backbone.model.state_dict())
+        rate = training.learning_rate or options.resolved.learning_rate
+        groups = [Group(tuple(name for name, _ in network.trained()), rate)]
+        plan = StepPlan({n: r.fit for n, r in rows.items()}, training.batch_size, options.mixing, training.seed)
+        name = new_run_name(*rows, "prompt")
+        with new_run(settings.runs.runs_dir, name) as run_folder:
+            trained = Training(
+                network, rows, plan, training, groups, settled=settled, folder=folder,
+                label=f"{'+'.join(rows)}, prompt",
+                logs=run_folder / "tensorboard" if training.log == "tensorboard" else None,
+            ).run()  # fmt: skip
+            if digest_of_frozen(backbone.model.state_dict()) != before:
+                raise AssertionError("frozen weights changed")
+            run = _enter(settings, session, name, run_folder, network, rows, texts, trained, untuned, before)
+    tell(run)
+    return run
+
+
+def _text_of(options: PromptOptions, task: TaskSpec) -> str:
+    if options.init_text is not None:
+        return options.init_text
+    return f"Classify the sentence as {', '.join(task.label_words[:-1])} or {task.label_words[-1]}."
+
+
+def _begin(session: Session, backbone: Backbone, text: str, virtual_tokens: int | None) -> torch.Tensor:
+    """`[n, d]` float32: the embeddings of a text, or no row for an empty one."""
+    if not text:
+        return torch.zeros(0, backbone.hidden_size)
+    ids = text_ids(session.tokenizer, text, virtual_tokens)
+    weight = backbone.model.get_input_embeddings().weight
+    embeddings: torch.Tensor = weight.detach()[torch.from_numpy(ids).to(weight.device)]
+    return embeddings.float().cpu()
+
+
+def _shared_of(settings: Settings, session: Session) -> torch.Tensor | None:
+    """The shared virtual tokens of another run, if one is named.
+
+    Raises:
+        AdapterError: that run has none, or they are of another backbone.
+    """
+    name = settings.prompt.shared_from
+    if name is None:
+        return None
+    folder = find_run(settings.runs.runs_dir, name)
+    run = read_run(folder)
+    if not (folder / SHARED).is_file():
+        raise AdapterError(
+            "this run has no virtual tokens that tasks share",
+            where=f"shared_from: {run.run}",
+            found=run.adapter["kind"] if run.adapter else run.head,
+            remedy="name a run of pipeline adapt prompt --shared-text",
+        )
+    facts = run.config.get("facts", {})
+    if (
+        facts.get("weights") != session.facts.weights
+        or facts.get("quantization", {}).get("type") != (session.facts.quantization["type"])
+    ):
+        raise AdapterError(
+            "these virtual tokens were trained with another backbone",
+            where=f"shared_from: {run.run}",
+            expected=f"{session.source.name}, {session.facts.quantization['type']}",
+            found=f"{run.config.get('backbone')}, {facts.get('quantization', {}).get('type')}",
+        )
+    shared: torch.Tensor = load_file(folder / SHARED)["shared"]
+    return shared.float()
+
+
+def _zero_shot(network: PromptedNetwork, rows: Mapping[str, TaskRows], training: TrainingConfig) -> dict[str, Any]:
+    """Score the prompt as it is, without any virtual token, and say it."""
+    record = HeldOut(rows, training.evaluation_rows, training.seed).evaluate(network)
+    say(f"before any tuning, by the prompt alone: {in_words(record)}")
+    found = {}
+    for task, of_task in rows.items():
+        found[task], _, _ = score_splits(network, of_task)
+        metric = of_task.task.metric
+        say(f"{task}: by the prompt alone on validation: {metric} {found[task]['validation'][metric]:.3f}")
+        found[task]["held_out"] = record["held_out"][task]
+    return found
+
+
+def _enter(
+    settings: Settings,
+    session: Session,
+    name: str,
+    folder: Path,
+    network: PromptedNetwork,
+    rows: Mapping[str, TaskRows],
+    texts: Mapping[str, str],
+    trained: Trained,
+    untuned: Mapping[str, Any],
+    frozen: str,
+) -> Run:
+    """Score what was trained, and write the run."""
+    scores, baseline, tables = score_tasks(network, rows, trained)
+    options = settings.prompt
+    run = Run(
+        run=name,
+        path="live",
+        tasks=tuple(rows),
+        head="label words",
+        config=config_record(
+            session,
+            settings.data,
+            settings.tokens,
+            settings.training,
+            rows,
+            prompts={task: of_task.task.answer_prompt for task, of_task in rows.items()},
+            label_words={task: of_task.task.label_words for task, of_task in rows.items()},
+            prompt_tuning=asdict(options),
+        ),
+        seed=settings.training.seed,
+        features={},
+        seconds=round(trained.seconds, 3),
+        scores=scores,
+        baseline=baseline,
+        selection=selection_record(trained),
+        adapter={
+            "kind": "prompt",
+            "virtual_tokens": {task: len(network.own[task]) for task in rows},
+            "shared_virtual_tokens": len(network.shared),
+            "shared_frozen": options.freeze_shared,
+            "init_text": dict(texts),
+            "trained_parameters": sum(parameter.numel() for _, parameter in network.trained()),
+            "frozen": frozen,
+            "zero_shot": json.loads(json.dumps(untuned)),
+        },
+    )
+    for task in rows:
+        (folder / ADAPTERS).mkdir(exist_ok=True)
+        save_soft_prompt(
+            folder / ADAPTERS / task, network.virtual_tokens(task), network.engine.backbone.model,
+            base=session.base, text=f"{options.shared_text or ''}{texts[task]}", tokenizer=session.base,
+        )  # fmt: skip
+    if len(network.shared):
+        save_file({"shared": network.shared.detach().cpu().contiguous()}, folder / SHARED)
+    write_run(folder, run, tables)
+    return run

@@ -1,0 +1,275 @@
+"""What every live run begins and ends with: the backbone, the tasks' rows, the state on disk, a run's scores."""
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.adapters.evaluation import predict_logits
+from pipeline.adapters.rows import LiveRows, TaskRows, split_rows, tokenize_split
+from pipeline.adapters.training import LiveNetwork, Trained
+from pipeline.backbone.catalogue import BackboneSource, find_backbone
+from pipeline.backbone.facts import BackboneFacts, check_unchanged, read_facts, resolve_device, resolve_dtype
+from pipeline.backbone.load import Backbone, load_backbone
+from pipeline.backbone.tokens import load_tokenizer
+from pipeline.config import BackboneConfig, DataConfig, Dtype, RunsConfig, TokensConfig
+from pipeline.digests import sha256_of_record, sha256_of_texts
+from pipeline.errors import AdapterError, ConfigError
+from pipeline.live_config import TrainingConfig
+from pipeline.progress import say
+from pipeline.results.ledger import Run, predictions_table, write_predictions, write_record
+from pipeline.results.metrics import majority_class, score
+from pipeline.tasks.read import read_task
+from pipeline.tasks.spec import TaskSpec
+
+
+@dataclass(frozen=True)
+class Session:
+    """A backbone as it was asked for, not loaded yet.
+
+    Args:
+        config: as asked for.
+        source: its files.
+        facts: what they say.
+        device, dtype: resolved, never `auto`.
+        tokenizer: the backbone's.
+    """
+
+    config: BackboneConfig
+    source: BackboneSource
+    facts: BackboneFacts
+    device: str
+    dtype: Dtype
+    tokenizer: Any
+
+    @classmethod
+    def open(cls, config: BackboneConfig) -> "Session":
+        """Find a backbone and read what its files say.
+
+        Raises:
+            BackboneError: it cannot be found or read.
+            ConfigError: an adapter is named: the live path trains one of its own.
+        """
+        if config.adapter is not None:
+            raise ConfigError(
+                "the live path trains an adapter of its own on the plain backbone",
+                where="adapter",
+                found=config.adapter,
+                remedy="leave --adapter out",
+            )
+        device = resolve_device(config.device)
+        dtype = resolve_dtype(config.compute_dtype, device)
+        source = find_backbone(config)
+        facts = read_facts(source, config, dtype)
+        return cls(config, source, facts, device, dtype, load_tokenizer(source.folder))
+
+    def load(self) -> Backbone:
+        """Load the backbone.
+
+        Raises:
+            BackboneError: it cannot be loaded, or its files changed.
+        """
+        loaded = load_backbone(self.source, self.config, device=self.device, compute_dtype=self.dtype, facts=self.facts)
+        check_unchanged(self.facts, self.source, self.config, self.dtype)
+        say(f"{self.source.name}: {loaded.note}, on {self.device}")
+        return loaded
+
+    @property
+    def base(self) -> str:
+        """What an adapter's config names as its backbone: a Hub id, a name of the catalogue, or a folder."""
+        from pipeline.backbone.catalogue import HUB_IDS
+
+        return HUB_IDS.get(self.config.backbone, self.config.backbone)
+
+    def read(self, task: TaskSpec, data: DataConfig, tokens: TokensConfig, prompt: str) -> dict[Any, LiveRows]:
+        """All splits of a task that are there, as token ids behind a prompt.
+
+        Raises:
+            DataError: a file is missing or malformed, or a sentence is too long.
+        """
+        splits = read_task(task, data)
+        for split, examples in splits.items():
+            say(f"{task.name}/{split}: {len(examples)} rows from {examples.origin}")
+        return {
+            split: tokenize_split(self.tokenizer, examples, tokens, prompt, self.facts.max_positions)
+            for split, examples in splits.items()
+        }
+
+
+def divide(splits: dict[Any, LiveRows], training: TrainingConfig) -> TaskRows:
+    """Hold out a part of a task's training rows."""
+    return split_rows(splits, held_out=training.held_out, max_rows=training.max_rows, seed=training.seed)
+
+
+def settle(session: Session, tasks: Mapping[str, TaskRows], **settings: Any) -> dict[str, Any]:
+    """A record of all that decides what a training gives, as JSON has it."""
+    record = {
+        "backbone": asdict(session.facts),
+        "rows": {
+            name: {
+                "texts": sha256_of_texts(rows.train.examples.texts),
+                "labels": sha256_of_record(rows.y.tolist()),
+                "ids": sha256_of_record(rows.train.tokens.ids.tolist()),
+                "fit": sha256_of_record(rows.fit.tolist()),
+            }
+            for name, rows in tasks.items()
+        },
+        **settings,
+    }
+    settled: dict[str, Any] = json.loads(json.dumps(record, default=str))
+    return settled
+
+
+def deciding(training: TrainingConfig) -> dict[str, Any]:
+    """The settings of training that decide what comes out."""
+    return {name: value for name, value in asdict(training).items() if name not in ("log", "threads")}
+
+
+@contextmanager
+def state_folder(runs: RunsConfig, settled: Mapping[str, Any]) -> Iterator[Path]:
+    """Where the state of the training of `settled` is kept; on leaving without an error it is removed.
+
+    Raises:
+        AdapterError: another process is at the same training.
+    """
+    folder = runs.runs_dir / ".training" / sha256_of_record(settled)[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise AdapterError(
+                "another process is at this very training",
+                where=folder,
+                remedy="wait for it; or change a setting, such as --seed",
+            ) from error
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within, everything random of torch begins at a seed, and what can be is computed in a fixed order."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before, warn_only=warn)
+
+
+def score_splits(network: LiveNetwork, rows: TaskRows) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
+    """Predict every split but train, once.
+
+    Returns:
+        the scores and those of the majority class, by split, and one table of predictions each.
+    """
+    scores: dict[str, Any] = {}
+    baseline: dict[str, Any] = {}
+    tables: list[Any] = []
+    majority = majority_class(rows.y)
+    task = rows.task
+    for split, of_split in rows.splits.items():
+        if split == "train":
+            continue
+        logits = predict_logits(network, of_split, np.arange(len(of_split)))
+        classes = network.classes_of(task.name)
+        predictions = classes[logits.argmax(axis=1)]
+        probabilities = np.zeros((len(logits), len(task.labels)))
+        probabilities[:, classes] = torch.from_numpy(logits).double().softmax(dim=1).numpy()
+        if of_split.y is not None:
+            scores[split] = score(of_split.y, predictions)
+            baseline[split] = score(of_split.y, np.full_like(of_split.y, majority))
+        tables.append(
+            predictions_table(
+                task=task.name,
+                split=split,
+                sample_ids=np.asarray(of_split.examples.idx, dtype=np.int64),
+                y=of_split.y,
+                predictions=predictions,
+                probabilities=probabilities,
+            )
+        )
+    return scores, baseline, tables
+
+
+def score_tasks(
+    network: LiveNetwork, rows: Mapping[str, TaskRows], trained: Trained
+) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
+    """Scores and those of the majority class by task and split, the held-out ones too, and tables of predictions."""
+    scores: dict[str, Any] = {}
+    baseline: dict[str, Any] = {}
+    tables: list[Any] = []
+    for task, of_task in rows.items():
+        scores[task], baseline[task], of_splits = score_splits(network, of_task)
+        held_out = trained.evaluations[trained.best]["held_out"][task]
+        scores[task]["held_out"] = {name: held_out[name] for name in ("mcc", "accuracy", "f1")}
+        tables += of_splits
+    return scores, baseline, tables
+
+
+def config_record(
+    session: Session,
+    data: DataConfig,
+    tokens: TokensConfig,
+    training: TrainingConfig,
+    rows: Mapping[str, TaskRows],
+    **more: Any,
+) -> dict[str, Any]:
+    """Every setting of a live run, as JSON has it, with what is needed to use the run again."""
+    record = {
+        "backbone": session.config.backbone,
+        "revision": session.config.revision,
+        "quantization": session.config.quantization,
+        "compute_dtype": session.dtype,
+        "data": data.source,
+        "labels": {name: of_task.task.labels for name, of_task in rows.items()},
+        "metric": next(iter(rows.values())).task.metric,
+        "tokens": asdict(tokens),
+        "training": asdict(training),
+        "facts": asdict(session.facts),
+        **more,
+    }
+    config: dict[str, Any] = json.loads(json.dumps(record, default=str))
+    return config
+
+
+def write_run(folder: Path, run: Run, tables: Sequence[Any]) -> None:
+    """Write what every run has into its folder."""
+    write_predictions(folder, tables)
+    write_record(folder, run)
+
+
+def tell(run: Run) -> None:
+    """Say a run's scores, and what is amiss with it."""
+    for task in run.tasks:
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in run.scores[task].get("validation", {}).items())
+        say(f"{task}: {run.adapter['kind'] if run.adapter else run.head} on validation: {shown}")
+    for warning in run.selection.get("warnings", ()):
+        say(f"warning: {warning}")
+
+
+def selection_record(trained: Trained) -> dict[str, Any]:
+    """What a run's record says of how its weights were chosen, with the learning curve."""
+    chosen = trained.evaluations[trained.best]
+    return {
+        "step": chosen["step"],
+        "epoch": chosen["epoch"],
+        "tried": len(trained.evaluations),
+        "stopped_early": trained.stopped_early,
+        "evaluations": list(trained.evaluations),
+        "warnings": list(trained.warnings),
+    }

@@ -1,0 +1,219 @@
+"""LoRA through the backbone: peft's adapters, heads beside them, and every wrong setting said once."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.adapters import training
+from pipeline.cache import FeatureCache
+from pipeline.errors import AdapterError, ConfigError
+from pipeline.live_config import LoraOptions
+from pipeline.results.ledger import read_run
+
+
+def folder_of(live, run):
+    return live.runs_dir / run.run
+
+
+def weights_of(live, run):
+    folder = folder_of(live, run)
+    found = load_file(folder / "adapter" / "adapter_model.safetensors")
+    for path in sorted((folder / "heads").iterdir()):
+        found |= {f"{path.stem}/{name}": tensor for name, tensor in load_file(path).items()}
+    return found
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_task_gets_a_run_with_adapters_a_head_scores_and_predictions(live):
+    (run,) = live.lora(target_modules=("q_proj", "v_proj"))
+    stored, told = (json.dumps(each.to_dict(), sort_keys=True) for each in (read_run(folder_of(live, run)), run))
+    assert stored == told
+    assert (run.path, run.tasks, run.head, run.adapter["kind"]) == ("live", ("cola",), "linear", "lora")
+    assert set(run.scores["cola"]) == {"held_out", "validation"}
+    assert set(run.baseline["cola"]) == {"validation"}
+    assert [record["step"] for record in run.selection["evaluations"]] == [0, 2, 4, 6]
+    names = {name for name in weights_of(live, run) if "lora" in name}
+    layers = [f"layers.{n}.self_attn.{p}_proj.lora_{m}.weight" for n in (0, 1) for p in "qv" for m in "AB"]
+    assert names == {f"base_model.model.{name}" for name in layers}
+
+
+def test_tasks_have_adapters_of_their_own_unless_told_otherwise(live):
+    runs = live.lora(tasks=("cola", "sst2"), epochs=1)
+    assert [run.tasks for run in runs] == [("cola",), ("sst2",)]
+    (shared,) = live.lora(tasks=("cola", "sst2"), epochs=1, freeze="none")
+    assert shared.tasks == ("cola", "sst2")
+    assert set(shared.scores) == set(shared.baseline) == {"cola", "sst2"}
+    assert {p.stem for p in (folder_of(live, shared) / "heads").iterdir()} == {"cola", "sst2"}
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(live):
+    first, again, other = (live.lora(seed=seed, dropout=0.1)[0] for seed in (1, 1, 2))
+    assert same(weights_of(live, first), weights_of(live, again))
+    assert not same(weights_of(live, first), weights_of(live, other))
+
+
+def test_the_random_numbers_of_whoever_calls_are_left_alone(live):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    live.lora(epochs=1)
+    torch.testing.assert_close(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("token_budget", [40, 100_000])
+def test_a_step_is_the_same_in_many_live_passes_as_in_one(live, token_budget, monkeypatch):
+    passes = []
+    backward = training.Training._do
+
+    def count(self, step):
+        passes.append(len(self.network.batches(self.tasks[step.task].train, step.rows)))
+        return backward(self, step)
+
+    monkeypatch.setattr(training.Training, "_do", count)
+    (run,) = live.lora(token_budget=token_budget, seed=4)
+    assert (min(passes) > 1) == (token_budget == 40)
+    losses = [record["held_out"]["cola"]["loss"] for record in run.selection["evaluations"]]
+    expected = live.lora(token_budget=512, seed=4)[0].selection["evaluations"]
+    np.testing.assert_allclose(losses, [record["held_out"]["cola"]["loss"] for record in expected], rtol=1e-5)
+
+
+def test_keeping_inputs_alone_changes_no_number(live):
+    (usual,) = live.lora()
+    (sparing,) = live.lora(gradient_checkpointing=True)
+    one, other = weights_of(live, usual), weights_of(live, sparing)
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6)
+
+
+def test_training_moves_the_held_out_loss_and_keeps_the_best_weights(live):
+    (run,) = live.lora(epochs=20, learning_rate=1e-2, evaluations=1, select_by="loss", held_out=0.5)
+    losses = [record["held_out"]["cola"]["loss"] for record in run.selection["evaluations"]]
+    assert min(losses) < losses[0]
+    assert run.selection["step"] == run.selection["evaluations"][int(np.argmin(losses))]["step"]
+
+
+def test_a_training_that_does_nothing_ends_with_a_warning(live, capsys):
+    (run,) = live.lora(learning_rate=1e-12, head_learning_rate=1e-12, epochs=1)
+    warnings = " ".join(run.selection["warnings"])
+    assert "not one prediction moved" in warnings
+    assert f"warning: {run.selection['warnings'][0]}" in capsys.readouterr().err
+
+
+def test_patience_ends_a_training_early(live):
+    (run,) = live.lora(learning_rate=1e-12, head_learning_rate=1e-12, epochs=9, patience=2)
+    assert run.selection["stopped_early"]
+    assert len(run.selection["evaluations"]) == 3
+
+
+def test_the_card_preset_is_exactly_that(live):
+    (run,) = live.lora(preset="card", epochs=1)
+    config = json.loads((folder_of(live, run) / "adapter" / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"], config["bias"]) == (4, 512, 0.0, "none")
+    assert sorted(config["target_modules"]) == ["q_proj", "v_proj"]
+    assert LoraOptions().resolved.rank == 4
+
+
+def test_any_further_option_of_peft_is_peft_s(live):
+    (run,) = live.lora(peft=("use_rslora=true",), epochs=1)
+    config = json.loads((folder_of(live, run) / "adapter" / "adapter_config.json").read_text())
+    assert config["use_rslora"] is True
+
+
+def test_adapters_sit_only_in_blocks_below_the_highest_view(live):
+    (run,) = live.lora(views="L1-mean", epochs=1)
+    assert {name.split(".")[3] for name in weights_of(live, run) if "lora" in name} == {"0"}
+
+
+def test_training_begins_with_the_head_of_a_run_on_cached_features(live):
+    live.extract(layers=("1", "-1"), poolings=("mean", "last"))
+    (cached,) = live.heads(held_out=0.25)
+    (run,) = live.lora(head_from=(cached.run,), epochs=1)
+    start = run.selection["evaluations"][0]["held_out"]["cola"]
+    assert start["mcc"] == pytest.approx(cached.scores["cola"]["held_out"]["mcc"], abs=1e-9)
+    assert start["accuracy"] == pytest.approx(cached.scores["cola"]["held_out"]["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "says"),
+    [
+        ({"target_modules": ("q_proj", "nonsense")}, AdapterError, ("nonsense", "q_proj", "target_modules")),
+        ({"freeze": "sst2"}, ConfigError, ("freeze", "sst2", "cola")),
+        ({"freeze": "cola"}, ConfigError, ("--head-from", "freeze cola")),
+        ({"peft": ("nonsense=1",)}, AdapterError, ("nonsense", "LoraConfig")),
+        ({"peft": ("r=3",)}, AdapterError, ("--rank",)),
+        ({"peft": ("init_lora_weights=false",)}, AdapterError, ("does not begin as the backbone", "init_lora_weights")),
+        ({"top_layers": 3}, ConfigError, ("top_layers", "1 to 2")),
+        ({"top_layers": 1, "views": "L0-mean+L2-mean"}, ConfigError, ("L0-mean", "top_layers")),
+        ({"views": "L1-tokens"}, ConfigError, ("tokens", "one vector a row")),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_message(live, changed, error, says):
+    with pytest.raises(error) as caught:
+        live.lora(**changed)
+    assert all(word in str(caught.value) for word in says), str(caught.value)
+    assert not list(live.runs_dir.glob("2*"))
+
+
+def test_all_numbers_that_are_wrong_are_named_at_once():
+    with pytest.raises(ConfigError) as caught:
+        LoraOptions(rank=0, alpha=-1.0, dropout=1.0)
+    assert all(word in str(caught.value) for word in ("rank", "alpha", "dropout", "found 0"))
+
+
+# --- the gate ---
+
+
+def test_the_gate_passes_features_of_the_same_backbone_and_says_how_near_they_are(live, capsys):
+    live.extract(layers=("1", "-1"), poolings=("mean", "last"))
+    (run,) = live.lora(epochs=1)
+    gate = run.adapter["gate"]["cola"]
+    assert len(gate["feature_sets"]) == 2
+    assert 0 <= gate["relative"] <= 1e-4
+    assert "the live path gives the cached features" in capsys.readouterr().err
+
+
+def test_the_gate_refuses_features_that_the_live_path_does_not_give(live, monkeypatch):
+    live.extract(layers=("1", "-1"), poolings=("mean", "last"))
+    take = FeatureCache.open
+
+    def shifted(*args, **kwargs):
+        found = take(*args, **kwargs)
+        own = found.take
+        found.take = lambda rows: own(rows) * 1.01
+        return found
+
+    monkeypatch.setattr(FeatureCache, "open", shifted)
+    with pytest.raises(AdapterError, match="does not see what the cache holds") as caught:
+        live.lora(epochs=1)
+    assert "0.0099" in str(caught.value)
+    assert not live.lora(epochs=1, gate="off")[0].adapter["gate"]["cola"]
+
+
+def test_the_gate_refuses_a_named_feature_set_of_another_backbone(live, sample_dir, tmp_path):
+    from tests.tiny_backbone import make_tiny_backbone
+
+    (written,) = live.extract(layers=("-1",), poolings=("last",), splits=("train",))
+    assert live.lora(epochs=1, gate=written["name"])[0].adapter["gate"]["cola"]["relative"] <= 1e-4
+    other = make_tiny_backbone(tmp_path / "other", sample_dir)
+    weights = load_file(other / "model.safetensors")
+    from safetensors.torch import save_file
+
+    save_file({name: w * 1.5 for name, w in weights.items()}, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(AdapterError, match="not of this backbone") as caught:
+        live.lora(epochs=1, gate=written["name"], backbone=str(other))
+    assert "weights" in str(caught.value)
+    assert "wanted" in str(caught.value)
+
+
+def test_without_features_that_fit_the_gate_says_so_and_training_goes_on(live, capsys):
+    live.extract(layers=("-1",), poolings=("last",), quantization="none")
+    (run,) = live.lora(epochs=1)
+    assert run.adapter["gate"]["cola"] == {}
+    assert "no cached features to hold the live path against" in capsys.readouterr().err

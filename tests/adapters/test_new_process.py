@@ -1,0 +1,131 @@
+"""What was trained gives the same logits in a new process; a training that was killed ends in the same bytes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+BOTH = ("cola", "sst2")
+TEXTS = ["The cat sat on the mat .", "He have gone there .", "dull"]
+LOAD = """
+import json, sys
+from pathlib import Path
+from pipeline.adapters.loading import LiveRun
+import torch
+torch.set_num_threads(1)
+folder, models, texts = json.loads(sys.argv[1])
+live = LiveRun.load(Path(folder), models_dir=Path(models))
+print(json.dumps({task: live.logits(task, texts).tolist() for task in live.run.tasks}))
+"""
+
+
+def logits_here(live, run):
+    from pipeline.adapters.loading import LiveRun
+
+    loaded = LiveRun.load(live.runs_dir / run.run, models_dir=live.folder / "models")
+    return {task: loaded.logits(task, TEXTS).tolist() for task in run.tasks}
+
+
+def logits_there(live, run):
+    asked = json.dumps([str(live.runs_dir / run.run), str(live.folder / "models"), TEXTS])
+    done = subprocess.run([sys.executable, "-c", LOAD, asked], capture_output=True, text=True, cwd=live.folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def of_validation(live, run):
+    """Probabilities as the run has them, and as its weights give them once more."""
+    import pyarrow.parquet as pq
+
+    from pipeline.adapters.loading import LiveRun
+
+    loaded = LiveRun.load(live.runs_dir / run.run, models_dir=live.folder / "models")
+    rows = pq.read_table(live.runs_dir / run.run / "predictions.parquet").to_pylist()
+    for task in run.tasks:
+        from pipeline.config import DataConfig
+        from pipeline.tasks.read import read_task
+        from pipeline.tasks.spec import find_tasks
+
+        texts = read_task(find_tasks((task,))[0], live.settings(DataConfig, {}))["validation"].texts
+        stored = [row["probabilities"] for row in rows if (row["task"], row["split"]) == (task, "validation")]
+        yield np.array(stored), loaded.predict_proba(task, list(texts))
+
+
+@pytest.mark.parametrize("kind", ["lora", "prompt", "frozen pair"])
+def test_loaded_in_a_new_process_the_logits_are_the_same(live, kind):
+    if kind == "lora":
+        (run,) = live.lora(learning_rate=1e-2)
+    elif kind == "prompt":
+        (run,) = live.prompt(learning_rate=1e-2, select_by="loss")
+    else:
+        live.extract(layers=("1", "-1"), poolings=("mean", "last"))
+        (head,) = live.heads(held_out=0.25)
+        (run,) = live.lora(tasks=BOTH, freeze="cola", head_from=(head.run,))
+    here, there = logits_here(live, run), logits_there(live, run)
+    assert here == there
+    assert np.ptp(here["cola"], axis=0).max() > 0
+    for stored, again in of_validation(live, run):
+        np.testing.assert_array_equal(stored, again)
+
+
+COMMON = ["--data", "glue", "--tasks", "cola", "--threads", "1", "--held-out", "0.25", "--batch-size", "4", "--json"]
+
+
+def command(live, kind, runs_dir):
+    views = ["--views", "L1-mean+L-1-last", "--dropout", "0.2"] if kind == "lora" else []
+    cache = ["--cache-dir", str(live.cache_dir)] if kind == "lora" else []
+    places = ["--glue-dir", live.defaults["glue_dir"], "--models-dir", live.defaults["models_dir"]]
+    return [
+        sys.executable, "-m", "pipeline", "adapt", kind, *COMMON, *views, *cache, "--runs-dir", str(runs_dir),
+        "--backbone", live.defaults["backbone"], "--epochs", "6", "--evaluations", "4", *map(str, places),
+    ]  # fmt: skip
+
+
+def trained_weights(runs_dir):
+    (run,) = [path for path in runs_dir.iterdir() if not path.name.startswith(".")]
+    files = sorted(path for path in run.rglob("*.safetensors"))
+    return {path.relative_to(run).as_posix(): load_file(path) for path in files}, json.loads(
+        (run / "run.json").read_text()
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lora", "prompt"])
+def test_a_killed_training_goes_on_to_the_same_weights(live, kind, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    subprocess.run(command(live, kind, whole), check=True, capture_output=True)
+    kills = 0
+    for _ in range(6):
+        process = subprocess.Popen(command(live, kind, parts), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        began, states = time.monotonic(), set(parts.glob(".training/*/state.safetensors"))
+        before = {path: path.stat().st_mtime_ns for path in states}
+        while process.poll() is None and time.monotonic() - began < 60:
+            now = {path: path.stat().st_mtime_ns for path in parts.glob(".training/*/state.safetensors")}
+            if now != before:
+                time.sleep(0.05)
+                os.kill(process.pid, signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.005)
+        process.communicate()
+        if process.returncode == 0:
+            break
+    if process.returncode != 0:
+        done = subprocess.run(command(live, kind, parts), check=True, capture_output=True, text=True)
+        assert "goes on from step" in done.stderr
+    assert kills >= 2
+    one, record = trained_weights(whole)
+    other, resumed = trained_weights(parts)
+    assert one.keys() == other.keys()
+    for file in one:
+        assert {k: v.numpy().tobytes() for k, v in one[file].items()} == {
+            k: v.numpy().tobytes() for k, v in other[file].items()
+        }, file
+    assert record["selection"] == resumed["selection"]
+    assert not list(parts.glob(".training/*"))
