@@ -121,9 +121,7 @@ def _is_conv1d(module: nn.Module) -> bool:
 
 def save_adapters(adapted: Any, folder: Path) -> None:
     """Write the adapters as `PeftModel.from_pretrained` reads them: config and safetensors, nothing else."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that it cannot look up the backbone's config on the Hub
-        adapted.save_pretrained(folder, safe_serialization=True)
+    adapted.save_pretrained(folder, save_embedding_layers=False)  # else it would ask the Hub about the backbone
     (folder / "README.md").unlink(missing_ok=True)
 
 

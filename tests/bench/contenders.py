@@ -102,12 +102,18 @@ def ours(dtype: str) -> Contender:
 
 
 def sentence_transformers(dtype: str) -> Contender:
-    """sentence-transformers' `encode` at its defaults."""
+    """sentence-transformers' `encode` at its defaults, but for the chat template: it would put every text into one."""
     import torch
     from sentence_transformers import SentenceTransformer, models
 
     folder = find_backbone(BackboneConfig()).folder
-    transformer = models.Transformer(str(folder), max_seq_length=2048, model_args={"dtype": getattr(torch, dtype)})
+    transformer = models.Transformer(
+        str(folder),
+        max_seq_length=2048,
+        model_args={"dtype": getattr(torch, dtype)},
+        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        module_output_name="token_embeddings",
+    )
     transformer.tokenizer.pad_token = transformer.tokenizer.pad_token or transformer.tokenizer.eos_token
     transformer.tokenizer.padding_side = "right"
     made: dict[str, Any] = {}
@@ -117,8 +123,9 @@ def sentence_transformers(dtype: str) -> Contender:
             mode = {"mean": "mean", "last": "lasttoken"}[request.pooling]
             pooling = models.Pooling(576, pooling_mode=mode, include_prompt=False)
             made[request.pooling] = SentenceTransformer(modules=[transformer, pooling], device="cpu")
-        texts = [text + request.after for text in request.texts]
-        return made[request.pooling].encode(texts, prompt=request.before, show_progress_bar=False).astype(np.float32)
+        prompt = request.before.rstrip()  # it counts the prompt's tokens apart, where a last space would be one more
+        texts = [request.before[len(prompt) :] + text + request.after for text in request.texts]
+        return made[request.pooling].encode(texts, prompt=prompt, show_progress_bar=False).astype(np.float32)
 
     return compute
 
