@@ -152,7 +152,7 @@ class PassConfig:
     Args:
         storage_dtype: the numbers in the shards; `auto` is the compute dtype.
         shard_rows: rows a shard; a killed run loses at most the work of one shard. 0 is 4096, doubled until a split has
-            at most 32 shards.
+            at most 32 shards, or a shard 32,768 rows.
         order: of the rows that are cut into shards: `split`, as they stand in the split, which reads as a memory map;
             `tokens`, so that rows that begin alike meet in a shard and what they share is computed once, which reads
             as a copy; `auto` is `tokens` where that saves a twentieth of the tokens to compute.

@@ -10,6 +10,7 @@ from pipeline.backbone.digest import digest_of_tokenizer, digest_of_weights
 from pipeline.config import BackboneConfig, Dtype
 from pipeline.digests import sha256_of_record
 from pipeline.errors import BackboneError
+from pipeline.progress import say
 
 NF4_BLOCK_SIZE = 64
 VOLATILE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache"}
@@ -134,6 +135,8 @@ def resolve_device(device: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(1, device=device)
+        if torch.device(device).type == "cpu":
+            return "cpu"
     except (RuntimeError, AssertionError) as error:
         raise BackboneError(
             "this machine has no such device", where="device", expected="auto | cpu | cuda | cuda:1", found=device
@@ -142,7 +145,20 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_dtype(dtype: Dtype, device: str) -> Dtype:
-    """bfloat16 on CUDA and float32 elsewhere for `auto`; any other dtype as it is."""
+    """bfloat16 on CUDA and float32 elsewhere for `auto`; any other dtype as it is.
+
+    A CPU without bfloat16 arithmetic computes it all the same, slowly: that is said.
+    """
     if dtype != "auto":
+        if dtype == "bfloat16" and device == "cpu" and not _cpu_has_bfloat16():
+            say("this CPU has no bfloat16 arithmetic: it is emulated, and far slower than --compute-dtype float32")
         return dtype
     return "bfloat16" if device.startswith("cuda") else "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 numbers by itself, as far as torch knows this kind of CPU."""
+    import torch
+
+    can = dict(torch.cpu.get_capabilities())
+    return bool(any(value for name, value in can.items() if "bf16" in name)) or can.get("architecture") != "x86_64"

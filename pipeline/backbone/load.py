@@ -1,6 +1,7 @@
 """A backbone in memory: quantised by bitsandbytes, frozen, without LM head."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -109,14 +110,17 @@ def load_backbone(
         with quiet_loading():
             stored.write(model)
     if quantization is not None:
-        if device == "cpu" or _fits_dequantized(model, dtype, device):
+        if _fits_dequantized(model, dtype, device):
             dequantize_once(model, dtype)
             note += ", dequantised once"
-        elif config.quantization == "int8":  # bitsandbytes' own int8 pass rounds activations by what is in the batch
+        elif device == "cpu" or config.quantization == "int8":
+            # bitsandbytes' own int8 pass rounds activations by what is in the batch; on CPUs its NF4 pass is bfloat16's
             raise BackboneError(
-                "too little free memory for int8 weights dequantised once",
+                f"too little free memory for {config.quantization} weights dequantised once",
                 where=device,
-                remedy="use --quantization nf4, which can be dequantised in every pass, or a larger device",
+                remedy="use a larger device"
+                + (", or --compute-dtype bfloat16, which takes half" if dtype == torch.float32 else "")
+                + (", or --quantization nf4, which can be dequantised in every pass" if device != "cpu" else ""),
             )
         else:
             note += ", dequantised in every pass (too little free memory to do it once)"
@@ -139,10 +143,25 @@ def load_backbone(
 
 
 def _fits_dequantized(model: nn.Module, dtype: torch.dtype, device: str) -> bool:
-    free_bytes, _ = torch.cuda.mem_get_info(device)
+    free_bytes = _free_bytes(device)
     needed_bytes = sum(
         module.in_features * module.out_features * dtype.itemsize
         for module in model.modules()
         if isinstance(module, nn.Linear)
     )
-    return bool(needed_bytes * 2 < free_bytes)
+    return free_bytes is None or needed_bytes * _MARGIN[device.split(":")[0]] < free_bytes
+
+
+_MARGIN = {"cuda": 2.0, "cpu": 1.25}
+"""What must be free, as a multiple of the dequantised weights: on a GPU batches take as much again."""
+
+
+def _free_bytes(device: str) -> int | None:
+    """What a device has left; None where the system does not say."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None

@@ -3,6 +3,8 @@
 These are the operators that PyTorch's own compiler puts in place of linear layers when it freezes a model.
 """
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -73,8 +75,8 @@ def pack_linears(model: nn.Module) -> None:
     So are the float32 norms that are plain ones: torch's own takes one pass over the hidden states where theirs takes
     five, with the same numbers.
     """
-    for name, linear in [pair for pair in model.named_modules() if type(pair[1]) is nn.Linear]:
-        model.set_submodule(name, PackedLinear(linear))
+    for name in [name for name, module in model.named_modules() if type(module) is nn.Linear]:
+        model.set_submodule(name, PackedLinear(cast(nn.Linear, model.get_submodule(name))))  # one layer is held twice
     for name, module in [pair for pair in model.named_modules() if _has_gated_parts(pair[1])]:
         packed = PackedGatedMLP(module.gate_proj, module.up_proj, module.down_proj)
         weights = packed.gate_proj

@@ -1,6 +1,7 @@
 """Batches of token ids through the backbone: what rows share is computed once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -49,10 +50,13 @@ class PrefillEngine:
     def __init__(self, backbone: Backbone, layers: Sequence[int], *, pack: bool = True) -> None:
         self.backbone = backbone
         self.layers = tuple(sorted(set(layers)))
+        rows = self._trial_rows()
+        alone = [self._as_transformers_does(row) for row in rows]
         if pack and can_pack(backbone.device, backbone.dtype):
             pack_linears(backbone.model)
+            self._check_packed(rows, alone)
         self.blocks = blocks_of(backbone.model, backbone.num_hidden_layers)
-        self.shares = self._try_out()
+        self.shares = self._try_out(rows, alone)
 
     @torch.inference_mode()
     def prefix(self, ids: np.ndarray) -> Prefix:
@@ -131,19 +135,73 @@ class PrefillEngine:
         self.backbone.model(input_ids=self._to_device(ids[None]), past_key_values=memory, use_cache=True)
         return Prefix(ids, tuple(b.keys for b in memory.layers), tuple(b.values for b in memory.layers))
 
+    def _trial_rows(self) -> list[np.ndarray]:
+        """A few rows to try the engine on; the first and the last begin alike."""
+        vocabulary = self.backbone.model.get_input_embeddings().num_embeddings
+        ids = np.random.default_rng(0).integers(0, vocabulary, 16).astype(np.int32)
+        return [ids[:12], ids[:7], np.concatenate((ids[:9], ids[12:]))]
+
     @torch.inference_mode()
-    def _try_out(self) -> bool:
+    def _check_packed(self, rows: list[np.ndarray], alone: list[dict[int, torch.Tensor]]) -> None:
+        """Hold the packed weights against what transformers' own modules gave.
+
+        Raises:
+            BackboneError: they give other numbers.
+        """
+        packed = [self._as_transformers_does(row) for row in rows]
+        worst = max(
+            _relative(there[layer], here[layer])
+            for there, here in zip(packed, alone, strict=True)
+            for layer in self.layers
+        )
+        if not worst <= TOLERANCE[self.backbone.dtype]:
+            raise BackboneError(
+                "packed for this CPU, the backbone gives other numbers",
+                where=self.backbone.name,
+                expected=f"a relative difference of at most {TOLERANCE[self.backbone.dtype]:g}",
+                found=f"{worst:.2g}",
+                remedy="report it, with the CPU's name and the version of torch; another machine may do",
+            )
+
+    @torch.inference_mode()
+    def _try_out(self, rows: list[np.ndarray], alone: list[dict[int, torch.Tensor]]) -> bool:
         """Whether rows can share what they begin with.
+
+        Args:
+            rows: of `_trial_rows`.
+            alone: what transformers' own modules give for each of them.
 
         Raises:
             BackboneError: a row's hidden states are not those of the row alone even where nothing is shared.
         """
-        vocabulary = self.backbone.model.get_input_embeddings().num_embeddings
-        ids = np.random.default_rng(0).integers(0, vocabulary, 16).astype(np.int32)
-        rows = [ids[:12], ids[:7], np.concatenate((ids[:9], ids[12:]))]
-        try:
-            alone = [self._as_transformers_does(row) for row in rows]
+        with self._reading_as_a_decoder():
             padded = self._largest_difference(NO_PREFIX, plain_batch(rows), alone)
+        if not padded <= TOLERANCE[self.backbone.dtype]:
+            raise BackboneError(
+                "a row's hidden states depend on the padding after it",
+                where=self.backbone.name,
+                expected=f"a causal decoder (relative difference at most {TOLERANCE[self.backbone.dtype]:g})",
+                found=f"{type(self.backbone.model).__name__}, relative difference {padded:.2g}",
+            )
+        if _has_window(self.backbone.model.config):
+            return False
+        try:
+            forked = self._largest_difference(self._compute_prefix(rows[0][:4]), _forked(rows, 4), alone)
+        except (AttributeError, TypeError, RuntimeError, ValueError):
+            return False  # its attention is not plain, or takes no prefix
+        return forked <= TOLERANCE[self.backbone.dtype]
+
+    @torch.inference_mode()
+    def _as_transformers_does(self, row: np.ndarray) -> dict[int, torch.Tensor]:
+        input_ids = self._to_device(row[None])
+        with self._reading_as_a_decoder():
+            output = self.backbone.model(input_ids=input_ids, use_cache=False, output_hidden_states=True)
+            return {layer: output.hidden_states[layer] for layer in self.layers}
+
+    @contextmanager
+    def _reading_as_a_decoder(self) -> Iterator[None]:
+        try:
+            yield
         except (AttributeError, TypeError, RuntimeError, ValueError, KeyError) as error:
             raise BackboneError(
                 "this model cannot be read as a causal decoder",
@@ -151,25 +209,6 @@ class PrefillEngine:
                 expected="a decoder with causal self-attention, such as Llama, Qwen or GPT-2",
                 found=f"{type(self.backbone.model).__name__}: {type(error).__name__}: {error}",
             ) from error
-        if _has_window(self.backbone.model.config):
-            return False
-        if padded > TOLERANCE[self.backbone.dtype]:
-            raise BackboneError(
-                "a row's hidden states depend on the padding after it",
-                where=self.backbone.name,
-                expected=f"a causal decoder (relative difference at most {TOLERANCE[self.backbone.dtype]:g})",
-                found=f"{type(self.backbone.model).__name__}, relative difference {padded:.2g}",
-            )
-        try:
-            forked = self._largest_difference(self._compute_prefix(ids[:4]), _forked(rows, 4), alone)
-        except (AttributeError, TypeError, RuntimeError, ValueError):
-            return False  # its attention is not plain, or takes no prefix
-        return forked <= TOLERANCE[self.backbone.dtype]
-
-    def _as_transformers_does(self, row: np.ndarray) -> dict[int, torch.Tensor]:
-        input_ids = self._to_device(row[None])
-        output = self.backbone.model(input_ids=input_ids, use_cache=False, output_hidden_states=True)
-        return {layer: output.hidden_states[layer] for layer in self.layers}
 
     def _largest_difference(self, prefix: Prefix, batch: Batch, alone: list[dict[int, torch.Tensor]]) -> float:
         together = self.hidden_states(prefix, batch)
@@ -177,10 +216,16 @@ class PrefillEngine:
         for row in range(len(batch.rows)):
             places = batch.places[batch.offsets[row] : batch.offsets[row + 1]]
             for layer in self.layers:
-                expected = alone[batch.rows[row]][layer][0, len(prefix) :].float()
-                found = together[layer].flatten(0, 1)[places].float()
-                worst = max(worst, float((found - expected).norm() / expected.norm().clamp_min(1e-30)))
+                expected = alone[batch.rows[row]][layer][0, len(prefix) :]
+                found = together[layer].flatten(0, 1)[places]
+                worst = max(worst, _relative(found, expected))
         return worst
+
+
+def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The relative Euclidean difference."""
+    expected = expected.float()
+    return float((found.float() - expected).norm() / expected.norm().clamp_min(1e-30))
 
 
 def _forked(rows: Sequence[np.ndarray], shared: int) -> Batch:

@@ -91,7 +91,7 @@ def tree_attention(
         key = torch.cat((prefix.keys[module.layer_idx].expand(batch, -1, -1, -1), key), dim=2)
         value = torch.cat((prefix.values[module.layer_idx].expand(batch, -1, -1, -1), value), dim=2)
     group = query_heads // heads  # queries of one key stand under each other: grouped-query attention without copies
-    attend = _attend_by_products if query.device.type == "cpu" and query.dtype == torch.float32 else _attend_by_sdpa
+    attend = _attend_by_products if query.device.type == "cpu" else _attend_by_sdpa
     output = attend(query.reshape(batch, heads, group * length, size), key, value, attention_mask, scaling)
     return output.reshape(batch, query_heads, length, size).transpose(1, 2).contiguous(), None
 

@@ -13,6 +13,8 @@ from pipeline.cache.shard import PAGE_BYTES
 LEAST_SHARD_ROWS = 4096
 MOST_SHARDS = 32
 """Few: shards mapped side by side read like one file."""
+MOST_SHARD_ROWS = 32768
+"""A shard is held in memory until it is written: beyond a million rows there are more shards, not larger ones."""
 WORTH_ORDERING = 0.05
 """Rows ordered by their tokens are a copy when they are read: it must save this share of the tokens to compute."""
 
@@ -20,7 +22,7 @@ WORTH_ORDERING = 0.05
 def default_shard_rows(rows: int) -> int:
     """Rows a shard, a power of two: whole pages whatever the hidden size, so that shards join without gaps."""
     shard_rows = LEAST_SHARD_ROWS
-    while rows > MOST_SHARDS * shard_rows:
+    while rows > MOST_SHARDS * shard_rows and shard_rows < MOST_SHARD_ROWS:
         shard_rows *= 2
     return shard_rows
 

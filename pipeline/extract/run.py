@@ -138,7 +138,7 @@ def _compute(
             say(f"{job.label}: {rows.truncated} of {len(rows)} sentences cut to {identity.max_length} tokens")
         tokenized += [(part, rows) for part in job.cut(rows, None if passes.order == "auto" else passes.order)]
     for job, _ in tokenized:
-        for note in dict.fromkeys(_notes_on_cuts(job)):
+        for note in dict.fromkeys((*_notes_on_cuts(job), *_notes_on_what_was_begun(job, passes))):
             say(f"{job.label}: {note}")
     check_room(tokenized, cache_dir)
     if passes.threads:
@@ -159,6 +159,21 @@ def _notes_on_cuts(job: Job) -> Iterator[str]:
         row_bytes = manifest.identity.architecture["hidden_size"] * RAW[manifest.identity.storage_dtype].itemsize
         if note := note_on_cut(manifest.rows, manifest.shard_rows, row_bytes):
             yield note
+
+
+def _notes_on_what_was_begun(job: Job, passes: PassConfig) -> Iterator[str]:
+    """Where a set was begun with another cut than is asked for now: it is kept, so that its shards fit together."""
+    for writer in job.writers:
+        if not writer.is_cut:
+            continue
+        asked = (
+            passes.shard_rows or None,
+            None if passes.order == "auto" else passes.order,
+            passes.token_budget or None,
+        )
+        begun = (writer.cut.shard_rows, writer.cut.order, writer.cut.token_budget)
+        if any(wish not in (None, there) for wish, there in zip(asked, begun, strict=True)):
+            yield f"goes on as it was begun: {writer.cut}"
 
 
 def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, status: dict[Path, str]) -> None:

@@ -16,8 +16,8 @@ from pipeline.heads.fit import Fitted, TrainingRows, check_head, fit_head
 from pipeline.heads.store import save_head
 from pipeline.holdout import hold_out
 from pipeline.progress import say
-from pipeline.results.ledger import Run, new_run, new_run_name, predictions_table, write_predictions, write_record
-from pipeline.results.metrics import majority_class, score
+from pipeline.results.ledger import Run, new_run, new_run_name, write_predictions, write_record
+from pipeline.results.scored import ScoredSplits
 from pipeline.tasks.spec import TaskSpec, find_tasks
 from pipeline.threads import limited_threads
 from pipeline.views import name_views, parse_views
@@ -88,30 +88,14 @@ def _enter(
     runs: RunsConfig,
 ) -> Run:
     """Score a fitted head on validation, predict every split but train, and enter the run."""
-    scores, baseline, tables = {"held_out": fitted.held_out}, {}, []
     assert features["train"].y is not None
-    majority = majority_class(features["train"].y)
+    scored = ScoredSplits(task.name, len(task.labels), features["train"].y)
     for split, rows in features.items():
         if split == "train":
             continue
         predictions = np.asarray(fitted.head.predict(rows.X), dtype=np.int64)
-        probabilities = None
-        if hasattr(fitted.head, "predict_proba"):
-            probabilities = np.zeros((len(rows.X), len(task.labels)))
-            probabilities[:, fitted.head.classes_] = fitted.head.predict_proba(rows.X)
-        if rows.y is not None:
-            scores[split] = score(rows.y, predictions)
-            baseline[split] = score(rows.y, np.full_like(rows.y, majority))
-        tables.append(
-            predictions_table(
-                task=task.name,
-                split=split,
-                sample_ids=rows.sample_ids,
-                y=rows.y,
-                predictions=predictions,
-                probabilities=probabilities,
-            )
-        )
+        probabilities = fitted.head.predict_proba(rows.X) if hasattr(fitted.head, "predict_proba") else None
+        scored.add(split, rows.sample_ids, rows.y, predictions, probabilities, fitted.head.classes_)
     name = new_run_name(task.name, kind)
     run = Run(
         run=name,
@@ -122,12 +106,12 @@ def _enter(
         seed=seed,
         features={task.name: {split: list(rows.fingerprints) for split, rows in features.items()}},
         seconds=round(seconds, 3),
-        scores={task.name: scores},
-        baseline={task.name: baseline},
+        scores={task.name: {"held_out": fitted.held_out, **scored.scores}},
+        baseline={task.name: scored.baseline},
         selection=fitted.selection,
     )
     with new_run(runs.runs_dir, name) as folder:
         save_head(fitted.head, folder)
-        write_predictions(folder, tables)
+        write_predictions(folder, scored.tables)
         write_record(folder, run)
     return run

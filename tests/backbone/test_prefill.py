@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
+from pipeline.backbone import packed
 from pipeline.backbone.batch import common_prefix_length, plain_batch
 from pipeline.backbone.catalogue import BackboneSource, find_backbone
 from pipeline.backbone.load import Backbone, load_backbone
@@ -105,6 +106,30 @@ def test_a_bidirectional_encoder_is_refused():
     encoder = Backbone("bert", BertModel(config).eval(), torch.device("cpu"), torch.float32, 2, 16, "")
     with pytest.raises(BackboneError, match="depend on the padding"):
         PrefillEngine(encoder, [2])
+
+
+def test_a_bidirectional_encoder_with_a_window_is_refused_too():
+    from transformers import ModernBertConfig, ModernBertModel
+
+    config = ModernBertConfig(
+        vocab_size=60, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        local_attention=8, global_attn_every_n_layers=2, pad_token_id=0, attn_implementation="sdpa",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    encoder = Backbone("modern", ModernBertModel(config).eval(), torch.device("cpu"), torch.float32, 2, 32, "")
+    with pytest.raises(BackboneError, match="depend on the padding"):
+        PrefillEngine(encoder, [2], pack=False)
+
+
+@pytest.mark.parametrize("fused", ["then", "times"])
+def test_packed_weights_that_give_other_numbers_are_refused(tiny_backbone, monkeypatch, fused):
+    config = BackboneConfig(backbone=str(tiny_backbone), quantization="none")
+    loaded = load_backbone(BackboneSource("tiny", tiny_backbone), config, device="cpu", compute_dtype="float32")
+    right = getattr(packed.PackedLinear, fused)
+    monkeypatch.setattr(packed.PackedLinear, fused, lambda self, *inputs: right(self, *inputs) * 1.01)
+    monkeypatch.setattr(packed, "_agree", lambda *args: True)
+    with pytest.raises(BackboneError, match="packed for this CPU"):
+        PrefillEngine(loaded, [0, 1, 2])
 
 
 def test_a_backbone_with_a_window_is_computed_without_sharing(tmp_path):

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.backbone import facts, kernels
+from pipeline.backbone import load as loading
 from pipeline.backbone.catalogue import BackboneSource
 from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import load_backbone
@@ -85,3 +87,29 @@ def test_the_fast_float32_kernel_is_exact_or_not_taken():
         error = ((a @ b).double() - a.double() @ b.double()).abs().max() / (a.double() @ b.double()).abs().max()
         assert error < 1e-5
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_a_fast_float32_kernel_that_is_not_exact_is_not_taken(monkeypatch):
+    monkeypatch.setattr(kernels, "_relative_error", lambda: 1e-3)
+    with exact_float32("cpu") as setting:
+        assert setting == "highest"
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_weights_that_memory_does_not_hold_dequantised_are_refused_on_a_cpu(tiny_backbone, monkeypatch, quantization):
+    monkeypatch.setattr(loading, "_free_bytes", lambda device: 1000)
+    with pytest.raises(BackboneError, match=f"too little free memory for {quantization}"):
+        load(tiny_backbone, quantization)
+
+
+def test_bfloat16_on_a_cpu_without_it_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx512_bf16": False})
+    assert facts.resolve_dtype("bfloat16", "cpu") == "bfloat16"
+    assert "no bfloat16 arithmetic" in capsys.readouterr().err
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx512_bf16": True})
+    facts.resolve_dtype("bfloat16", "cpu")
+    assert not capsys.readouterr().err
+
+
+def test_a_cpu_is_a_cpu_however_it_is_numbered():
+    assert facts.resolve_device("cpu:0") == "cpu"
