@@ -30,7 +30,7 @@ def adapt_lora(
 ) -> None:
     """Train low-rank adapters on the backbone's layers, and a head for each task, and print their scores."""
     try:
-        from pipeline.adapters.lora_run import Settings
+        from pipeline.adapters.lora_plan import Settings
         from pipeline.adapters.lora_run import adapt_lora as train
     except ModuleNotFoundError as error:
         raise missing_package(error, "adapters") from error

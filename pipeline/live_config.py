@@ -81,19 +81,15 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class LivePathConfig:
-    """Which tasks the live path trains, and what it is held against.
+    """Which tasks the live path trains.
 
     Args:
         tasks: their names.
         task_files: TOML files that describe tasks of your own.
-        gate: cached features that the backbone must reproduce before anything is trained: `auto`, those of the same
-            backbone, prompt and texts, where the cache has them; `off`; or the name of a feature set, or the beginning
-            of its fingerprint.
     """
 
     tasks: tuple[str, ...] = ("cola", "sst2")
     task_files: tuple[Path, ...] = ()
-    gate: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -123,6 +119,9 @@ class LoraOptions:
     """Low-rank adapters on the backbone's layers, and heads on what comes out (Hu et al., 2021, arXiv:2106.09685).
 
     Args:
+        gate: cached features that the backbone must reproduce before anything is trained: `auto`, those of the same
+            backbone, prompt and texts, where the cache has them; `off`; or the name of a feature set of a task's
+            training rows, or the beginning of its fingerprint.
         preset: `default`, or `card` (r=4, alpha=512, no dropout, no bias, q_proj and v_proj); settings below win.
         rank: of the matrices, `r`.
         alpha: the update is scaled by alpha / rank.
@@ -142,6 +141,7 @@ class LoraOptions:
             is the smallest task's rows once, and as many of each other task.
     """
 
+    gate: str = "auto"
     preset: Literal["default", "card"] = "default"
     rank: int | None = None
     alpha: float | None = None
@@ -169,6 +169,8 @@ class LoraOptions:
             problems.append(f"top_layers: expected at least 0, found {self.top_layers}")
         if self.head_learning_rate is not None and not 0 < self.head_learning_rate < math.inf:
             problems.append(f"head_learning_rate: expected a number above 0, found {self.head_learning_rate}")
+        if self.whole_passes and not self.top_layers:
+            problems.append("whole_passes: expected --top-layers with it; without, passes are whole ones anyway")
         problems += [f"peft: expected <field>=<value>, found {text!r}" for text in self.peft if "=" not in text]
         raise_problems(problems)
 
@@ -237,6 +239,10 @@ class PromptOptions:
         problems = []
         if self.virtual_tokens is not None and self.virtual_tokens < 1:
             problems.append(f"virtual_tokens: expected at least 1, found {self.virtual_tokens}")
+        if self.virtual_tokens is not None and self.init_text == "":
+            problems.append("virtual_tokens and init_text: expected a text that they begin as, found an empty one")
+        if self.shared_text == "":
+            problems.append("shared_text: expected a text, found an empty one")
         if self.shared_text is not None and self.shared_from is not None:
             problems.append("shared_text and shared_from: expected one of them, found both")
         if self.freeze_shared and self.shared_from is None:

@@ -61,10 +61,10 @@ def predict(
         raise missing_package(error, "adapters") from error
     live = LiveRun.load(folder, models_dir=place.models_dir, device=place.device)
     task = task or tasks[0]
+    probabilities_of = live.predict_proba(task, texts)
     labels = live.run.config["labels"][task]
     rows = [
-        _row(text, labels, probabilities.tolist())
-        for text, probabilities in zip(texts, live.predict_proba(task, texts), strict=True)
+        _row(text, labels, probabilities.tolist()) for text, probabilities in zip(texts, probabilities_of, strict=True)
     ]
     print_result(rows, json, lambda rows: columns(map(_shown, rows), ("sentence", "label", "probability")))
 

@@ -72,7 +72,7 @@ def small(command, folder, backbone):
         "10": "1",
         "16": "1",
         "20": "2",
-        "RUN": newest_live_run(folder),
+        "RUN": newest_prompt_run(folder),
         "L20-mean": "L2-mean",
         "L10-mean+L20-mean": "L1-mean+L2-mean",
     }
@@ -81,8 +81,8 @@ def small(command, folder, backbone):
     return [sys.executable, "-m", "pipeline", *(tiny.get(word, word) for word in words[1:]), *flags]
 
 
-def newest_live_run(folder):
-    """By which name the README's commands may call a run of the live path here."""
+def newest_prompt_run(folder):
+    """By which name the README's `pipeline predict` may call a soft prompt's run here."""
     runs = sorted(path.name for path in (folder / "data" / "runs").glob("*-cola*-prompt-*"))
     return runs[-1] if runs else "RUN"
 

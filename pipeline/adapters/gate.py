@@ -1,71 +1,95 @@
 """The equivalence gate: before anything is trained, the live path must see what the cache holds."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import xxhash
 
-from pipeline.adapters.cached import open_cached
+from pipeline.adapters.cached import CachedRows
 from pipeline.adapters.network import HeadedNetwork
 from pipeline.adapters.rows import LiveRows
 from pipeline.backbone.prefill import TOLERANCE
-from pipeline.cache import FeatureCache, FeatureSet
+from pipeline.cache import FeatureSet
 from pipeline.cache.identity import Difference, difference_table, differences, flatten
-from pipeline.errors import AdapterError, CacheError, FeatureSetNotFound
+from pipeline.cache.shard import to_float32
+from pipeline.errors import AdapterError, CacheError, DamagedFeatureSet, FeatureSetNotFound
 from pipeline.progress import say
 from pipeline.views import View, check_pooling
 
 CANARIES = 24
 
 
-def pass_gate(
-    network: HeadedNetwork,
-    rows: LiveRows,
-    views: Sequence[View],
-    *,
-    gate: str,
-    cache: FeatureCache,
-    wanted: Mapping[str, Any],
-    backbone: str,
-    source: str,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Gate:
+    """Cached features that the backbone must reproduce.
+
+    Args:
+        sets: the feature sets.
+        views: theirs, with non-negative layers.
+    """
+
+    sets: tuple[FeatureSet, ...]
+    views: tuple[View, ...]
+
+
+def find_gate(cached: CachedRows, views: Sequence[View], gate: str) -> Gate | None:
+    """The features to hold a task's live path against; None where there are none, which is said.
+
+    Args:
+        cached: of the training split.
+        views: those of the task's head.
+        gate: `auto`, `off`, or a feature set's name or the beginning of its fingerprint.
+
+    Raises:
+        AdapterError: the named feature set is of something else, or several sets match.
+        CacheError: a feature set is damaged.
+    """
+    task = cached.rows.task.name
+    if gate == "off":
+        return None
+    if gate != "auto":
+        return _named(cached, gate, sorted({int(view.layer) for view in views}))
+    try:
+        return Gate(tuple(cached.open(view) for view in views), tuple(views))
+    except FeatureSetNotFound as error:
+        say(f"{task}: no cached features to hold the live path against ({error.what.splitlines()[0]})")
+        return None
+    except DamagedFeatureSet:
+        raise
+    except CacheError as error:
+        raise AdapterError(
+            f"the live path could be held against several feature sets:\n{error.what}",
+            where=f"gate of {task}",
+            remedy="name one with --gate, or train without it (--gate off)",
+        ) from error
+
+
+def pass_gate(network: HeadedNetwork, rows: LiveRows, gate: Gate | None) -> dict[str, Any]:
     """Check that the live path, without adapters, gives the cached features of some rows.
 
     Args:
         network: without adapters, or with adapters that are switched off.
         rows: the training split of a task.
-        views: those of its head.
-        gate: `auto`, `off`, or a feature set's name or the beginning of its fingerprint.
+        gate: of that split.
 
     Returns:
         for the run's record: the feature sets, the rows that were compared, and the largest relative difference;
         an empty record where there is nothing to compare with.
 
     Raises:
-        AdapterError: they differ by more than the dtypes allow, or the named feature set is of something else.
+        AdapterError: they differ by more than the dtypes allow.
         CacheError: a feature set is damaged.
     """
-    if gate == "off":
+    if gate is None:
         return {}
-    if gate == "auto":
-        try:
-            sets = [open_cached(cache, rows, v, wanted, backbone=backbone, source=source) for v in views]
-        except FeatureSetNotFound as error:
-            say(f"{rows.task.name}: no cached features to hold the live path against ({error.what.splitlines()[0]})")
-            return {}
-        except CacheError as error:
-            say(f"{rows.task.name}: the live path is not held against the cache: {error.what.splitlines()[0]}")
-            return {}
-    else:
-        sets = [_named(cache, gate, wanted, network.engine.layers)]
-        identity = sets[0].manifest.identity
-        views = [View(identity.layer, check_pooling(identity.pooling))]
+    sets, views = gate.sets, gate.views
     own = TOLERANCE[network.engine.backbone.dtype]
     tolerance = max(own, *(feature_set.manifest.passport["tolerance"] for feature_set in sets))
     numbers = np.sort(np.random.default_rng(0).permutation(len(rows))[:CANARIES])
-    cached = np.concatenate([feature_set.take(numbers) for feature_set in sets], axis=1)
+    cached = np.concatenate([to_float32(s.take(numbers), s.manifest.identity.storage_dtype) for s in sets], axis=1)
     worst = largest_difference(network.pooled_rows(rows, numbers, views), cached)
     if not worst <= tolerance:
         raise AdapterError(
@@ -87,10 +111,13 @@ def largest_difference(found: np.ndarray, expected: np.ndarray) -> float:
     return float((np.linalg.norm(found.astype(np.float64) - expected, axis=1) / np.maximum(lengths, 1e-30)).max())
 
 
-def _named(cache: FeatureCache, name: str, wanted: Mapping[str, Any], layers: Sequence[int]) -> FeatureSet:
-    found = cache.open_folder(name)
+def _named(cached: CachedRows, name: str, layers: Sequence[int]) -> Gate | None:
+    found = cached.cache.open_folder(name)
     identity = found.manifest.identity
-    differ = differences(flatten(dict(wanted)), flatten(identity.to_dict()))
+    if found.manifest.task != cached.rows.task.name:
+        say(f"{cached.rows.task.name}: not held against the cache: the gate is of {found.manifest.task}")
+        return None
+    differ = differences(flatten(dict(cached.identity)), flatten(identity.to_dict()))
     if found.is_tokens:
         differ.append(Difference("pooling", "one vector a row", "tokens"))
     elif identity.layer not in layers:
@@ -102,7 +129,18 @@ def _named(cache: FeatureCache, name: str, wanted: Mapping[str, Any], layers: Se
             where=f"gate: {found.manifest.name}",
             remedy="name another with --gate, or leave it out: features that fit are found by themselves",
         )
-    return found
+    return Gate((found,), (View(identity.layer, check_pooling(identity.pooling)),))
+
+
+def check_frozen(before: str, parameters: Mapping[str, torch.Tensor]) -> None:
+    """Compare what must not change in a training with its digest before.
+
+    Raises:
+        AdapterError: it changed.
+    """
+    now = digest_of_frozen(parameters)
+    if now != before:
+        raise AdapterError("frozen weights changed in training: nothing is stored", expected=before, found=now)
 
 
 def digest_of_frozen(parameters: Mapping[str, torch.Tensor]) -> str:

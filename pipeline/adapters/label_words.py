@@ -35,6 +35,8 @@ def label_word_ids(tokenizer: Any, prompt: str, words: Sequence[str], *, special
     space = "" if text[-1:].isspace() else " "
     first = []
     for word in words:
+        if not word.strip():
+            raise AdapterError("a label word is empty", where=f"task {task}, label words", found=repr(word))
         with_word = ids(text + space + word)
         while with_word and with_word[-1] == tokenizer.eos_token_id and alone[-1:] == with_word[-1:]:
             with_word, alone = with_word[:-1], alone[:-1]

@@ -25,6 +25,7 @@ from pipeline.classifier import StoredClassifier
 from pipeline.config import BackboneConfig, TokensConfig
 from pipeline.errors import AdapterError, RunError
 from pipeline.results.ledger import Run, read_run
+from pipeline.results.scored import over_labels
 from pipeline.tasks.examples import parse_examples
 from pipeline.tasks.spec import TaskSpec
 from pipeline.views import parse_views
@@ -121,10 +122,8 @@ class LiveRun:
     def predict_proba(self, task: str, texts: list[str]) -> np.ndarray:
         """Probabilities `[n, c]` of sentences over all of a task's labels."""
         logits = self.logits(task, texts)
-        probabilities = np.zeros((len(logits), len(self.run.config["labels"][task])))
-        classes = self.network.classes_of(task)
-        probabilities[:, classes] = torch.from_numpy(logits).double().softmax(dim=1).numpy()
-        return probabilities
+        probabilities = torch.from_numpy(logits).double().softmax(dim=1).numpy()
+        return over_labels(probabilities, self.network.classes_of(task), len(self.run.config["labels"][task]))
 
 
 def _load_lora(folder: Path, run: Run, session: Session) -> HeadedNetwork:

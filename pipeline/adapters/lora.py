@@ -7,16 +7,20 @@ the adapted backbone begins as the backbone (Hu et al., 2021, arXiv:2106.09685).
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
+from pipeline.backbone.adapter import REWRITES_THE_BACKBONE
 from pipeline.backbone.blocks import blocks_of
 from pipeline.backbone.load import Backbone
+from pipeline.backbone.quiet import quiet_loading
 from pipeline.config import parse_settings
 from pipeline.errors import AdapterError, MissingPackage
 from pipeline.live_config import LoraOptions
@@ -42,13 +46,18 @@ def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, pas
         AdapterError: a name matches no linear layer, or peft does not take a setting.
         MissingPackage: peft is not installed.
     """
-    try:
-        import peft
-    except ImportError as error:
-        raise MissingPackage("peft", "adapters") from error
+    peft = import_peft()
     settings = options.resolved
     _check_targets(backbone, settings.target_modules, range(first, past))
     further = dict(parse_settings(options.peft))
+    begun = str(further.get("init_lora_weights", "")).lower()
+    if begun.startswith(REWRITES_THE_BACKBONE):
+        raise AdapterError(
+            "this beginning of the adapters rewrites the backbone's own weights, which are frozen",
+            where="peft: init_lora_weights",
+            expected="true | gaussian | orthogonal | false",
+            found=further["init_lora_weights"],
+        )
     known = {field.name for field in fields(peft.LoraConfig)}
     if wrong := sorted(name for name in further if name not in known or name in OF_OWN_FLAGS):
         own = [f"{name}: {OF_OWN_FLAGS[name]}" for name in wrong if OF_OWN_FLAGS.get(name)]
@@ -58,6 +67,7 @@ def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, pas
             found=", ".join(wrong),
             remedy=f"they have settings of their own ({', '.join(own)})" if own else "see peft's LoraConfig",
         )
+    _check_values(further, {field.name: field.default for field in fields(peft.LoraConfig)})
     try:
         config = peft.LoraConfig(
             **{
@@ -73,25 +83,53 @@ def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, pas
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is to go
             adapted = peft.get_peft_model(backbone.model, config)
-    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
+    except (ValueError, TypeError, ImportError, NotImplementedError, AttributeError, KeyError) as error:
         raise AdapterError(
-            "peft does not take these settings", where="peft", found=str(error).splitlines()[0]
+            "peft does not take these settings",
+            where="peft",
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
         ) from error
     for one in adapted.peft_config.values():
         one.base_model_name_or_path = base
     return adapted
 
 
+def import_peft() -> Any:
+    """peft, without what its import has to say.
+
+    Raises:
+        MissingPackage: it is not installed.
+    """
+    try:
+        with quiet_loading():  # it imports bitsandbytes
+            import peft
+    except ImportError as error:
+        raise MissingPackage("peft", "adapters") from error
+    return peft
+
+
+def _check_values(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse what peft would take for something else than it says."""
+    for name, value in settings.items():
+        if isinstance(defaults[name], bool) and not isinstance(value, bool) and name != "init_lora_weights":
+            raise AdapterError("expected true or false", where=f"peft: {name}", found=value)
+
+
 def _check_targets(backbone: Backbone, names: Sequence[str], blocks: range) -> None:
+    of_blocks = blocks_of(backbone.model, backbone.num_hidden_layers)
+    prefix = next(name for name, module in backbone.model.named_modules() if module is of_blocks)
     linear = [
-        name for name, module in backbone.model.named_modules() if isinstance(module, nn.Linear) or _is_conv1d(module)
+        f"{prefix}.{number}.{name}"
+        for number in blocks
+        for name, module in of_blocks[number].named_modules()
+        if isinstance(module, nn.Linear) or _is_conv1d(module)
     ]
     ends = sorted({name.rsplit(".", 1)[-1] for name in linear})
     for target in names:
         there = [name for name in linear if name == target or name.endswith(f".{target}")]
         if not there:
             raise AdapterError(
-                "a module name matches no linear layer of the backbone",
+                "a module name matches no linear layer of the blocks that get adapters",
                 where="target_modules",
                 expected=" | ".join(ends),
                 found=target,
@@ -131,11 +169,10 @@ def read_adapters(model: Any, folder: Path) -> Any:
     Raises:
         AdapterError: they are not of this backbone, or damaged.
     """
-    import peft
-    from safetensors import SafetensorError
-
+    peft = import_peft()
     try:
         json.loads((folder / "adapter_config.json").read_text("utf-8"))
+        load_file(folder / "adapter_model.safetensors")  # peft would go on to a pickle, or to the Hub, without it
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore", FutureWarning)
             adapted = peft.PeftModel.from_pretrained(model, folder, is_trainable=False)

@@ -1,44 +1,40 @@
 """`pipeline adapt lora`: adapters and heads trained through the backbone, from the gate to the run's entry."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from pipeline.adapters.cached import lower_states, wanted_identity
-from pipeline.adapters.gate import digest_of_frozen, largest_difference, pass_gate
+from pipeline.adapters.gate import check_frozen, digest_of_frozen, largest_difference, pass_gate
 from pipeline.adapters.lora import put_adapters_on, save_adapters
+from pipeline.adapters.lora_plan import LoraPlan, Settings, plan_lora
 from pipeline.adapters.network import HeadedNetwork
 from pipeline.adapters.rows import TaskRows
 from pipeline.adapters.session import (
     Session,
     config_record,
-    deciding,
-    divide,
+    finish_run,
+    run_there,
     score_tasks,
     seeded,
     selection_record,
-    settle,
-    state_folder,
+    state_folders,
     tell,
     write_run,
 )
-from pipeline.adapters.starting_heads import HEADS, starting_head, stored_heads, views_of
+from pipeline.adapters.starting_heads import HEADS, HIDDEN_SIZE, starting_head
 from pipeline.adapters.steps import StepPlan
-from pipeline.adapters.top_layers import LowerStates, skip_blocks
+from pipeline.adapters.top_layers import LowerStates, skip_blocks, states_before
 from pipeline.adapters.training import Group, Trained, Training
 from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.prefill import TOLERANCE, PrefillEngine
-from pipeline.cache import FeatureCache
-from pipeline.classifier import StoredClassifier
-from pipeline.config import BackboneConfig, CacheConfig, DataConfig, RunsConfig, TokensConfig
-from pipeline.errors import AdapterError, ConfigError
-from pipeline.live_config import LivePathConfig, LoraOptions, TrainingConfig
+from pipeline.classifier import Classifier, StoredClassifier
+from pipeline.errors import AdapterError
+from pipeline.live_config import LoraOptions, TrainingConfig
 from pipeline.results.ledger import Run, new_run, new_run_name
-from pipeline.tasks.spec import TaskSpec, find_tasks
 from pipeline.threads import limited_threads
 from pipeline.views import View, name_views
 
@@ -47,96 +43,30 @@ ADAPTER = "adapter"
 CANARIES = 8
 
 
-@dataclass(frozen=True)
-class Settings:
-    """All settings of `pipeline adapt lora`."""
-
-    live: LivePathConfig
-    lora: LoraOptions
-    training: TrainingConfig
-    data: DataConfig
-    backbone: BackboneConfig
-    tokens: TokensConfig
-    cache: CacheConfig
-    runs: RunsConfig
-
-
 def adapt_lora(settings: Settings) -> list[Run]:
     """Train LoRA adapters with heads: a run for each task, or one for all of them with `freeze`.
 
     Raises:
         PipelineError: a setting, the data, the backbone or the cache is at fault; or training diverges.
     """
-    tasks = find_tasks(settings.live.tasks, settings.live.task_files)
-    freeze = settings.lora.freeze
-    if freeze not in (None, "none", *(task.name for task in tasks)):
-        raise ConfigError(
-            "the task whose head is to be frozen is not among the tasks",
-            where="freeze",
-            expected=" | ".join(["none", *(task.name for task in tasks)]),
-            found=freeze,
-            remedy="name it with --tasks too",
-        )
     session = Session.open(settings.backbone)
-    warm = stored_heads(settings.lora, settings.runs, tasks, session)
-    if freeze not in (None, "none") and freeze not in warm:
-        raise ConfigError(
-            "a head that is frozen must have learnt something",
-            where=f"freeze {freeze}",
-            found="no --head-from run of that task",
-            remedy=f"train one (pipeline heads --tasks {freeze} --heads linear) and name the run with --head-from",
-        )
-    together = [tasks] if freeze else [[task] for task in tasks]
-    with limited_threads(settings.training.threads), exact_float32(session.device):
-        return [_adapt(settings, session, group, warm) for group in together]
+    plans = plan_lora(settings, session)
+    with (
+        limited_threads(settings.training.threads),
+        exact_float32(session.device),
+        state_folders(settings.runs, [plan.settled for plan in plans]) as folders,
+    ):
+        return [
+            run_there(folder, settings.runs) or _adapt(settings, session, plan, folder)
+            for plan, folder in zip(plans, folders, strict=True)
+        ]
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What one run is to train.
-
-    Args:
-        rows: by task.
-        prompts: the text around its sentences.
-        views: what its head looks at, with non-negative layers.
-        first, top: adapters sit in blocks `first` to `top - 1`.
-        begins_at: the layer in whose states live passes begin; 0 is at the token ids.
-        warm: the heads that training begins with, of tasks that have one.
-    """
-
-    rows: Mapping[str, TaskRows]
-    prompts: Mapping[str, str]
-    views: Mapping[str, tuple[View, ...]]
-    first: int
-    top: int
-    begins_at: int
-    warm: Mapping[str, StoredClassifier]
-
-    @property
-    def layers(self) -> list[int]:
-        """All whose states are looked at."""
-        return sorted({int(view.layer) for of_task in self.views.values() for view in of_task} | {self.begins_at} - {0})
-
-
-def _adapt(
-    settings: Settings, session: Session, tasks: Sequence[TaskSpec], warm: Mapping[str, StoredClassifier]
-) -> Run:
+def _adapt(settings: Settings, session: Session, plan: LoraPlan, folder: Path) -> Run:
     """One run: its tasks share the adapters."""
     lora, training = settings.lora, settings.training
-    plan = _make_plan(settings, session, tasks, warm)
-    settled = settle(
-        session,
-        plan.rows,
-        prompts=plan.prompts,
-        views={name: name_views(views) for name, views in plan.views.items()},
-        lora=asdict(lora),
-        training=deciding(training),
-        heads={name: digest_of_frozen(head.network.state_dict()) for name, head in warm.items()},
-    )
-    with seeded(training.seed), state_folder(settings.runs, settled) as folder:
-        network, adapted, gates = _begin(settings, session, plan)
-        frozen = {name: value for name, value in network.named_parameters() if not value.requires_grad}
-        before = digest_of_frozen(frozen)
+    with seeded(training.seed):
+        network, adapted, about = _begin(settings, session, plan)
         name = new_run_name(*plan.rows, "lora")
         with new_run(settings.runs.runs_dir, name) as run_folder:
             trained = Training(
@@ -145,96 +75,73 @@ def _adapt(
                 StepPlan({n: r.fit for n, r in plan.rows.items()}, training.batch_size, lora.mixing, training.seed),
                 training,
                 _groups(network, lora, training),
-                settled=settled,
+                settled=plan.settled,
                 folder=folder,
                 label=f"{'+'.join(plan.rows)}, lora",
-                logs=run_folder / "tensorboard" if training.log == "tensorboard" else None,
             ).run()
-            if digest_of_frozen(frozen) != before:
-                raise AssertionError("frozen weights changed")
-            about = {"frozen": before, "gate": gates}
+            check_frozen(about["frozen"], _frozen(network))
             run = _enter(settings, session, plan, name, run_folder, network, trained, about)
             save_adapters(adapted, run_folder / ADAPTER)
+            finish_run(run_folder, folder, run)
     tell(run)
     return run
 
 
-def _make_plan(
-    settings: Settings, session: Session, tasks: Sequence[TaskSpec], warm: Mapping[str, StoredClassifier]
-) -> _Plan:
-    blocks = session.facts.num_hidden_layers
-    views = {task.name: tuple(v.resolved(blocks) for v in views_of(settings.lora, task)) for task in tasks}
-    top = max(int(view.layer) for of_task in views.values() for view in of_task)
-    first = _first_block(settings.lora.top_layers, top, views)
-    prompts = {task.name: settings.tokens.prompt or task.prompt for task in tasks}
-    rows = {
-        task.name: divide(session.read(task, settings.data, settings.tokens, prompts[task.name]), settings.training)
-        for task in tasks
-    }
-    begins_at = 0 if settings.lora.whole_passes else first
-    return _Plan(
-        rows, prompts, views, first, top, begins_at, {name: head for name, head in warm.items() if name in rows}
-    )
-
-
-def _begin(settings: Settings, session: Session, plan: _Plan) -> tuple[HeadedNetwork, Any, dict[str, Any]]:
-    """The network as training begins, peft's model in it, and what the gate found.
+def _begin(settings: Settings, session: Session, plan: LoraPlan) -> tuple[HeadedNetwork, Any, dict[str, Any]]:
+    """The network as training begins, peft's model in it, and for the run's record what the gate found, and the digest
+    of what must not change.
 
     Raises:
         AdapterError: the live path does not see what the cache holds, or does not begin as the backbone.
     """
     lora, training = settings.lora, settings.training
-    cache = FeatureCache(settings.cache.cache_dir)
-    place = {"backbone": settings.backbone.backbone, "source": settings.data.source}
     backbone = session.load()
     engine = PrefillEngine(backbone, plan.layers, pack=False)
     plain = HeadedNetwork(engine, {}, token_budget=training.token_budget)
     gates, canaries, heads = {}, {}, {}
     lower: dict[tuple[str, str], LowerStates] = {}
     for name, rows in plan.rows.items():
-        wanted = partial(wanted_identity, session.facts, settings.tokens, plan.prompts[name])
         views = plan.views[name]
-        gates[name] = pass_gate(
-            plain, rows.train, views, gate=settings.live.gate, cache=cache, wanted=wanted(rows.train), **place
-        )
+        gates[name] = pass_gate(plain, rows.train, plan.gates[name])
         if plan.begins_at:
-            of_splits = lower_states(cache, rows, plan.begins_at, engine, wanted, **place)
-            lower |= {(name, split): states for split, states in of_splits.items()}
+            before = states_before(engine, [of_split.tokens for of_split in rows.splits.values()], plan.begins_at)
+            for split, of_split in rows.splits.items():
+                lower[name, split] = LowerStates(plan.lower[name, split], of_split.tokens, before)
         canaries[name] = _canaries(plain, rows, views)
         heads[name] = starting_head(plain, rows, views, lora, plan.warm.get(name))
     skip_blocks(engine.blocks, plan.begins_at)
     network = HeadedNetwork(engine, heads, token_budget=training.token_budget, lower=lower)
-    _check_same(network, plan, canaries, "passes that begin at the cached layer give something else than whole ones")
+    _check_same(
+        network,
+        plan,
+        canaries,
+        "passes that begin at the cached layer give something else than whole ones",
+        "check the tokens view (pipeline cache verify --canaries); one that is stored in float16 has too few digits",
+    )
+    for name, head in network.heads.items():
+        head.classifier.requires_grad_(name != lora.freeze)
+    frozen = digest_of_frozen(_frozen(network))
     if training.gradient_checkpointing:
         engine.keep_inputs_alone()
     adapted = put_adapters_on(backbone, lora, first=plan.first, past=plan.top, base=session.base)
-    _check_same(network, plan, canaries, "the adapted backbone does not begin as the backbone")
-    for name, head in network.heads.items():
-        head.classifier.requires_grad_(name != lora.freeze)
-    return network, adapted, gates
+    _check_same(
+        network,
+        plan,
+        canaries,
+        "the adapted backbone does not begin as the backbone",
+        "leave out what changes the beginning (--peft init_lora_weights)",
+    )
+    return network, adapted, {"gate": gates, "frozen": frozen}
 
 
-def _first_block(top_layers: int, top: int, views: Mapping[str, Sequence[View]]) -> int:
-    """In which block live passes begin."""
-    if not top_layers:
-        return 0
-    if top_layers > top:
-        raise ConfigError(
-            "there are not so many blocks below the highest view",
-            where="top_layers",
-            expected=f"1 to {top}",
-            found=top_layers,
-        )
-    first = top - top_layers
-    if below := sorted({str(view) for of_task in views.values() for view in of_task if view.layer < first}):
-        raise ConfigError(
-            "a view lies below the layer where live passes begin",
-            where="top_layers",
-            expected=f"views of layers {first} to {top}",
-            found=", ".join(below),
-            remedy="raise --top-layers, or name other --views",
-        )
-    return first
+def _frozen(network: HeadedNetwork) -> dict[str, torch.Tensor]:
+    """What must not change: the backbone's own weights, under the names that they have without adapters, and heads."""
+    found: dict[str, torch.Tensor] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            parts = [part for part in name.split(".") if part not in ("base_layer", "original_module")]
+            found[".".join(parts)] = parameter
+    return found
 
 
 def _canaries(network: HeadedNetwork, rows: TaskRows, views: Sequence[View]) -> np.ndarray:
@@ -242,7 +149,9 @@ def _canaries(network: HeadedNetwork, rows: TaskRows, views: Sequence[View]) -> 
     return network.pooled_rows(rows.train, rows.fit[:CANARIES], views)
 
 
-def _check_same(network: HeadedNetwork, plan: _Plan, expected: Mapping[str, np.ndarray], what: str) -> None:
+def _check_same(
+    network: HeadedNetwork, plan: LoraPlan, expected: Mapping[str, np.ndarray], what: str, remedy: str
+) -> None:
     tolerance = TOLERANCE[network.engine.backbone.dtype]
     for name, rows in plan.rows.items():
         worst = largest_difference(_canaries(network, rows, plan.views[name]), expected[name])
@@ -252,7 +161,7 @@ def _check_same(network: HeadedNetwork, plan: _Plan, expected: Mapping[str, np.n
                 where=name,
                 expected=f"a relative difference of at most {tolerance:g}",
                 found=f"{worst:.3g}",
-                remedy="leave out what changes the beginning (--peft init_lora_weights, --top-layers)",
+                remedy=remedy,
             )
 
 
@@ -270,7 +179,7 @@ def _groups(network: HeadedNetwork, lora: LoraOptions, training: TrainingConfig)
 def _enter(
     settings: Settings,
     session: Session,
-    plan: _Plan,
+    plan: LoraPlan,
     name: str,
     folder: Path,
     network: HeadedNetwork,
@@ -284,7 +193,7 @@ def _enter(
         run=name,
         path="live",
         tasks=tuple(plan.rows),
-        head=lora.head,
+        head="+".join(dict.fromkeys(_kind(head.classifier) for head in network.heads.values())),
         config=config_record(
             session,
             settings.data,
@@ -320,6 +229,10 @@ def _enter(
         StoredClassifier(head.classifier, head.classes.tolist(), params).save(folder / HEADS / f"{task}.safetensors")
     write_run(folder, run, tables)
     return run
+
+
+def _kind(classifier: Classifier) -> str:
+    return next(kind for kind, hidden_size in HIDDEN_SIZE.items() if bool(hidden_size) == bool(classifier.hidden_size))
 
 
 def _fingerprints(network: HeadedNetwork) -> dict[str, dict[str, list[str]]]:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.adapters.evaluation import HeldOut, in_words
-from pipeline.adapters.gate import digest_of_frozen
+from pipeline.adapters.gate import check_frozen, digest_of_frozen
 from pipeline.adapters.label_words import label_word_ids
 from pipeline.adapters.rows import TaskRows
 from pipeline.adapters.session import (
@@ -19,12 +19,14 @@ from pipeline.adapters.session import (
     config_record,
     deciding,
     divide,
+    finish_run,
+    run_there,
     score_splits,
     score_tasks,
     seeded,
     selection_record,
     settle,
-    state_folder,
+    state_folders,
     tell,
     write_run,
 )
@@ -70,8 +72,35 @@ def adapt_prompt(settings: Settings) -> list[Run]:
     tasks = [_as_asked(task, settings) for task in find_tasks(settings.live.tasks, settings.live.task_files)]
     session = Session.open(settings.backbone)
     together = [tasks] if options.shared_text is not None or options.shared_from is not None else [[t] for t in tasks]
-    with limited_threads(settings.training.threads), exact_float32(session.device):
-        return [_adapt(settings, session, group) for group in together]
+    plans = [_make_plan(settings, session, group) for group in together]
+    with (
+        limited_threads(settings.training.threads),
+        exact_float32(session.device),
+        state_folders(settings.runs, [plan.settled for plan in plans]) as folders,
+    ):
+        return [
+            run_there(folder, settings.runs) or _adapt(settings, session, plan, folder)
+            for plan, folder in zip(plans, folders, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What one run is to train.
+
+    Args:
+        rows: by task.
+        readings: by task, how its label is read.
+        texts: by task, what its own virtual tokens begin as.
+        shared: `[s, d]` the shared ones of another run, if one is named.
+        settled: all that decides what comes out.
+    """
+
+    rows: Mapping[str, TaskRows]
+    readings: Mapping[str, LabelReading]
+    texts: Mapping[str, str]
+    shared: torch.Tensor | None
+    settled: Mapping[str, Any]
 
 
 def _as_asked(task: TaskSpec, settings: Settings) -> TaskSpec:
@@ -84,8 +113,15 @@ def _as_asked(task: TaskSpec, settings: Settings) -> TaskSpec:
     return replace(task, answer_prompt=settings.tokens.prompt or task.answer_prompt, label_words=words)
 
 
-def _adapt(settings: Settings, session: Session, tasks: Sequence[TaskSpec]) -> Run:
+def _make_plan(settings: Settings, session: Session, tasks: Sequence[TaskSpec]) -> _Plan:
     options, training = settings.prompt, settings.training
+    texts = {task.name: _text_of(options, task) for task in tasks}
+    shared = _shared_of(settings, session)
+    virtual = {
+        name: _count(session, text, options.resolved.virtual_tokens)
+        + (len(shared) if shared is not None else _count(session, options.shared_text or "", None))
+        for name, text in texts.items()
+    }
     readings = {
         task.name: LabelReading(
             label_word_ids(
@@ -97,21 +133,32 @@ def _adapt(settings: Settings, session: Session, tasks: Sequence[TaskSpec]) -> R
         for task in tasks
     }  # fmt: skip
     rows = {
-        task.name: divide(session.read(task, settings.data, settings.tokens, task.answer_prompt), training)
+        task.name: divide(
+            session.read(task, settings.data, settings.tokens, task.answer_prompt, before=virtual[task.name]), training
+        )
         for task in tasks
     }
-    shared = _shared_of(settings, session)
     settled = settle(
         session, rows, prompts={t.name: t.answer_prompt for t in tasks}, words={t.name: t.label_words for t in tasks},
         prompt=asdict(options), training=deciding(training),
         shared=None if shared is None else digest_of_frozen({"shared": shared}),
     )  # fmt: skip
+    return _Plan(rows, readings, texts, shared, settled)
+
+
+def _count(session: Session, text: str, virtual_tokens: int | None) -> int:
+    """How many virtual tokens begin as a text."""
+    return len(text_ids(session.tokenizer, text, virtual_tokens)) if text else 0
+
+
+def _adapt(settings: Settings, session: Session, plan: _Plan, folder: Path) -> Run:
+    options, training = settings.prompt, settings.training
+    rows, texts, shared = plan.rows, plan.texts, plan.shared
     backbone = session.load()
-    with seeded(training.seed), state_folder(settings.runs, settled) as folder:
+    with seeded(training.seed):
         engine = PrefillEngine(backbone, [backbone.num_hidden_layers], pack=False)
         if training.gradient_checkpointing:
             engine.keep_inputs_alone()
-        texts = {task.name: _text_of(options, task) for task in tasks}
         own = {name: _begin(session, backbone, text, options.resolved.virtual_tokens) for name, text in texts.items()}
         if shared is None:
             shared = _begin(session, backbone, options.shared_text or "", None)
@@ -119,7 +166,7 @@ def _adapt(settings: Settings, session: Session, tasks: Sequence[TaskSpec]) -> R
 
         def network_of(own: Mapping[str, torch.Tensor], shared: torch.Tensor) -> PromptedNetwork:
             return PromptedNetwork(
-                engine, lm_head, readings, own, shared,
+                engine, lm_head, plan.readings, own, shared,
                 freeze_shared=options.freeze_shared, over=options.over, token_budget=training.token_budget,
             )  # fmt: skip
 
@@ -136,17 +183,16 @@ def _adapt(settings: Settings, session: Session, tasks: Sequence[TaskSpec]) -> R
         before = digest_of_frozen(backbone.model.state_dict())
         rate = training.learning_rate or options.resolved.learning_rate
         groups = [Group(tuple(name for name, _ in network.trained()), rate)]
-        plan = StepPlan({n: r.fit for n, r in rows.items()}, training.batch_size, options.mixing, training.seed)
+        steps = StepPlan({n: r.fit for n, r in rows.items()}, training.batch_size, options.mixing, training.seed)
         name = new_run_name(*rows, "prompt")
         with new_run(settings.runs.runs_dir, name) as run_folder:
             trained = Training(
-                network, rows, plan, training, groups, settled=settled, folder=folder,
+                network, rows, steps, training, groups, settled=plan.settled, folder=folder,
                 label=f"{'+'.join(rows)}, prompt",
-                logs=run_folder / "tensorboard" if training.log == "tensorboard" else None,
             ).run()  # fmt: skip
-            if digest_of_frozen(backbone.model.state_dict()) != before:
-                raise AssertionError("frozen weights changed")
+            check_frozen(before, backbone.model.state_dict())
             run = _enter(settings, session, name, run_folder, network, rows, texts, trained, untuned, before)
+            finish_run(run_folder, folder, run)
     tell(run)
     return run
 
@@ -206,7 +252,7 @@ def _zero_shot(network: PromptedNetwork, rows: Mapping[str, TaskRows], training:
     say(f"before any tuning, by the prompt alone: {in_words(record)}")
     found = {}
     for task, of_task in rows.items():
-        found[task], _, _ = score_splits(network, of_task)
+        found[task] = score_splits(network, of_task, unlabelled=False).scores
         metric = of_task.task.metric
         say(f"{task}: by the prompt alone on validation: {metric} {found[task]['validation'][metric]:.3f}")
         found[task]["held_out"] = record["held_out"][task]

@@ -100,7 +100,7 @@ def split_rows(splits: dict[Split, LiveRows], *, held_out: float, max_rows: int,
     """Hold out a part of the training rows, as heads do, and take at most `max_rows` of the others.
 
     Raises:
-        DataError: validation has no labels.
+        DataError: validation has no labels, or the rows to train on lack a class.
         HeadError: there are too few training rows.
     """
     train = splits["train"]
@@ -109,4 +109,12 @@ def split_rows(splits: dict[Split, LiveRows], *, held_out: float, max_rows: int,
     fit, held = hold_out(train.examples.texts, train.y, share=held_out, seed=seed)
     if max_rows:
         fit = np.sort(np.random.default_rng(seed).permutation(fit)[:max_rows])
+    if missing := sorted(set(train.y.tolist()) - set(train.y[fit].tolist())):
+        raise DataError(
+            "among the rows to train on there is none of some classes",
+            where=train.examples.origin,
+            expected=train.task.labels,
+            found=f"{len(fit)} rows without {', '.join(train.task.labels[number] for number in missing)}",
+            remedy="raise --max-rows, or take another --seed",
+        )
     return TaskRows(splits, fit, held)

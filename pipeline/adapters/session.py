@@ -15,18 +15,19 @@ import torch
 
 from pipeline.adapters.evaluation import predict_logits
 from pipeline.adapters.rows import LiveRows, TaskRows, split_rows, tokenize_split
-from pipeline.adapters.training import LiveNetwork, Trained
+from pipeline.adapters.training import LOGS, LiveNetwork, Trained
 from pipeline.backbone.catalogue import BackboneSource, find_backbone
 from pipeline.backbone.facts import BackboneFacts, check_unchanged, read_facts, resolve_device, resolve_dtype
 from pipeline.backbone.load import Backbone, load_backbone
 from pipeline.backbone.tokens import load_tokenizer
+from pipeline.cache.files import whole_file
 from pipeline.config import BackboneConfig, DataConfig, Dtype, RunsConfig, TokensConfig
 from pipeline.digests import sha256_of_record, sha256_of_texts
-from pipeline.errors import AdapterError, ConfigError
+from pipeline.errors import AdapterError, ConfigError, RunError
 from pipeline.live_config import TrainingConfig
 from pipeline.progress import say
-from pipeline.results.ledger import Run, predictions_table, write_predictions, write_record
-from pipeline.results.metrics import majority_class, score
+from pipeline.results.ledger import Run, find_run, read_run, write_predictions, write_record
+from pipeline.results.scored import ScoredSplits
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import TaskSpec
 
@@ -89,8 +90,13 @@ class Session:
 
         return HUB_IDS.get(self.config.backbone, self.config.backbone)
 
-    def read(self, task: TaskSpec, data: DataConfig, tokens: TokensConfig, prompt: str) -> dict[Any, LiveRows]:
+    def read(
+        self, task: TaskSpec, data: DataConfig, tokens: TokensConfig, prompt: str, *, before: int = 0
+    ) -> dict[Any, LiveRows]:
         """All splits of a task that are there, as token ids behind a prompt.
+
+        Args:
+            before: virtual tokens that will stand before it: they count against what the backbone was made for.
 
         Raises:
             DataError: a file is missing or malformed, or a sentence is too long.
@@ -98,9 +104,17 @@ class Session:
         splits = read_task(task, data)
         for split, examples in splits.items():
             say(f"{task.name}/{split}: {len(examples)} rows from {examples.origin}")
+        most = self.facts.max_positions
+        if most is not None and before >= most:
+            raise AdapterError(
+                "there are more virtual tokens than the backbone was made for",
+                where=task.name,
+                expected=f"fewer than {most}",
+                found=before,
+            )
+        left = None if most is None else most - before
         return {
-            split: tokenize_split(self.tokenizer, examples, tokens, prompt, self.facts.max_positions)
-            for split, examples in splits.items()
+            split: tokenize_split(self.tokenizer, examples, tokens, prompt, left) for split, examples in splits.items()
         }
 
 
@@ -119,6 +133,7 @@ def settle(session: Session, tasks: Mapping[str, TaskRows], **settings: Any) -> 
                 "labels": sha256_of_record(rows.y.tolist()),
                 "ids": sha256_of_record(rows.train.tokens.ids.tolist()),
                 "fit": sha256_of_record(rows.fit.tolist()),
+                "metric": rows.task.metric,
             }
             for name, rows in tasks.items()
         },
@@ -134,14 +149,18 @@ def deciding(training: TrainingConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def state_folder(runs: RunsConfig, settled: Mapping[str, Any]) -> Iterator[Path]:
-    """Where the state of the training of `settled` is kept; on leaving without an error it is removed.
+def state_folders(runs: RunsConfig, settled: Sequence[Mapping[str, Any]]) -> Iterator[list[Path]]:
+    """Where a command's trainings keep their states, one folder each; on leaving without an error all are removed.
+
+    Args:
+        settled: what decides each of them.
 
     Raises:
-        AdapterError: another process is at the same training.
+        AdapterError: another process is at the same trainings.
     """
-    folder = runs.runs_dir / ".training" / sha256_of_record(settled)[:16]
+    folder = runs.runs_dir / ".training" / sha256_of_record(list(settled))[:16]
     folder.mkdir(parents=True, exist_ok=True)
+    folders = [folder / str(number) for number in range(len(settled))]
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -151,10 +170,48 @@ def state_folder(runs: RunsConfig, settled: Mapping[str, Any]) -> Iterator[Path]
                 where=folder,
                 remedy="wait for it; or change a setting, such as --seed",
             ) from error
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.parent.rmdir()
+        try:
+            yield folders
+        except BaseException:
+            if any(path.is_dir() for path in folders):
+                raise  # the same command goes on from there
+            _remove(folder)
+            raise
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+
+
+DONE = "done.json"
+"""Of a state's folder: which run a training became."""
+
+
+def finish_run(run_folder: Path, folder: Path, run: Run) -> None:
+    """The last of a training before its run appears in the ledger: take its logs, and note which run it became.
+
+    Args:
+        run_folder: the run's, not there yet under its own name.
+        folder: of the training's state.
+    """
+    if (folder / LOGS).is_dir():
+        shutil.copytree(folder / LOGS, run_folder / LOGS)
+    with whole_file(folder / DONE) as partial:
+        partial.write_text(json.dumps({"run": run.run}) + "\n", "utf-8")
+
+
+def run_there(folder: Path, runs: RunsConfig) -> Run | None:
+    """The run that a training of a command became, where the command was stopped later."""
+    try:
+        name = str(json.loads((folder / DONE).read_text("utf-8"))["run"])
+        run = read_run(find_run(runs.runs_dir, name))
+    except (OSError, ValueError, KeyError, TypeError, RunError):
+        return None
+    say(f"{'+'.join(run.tasks)}: trained before this command was stopped, as {run.run}")
+    return run
 
 
 @contextmanager
@@ -162,48 +219,32 @@ def seeded(seed: int) -> Iterator[None]:
     """Within, everything random of torch begins at a seed, and what can be is computed in a fixed order."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True, warn_only=True)
+        memory.fill_uninitialized_memory = False  # nothing here reads it, and filling it takes a while
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(before, warn_only=warn)
+            memory.fill_uninitialized_memory = filled
 
 
-def score_splits(network: LiveNetwork, rows: TaskRows) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
-    """Predict every split but train, once.
-
-    Returns:
-        the scores and those of the majority class, by split, and one table of predictions each.
-    """
-    scores: dict[str, Any] = {}
-    baseline: dict[str, Any] = {}
-    tables: list[Any] = []
-    majority = majority_class(rows.y)
+def score_splits(network: LiveNetwork, rows: TaskRows, *, unlabelled: bool = True) -> ScoredSplits:
+    """Predict every split but train, once; those without labels only if they are wanted."""
     task = rows.task
+    scored = ScoredSplits(task.name, len(task.labels), rows.y)
+    classes = network.classes_of(task.name)
     for split, of_split in rows.splits.items():
-        if split == "train":
+        if split == "train" or (of_split.y is None and not unlabelled):
             continue
         logits = predict_logits(network, of_split, np.arange(len(of_split)))
-        classes = network.classes_of(task.name)
-        predictions = classes[logits.argmax(axis=1)]
-        probabilities = np.zeros((len(logits), len(task.labels)))
-        probabilities[:, classes] = torch.from_numpy(logits).double().softmax(dim=1).numpy()
-        if of_split.y is not None:
-            scores[split] = score(of_split.y, predictions)
-            baseline[split] = score(of_split.y, np.full_like(of_split.y, majority))
-        tables.append(
-            predictions_table(
-                task=task.name,
-                split=split,
-                sample_ids=np.asarray(of_split.examples.idx, dtype=np.int64),
-                y=of_split.y,
-                predictions=predictions,
-                probabilities=probabilities,
-            )
-        )
-    return scores, baseline, tables
+        sample_ids = np.asarray(of_split.examples.idx, dtype=np.int64)
+        probabilities = torch.from_numpy(logits).double().softmax(dim=1).numpy()
+        scored.add(split, sample_ids, of_split.y, classes[logits.argmax(axis=1)], probabilities, classes)
+    return scored
 
 
 def score_tasks(
@@ -214,10 +255,11 @@ def score_tasks(
     baseline: dict[str, Any] = {}
     tables: list[Any] = []
     for task, of_task in rows.items():
-        scores[task], baseline[task], of_splits = score_splits(network, of_task)
+        scored = score_splits(network, of_task)
         held_out = trained.evaluations[trained.best]["held_out"][task]
-        scores[task]["held_out"] = {name: held_out[name] for name in ("mcc", "accuracy", "f1")}
-        tables += of_splits
+        scores[task] = {**scored.scores, "held_out": {name: held_out[name] for name in ("mcc", "accuracy", "f1")}}
+        baseline[task] = scored.baseline
+        tables += scored.tables
     return scores, baseline, tables
 
 

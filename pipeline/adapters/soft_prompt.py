@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pipeline.adapters.lora import import_peft
 from pipeline.adapters.network import SLOT_TOKENS
 from pipeline.adapters.rows import LiveRows
 from pipeline.backbone.batch import Batch
@@ -38,6 +39,12 @@ def text_ids(tokenizer: Any, text: str, virtual_tokens: int | None) -> np.ndarra
     ids = np.asarray(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int64)
     if not len(ids):
         raise AdapterError("virtual tokens begin as a text, and this one has no token", found=repr(text))
+    if special := sorted(set(ids.tolist()) & set(tokenizer.all_special_ids)):
+        raise AdapterError(
+            "special tokens cannot be virtual tokens",
+            expected="a text without them",
+            found=f"{tokenizer.convert_ids_to_tokens(special)} in {text!r}",
+        )
     return ids if virtual_tokens is None else np.resize(ids, virtual_tokens)
 
 
@@ -83,9 +90,13 @@ class PromptedNetwork(nn.Module):
         super().__init__()
         self.engine, self.lm_head = engine, lm_head
         self.readings, self.over, self.token_budget = dict(readings), over, token_budget
-        self.shared = nn.Parameter(shared.clone(), requires_grad=not freeze_shared and len(shared) > 0)
+        device = engine.backbone.device
+        self.shared = nn.Parameter(shared.to(device, copy=True), requires_grad=not freeze_shared and len(shared) > 0)
         self.own = nn.ParameterDict(
-            {task: nn.Parameter(values.clone(), requires_grad=len(values) > 0) for task, values in own.items()}
+            {
+                task: nn.Parameter(values.to(device, copy=True), requires_grad=len(values) > 0)
+                for task, values in own.items()
+            }
         )
         embeddings = engine.backbone.model.get_input_embeddings()
         self._embed, self._vocabulary = embeddings, int(embeddings.num_embeddings)
@@ -124,7 +135,7 @@ class PromptedNetwork(nn.Module):
         self.engine.run_live(batch, take, embeds)
         token_ids = torch.from_numpy(self.readings[task].token_ids).to(self.lm_head.device)
         if self.over == "words":
-            return (found[-1] @ self.lm_head[token_ids].T).float()
+            return found[-1].float() @ self.lm_head[token_ids].float().T
         return torch.log_softmax((found[-1] @ self.lm_head.T).float(), dim=-1)[:, token_ids]
 
     def loss(self, logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -148,9 +159,7 @@ class PromptedNetwork(nn.Module):
 
 def save_soft_prompt(folder: Path, virtual: torch.Tensor, model: Any, *, base: str, text: str, tokenizer: str) -> None:
     """Write virtual tokens `[n, d]` as peft's prompt tuning, so that `PeftModel.from_pretrained` loads them."""
-    import peft
-
-    config = peft.PromptTuningConfig(
+    config = import_peft().PromptTuningConfig(
         task_type="CAUSAL_LM",
         num_virtual_tokens=len(virtual),
         token_dim=virtual.shape[1],

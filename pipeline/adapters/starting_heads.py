@@ -8,10 +8,12 @@ import torch
 from pipeline.adapters.network import HeadedNetwork, TaskHead
 from pipeline.adapters.rows import TaskRows
 from pipeline.adapters.session import Session
+from pipeline.cache import FeatureCache
 from pipeline.classifier import Classifier, StoredClassifier
-from pipeline.config import RunsConfig, backbone_slug
-from pipeline.errors import ConfigError
+from pipeline.config import RunsConfig, TokensConfig, backbone_slug
+from pipeline.errors import CacheError, ConfigError
 from pipeline.live_config import LoraOptions
+from pipeline.progress import say
 from pipeline.results.ledger import Run, find_run, read_run
 from pipeline.tasks.spec import TaskSpec
 from pipeline.views import View, name_views, parse_views
@@ -38,9 +40,16 @@ def views_of(lora: LoraOptions, task: TaskSpec) -> tuple[View, ...]:
 
 
 def stored_heads(
-    lora: LoraOptions, runs: RunsConfig, tasks: Sequence[TaskSpec], session: Session
+    lora: LoraOptions,
+    runs: RunsConfig,
+    tasks: Sequence[TaskSpec],
+    session: Session,
+    tokens: TokensConfig,
+    cache: FeatureCache,
 ) -> dict[str, StoredClassifier]:
     """The heads that training begins with, by task: those of the runs in `head_from`.
+
+    What a run on cached features has seen is read from these features' manifests, where they still are.
 
     Raises:
         ConfigError: a run is of other tasks, views or another backbone, or has no head of PyTorch's.
@@ -59,6 +68,7 @@ def stored_heads(
             if task in found:
                 raise ConfigError("two runs give one task its head", where="head_from", found=task)
             _check_sees_the_same(run, where, task, views_of(lora, wanted[task]), session)
+            _check_saw_the_same(run, where, task, tokens.prompt or wanted[task].prompt, session, cache)
             path = folder / HEADS / f"{task}.safetensors" if run.path == "live" else folder / "head.safetensors"
             if not path.is_file():
                 raise ConfigError(
@@ -92,6 +102,31 @@ def _check_sees_the_same(run: Run, where: str, task: str, views: tuple[View, ...
             where=where,
             expected=", ".join(here),
             found=", ".join(map(str, there)),
+        )
+
+
+def _check_saw_the_same(run: Run, where: str, task: str, prompt: str, session: Session, cache: FeatureCache) -> None:
+    """Refuse a head whose features came from other weights or another prompt."""
+    if run.path == "live":
+        facts = run.config.get("facts", {})
+        weights, seen = facts.get("weights"), run.config.get("prompts", {}).get(task)
+    else:
+        of_task = run.features.get(task, {})
+        fingerprint = next((name for names in of_task.values() for name in names), "")
+        try:
+            identity = cache.open_folder(fingerprint).manifest.identity
+        except (CacheError, ConfigError):
+            say(f"{where}: its features are not in the cache: that they came from these weights is not checked")
+            return
+        weights, seen = identity.weights, identity.prompt
+    if (weights, seen) != (session.facts.weights, prompt):
+        what = "another prompt" if weights == session.facts.weights else "another backbone's weights"
+        raise ConfigError(
+            f"this run's head was trained on what {what} gave",
+            where=where,
+            expected=repr(prompt) if what == "another prompt" else session.facts.weights,
+            found=repr(seen) if what == "another prompt" else weights,
+            remedy="train one on these: pipeline extract, then pipeline heads",
         )
 
 

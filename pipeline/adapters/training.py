@@ -20,6 +20,8 @@ from pipeline.errors import AdapterError
 from pipeline.live_config import TrainingConfig
 from pipeline.progress import StepsLine, say
 
+LOGS = "tensorboard"
+"""The folder of TensorBoard's files, beside a training's state, and of its run."""
 CHECKPOINT_SECONDS = 60.0
 """A killed training loses about so much work."""
 
@@ -88,9 +90,9 @@ class Training:
         config: how.
         groups: which parameters learn at which rate.
         settled: a record of all that decides what comes out: a state of another one is never gone on with.
-        folder: where the state is kept while the training is under way; one that is there is gone on from.
+        folder: where the state is kept while the training is under way, and TensorBoard's files if they are wanted; a
+            state that is there is gone on from.
         label: for people.
-        logs: where TensorBoard's files go, if they are wanted.
 
     Raises:
         AdapterError: the state in `folder` is of another training, or cannot be read.
@@ -107,13 +109,14 @@ class Training:
         settled: Mapping[str, Any],
         folder: Path,
         label: str,
-        logs: Path | None = None,
     ) -> None:
         from accelerate import Accelerator
         from transformers import get_scheduler
 
         self.network, self.tasks, self.plan, self.config = network, tasks, plan, config
-        self.settled, self.folder, self.label, self.logs = dict(settled), folder, label, logs
+        self.settled, self.folder, self.label = dict(settled), folder, label
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.logs = folder / LOGS if config.log == "tensorboard" else None
         self.parameters = dict(network.trained())
         self.total = max(1, round(plan.steps_an_epoch * config.epochs))
         self._optimizer = torch.optim.AdamW(
@@ -127,7 +130,9 @@ class Training:
             num_training_steps=self.total,
         )
         on_cpu = next(iter(self.parameters.values())).device.type == "cpu"
-        self._accelerator = Accelerator(cpu=on_cpu, log_with="tensorboard" if logs else None, project_dir=logs)
+        self._accelerator = Accelerator(
+            cpu=on_cpu, log_with="tensorboard" if self.logs else None, project_dir=self.logs
+        )
         self._prepared = self._accelerator.prepare(self._optimizer)
         self._held = HeldOut(tasks, config.evaluation_rows, config.seed)
         self._best = {name: value.detach().clone() for name, value in self.parameters.items()}

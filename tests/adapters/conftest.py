@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.adapters import lora_run, prompt_run
+from pipeline.adapters import lora_plan, lora_run, prompt_run
 from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, RunsConfig, TokensConfig
 from pipeline.live_config import LivePathConfig, LoraOptions, PromptOptions, TrainingConfig
 
@@ -39,7 +39,7 @@ class Live:
 
     def lora(self, **changed):
         kinds = (LivePathConfig, LoraOptions, TrainingConfig, DataConfig, BackboneConfig, TokensConfig, CacheConfig)
-        return lora_run.adapt_lora(lora_run.Settings(*self._all(*kinds, RunsConfig, **changed)))
+        return lora_run.adapt_lora(lora_plan.Settings(*self._all(*kinds, RunsConfig, **changed)))
 
     def prompt(self, **changed):
         kinds = (LivePathConfig, PromptOptions, TrainingConfig, DataConfig, BackboneConfig, TokensConfig, RunsConfig)

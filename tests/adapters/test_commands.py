@@ -50,6 +50,7 @@ def test_predict_asks_which_task_where_a_run_has_several(live):
     assert "several tasks" in pipeline(live, "predict", run.run, "fine", *where, rc=2).stderr
     (row,) = json.loads(pipeline(live, "predict", run.run, "fine", "--task", "sst2", *where, "--json").stdout)
     assert row["label"] in ("negative", "positive")
+    assert "another task" in pipeline(live, "predict", run.run, "fine", "--task", "nonsense", *where, rc=2).stderr
 
 
 def test_predict_refuses_a_run_of_cached_features_and_no_sentences(live):

@@ -1,17 +1,23 @@
 """LoRA through the backbone: peft's adapters, heads beside them, and every wrong setting said once."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel
 
 from pipeline.adapters import training
+from pipeline.adapters.loading import LiveRun
 from pipeline.cache import FeatureCache
-from pipeline.errors import AdapterError, ConfigError
+from pipeline.classifier import StoredClassifier
+from pipeline.errors import AdapterError, ConfigError, DamagedFeatureSet, DataError
 from pipeline.live_config import LoraOptions
 from pipeline.results.ledger import read_run
+from pipeline.views import View
+from tests.tiny_backbone import make_tiny_backbone
 
 
 def folder_of(live, run):
@@ -140,6 +146,66 @@ def test_training_begins_with_the_head_of_a_run_on_cached_features(live):
     assert start["accuracy"] == pytest.approx(cached.scores["cola"]["held_out"]["accuracy"])
 
 
+def other_weights(sample_dir, folder):
+    """The tiny backbone, with all weights half as large again."""
+    other = make_tiny_backbone(folder, sample_dir)
+    weights = load_file(other / "model.safetensors")
+    save_file({name: w * 1.5 for name, w in weights.items()}, other / "model.safetensors", metadata={"format": "pt"})
+    return other
+
+
+@pytest.mark.parametrize("live_head", [False, True])
+def test_a_head_that_saw_something_else_is_refused(live, sample_dir, tmp_path, live_head):
+    live.extract(layers=("1", "-1"), poolings=("mean", "last"))
+    (head,) = live.lora(epochs=1) if live_head else live.heads(held_out=0.25)
+    with pytest.raises(ConfigError, match="another prompt"):
+        live.lora(head_from=(head.run,), prompt="Say: {}")
+    other = other_weights(sample_dir, tmp_path / "elsewhere" / "tiny-llama")
+    with pytest.raises(ConfigError, match="another backbone's weights"):
+        live.lora(head_from=(head.run,), backbone=str(other))
+
+
+def test_a_head_of_fewer_classes_than_the_task_has_is_refused(live, monkeypatch):
+    live.extract(layers=("1", "-1"), poolings=("mean", "last"))
+    (head,) = live.heads(held_out=0.25)
+    load = StoredClassifier.load
+    monkeypatch.setattr(StoredClassifier, "load", lambda path: replace(load(path), classes=[0]))
+    with pytest.raises(ConfigError, match="never seen some of the task's classes"):
+        live.lora(head_from=(head.run,))
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # of peft's own
+@pytest.mark.parametrize("top", [0, 1])
+def test_peft_alone_loads_the_adapters_on_transformers_own_model(live, tiny_backbone, top):
+    from peft import PeftModel
+
+    if top:
+        live.extract(layers=("1",), poolings=("tokens",), quantization="none")
+    (run,) = live.lora(quantization="none", learning_rate=1e-2, views="L-1-last", top_layers=top, select_by="loss")
+    loaded = LiveRun.load(folder_of(live, run), models_dir=live.folder / "models")
+    rows = loaded.rows("cola", ["The cat sat on the mat ."])
+    ours = loaded.network.pooled_rows(rows, np.array([0]), (View(2, "last"),))[0]
+    ids = torch.tensor(rows.tokens[0][None].astype(np.int64))
+    with torch.inference_mode():
+        plain = AutoModel.from_pretrained(tiny_backbone, dtype=torch.float32)(ids).last_hidden_state[0, -1].numpy()
+        model = AutoModel.from_pretrained(tiny_backbone, dtype=torch.float32)
+        peft = PeftModel.from_pretrained(model, folder_of(live, run) / "adapter").eval()
+        theirs = peft(ids).last_hidden_state[0, -1].numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert np.abs(theirs - plain).max() > 1e-3
+
+
+def test_adapters_in_a_pickle_are_not_read(live):
+    (run,) = live.lora(epochs=1)
+    folder = folder_of(live, run) / "adapter"
+    tensors = load_file(folder / "adapter_model.safetensors")
+    torch.save(tensors, folder / "adapter_model.bin")
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(AdapterError, match="cannot be put on the backbone") as caught:
+        LiveRun.load(folder_of(live, run), models_dir=live.folder / "models")
+    assert "adapter_model.safetensors" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "says"),
     [
@@ -148,6 +214,13 @@ def test_training_begins_with_the_head_of_a_run_on_cached_features(live):
         ({"freeze": "cola"}, ConfigError, ("--head-from", "freeze cola")),
         ({"peft": ("nonsense=1",)}, AdapterError, ("nonsense", "LoraConfig")),
         ({"peft": ("r=3",)}, AdapterError, ("--rank",)),
+        ({"peft": ("bias=nonsense",)}, AdapterError, ("peft does not take", "nonsense")),
+        ({"peft": ("rank_pattern=3",)}, AdapterError, ("peft does not take",)),
+        ({"peft": ("use_rslora=maybe",)}, AdapterError, ("use_rslora", "true or false")),
+        ({"peft": ("init_lora_weights=pissa_niter_4",)}, AdapterError, ("rewrites the backbone", "pissa")),
+        ({"target_modules": ("q_proj", "layers.1.self_attn.v_proj"), "views": "L1-mean"}, AdapterError, ("layers.1",)),
+        ({"whole_passes": True}, ConfigError, ("whole_passes", "--top-layers")),
+        ({"max_rows": 1}, DataError, ("1 rows without", "--max-rows")),
         ({"peft": ("init_lora_weights=false",)}, AdapterError, ("does not begin as the backbone", "init_lora_weights")),
         ({"top_layers": 3}, ConfigError, ("top_layers", "1 to 2")),
         ({"top_layers": 1, "views": "L0-mean+L2-mean"}, ConfigError, ("L0-mean", "top_layers")),
@@ -197,19 +270,35 @@ def test_the_gate_refuses_features_that_the_live_path_does_not_give(live, monkey
 
 
 def test_the_gate_refuses_a_named_feature_set_of_another_backbone(live, sample_dir, tmp_path):
-    from tests.tiny_backbone import make_tiny_backbone
-
     (written,) = live.extract(layers=("-1",), poolings=("last",), splits=("train",))
     assert live.lora(epochs=1, gate=written["name"])[0].adapter["gate"]["cola"]["relative"] <= 1e-4
-    other = make_tiny_backbone(tmp_path / "other", sample_dir)
-    weights = load_file(other / "model.safetensors")
-    from safetensors.torch import save_file
-
-    save_file({name: w * 1.5 for name, w in weights.items()}, other / "model.safetensors", metadata={"format": "pt"})
+    other = other_weights(sample_dir, tmp_path / "other")
     with pytest.raises(AdapterError, match="not of this backbone") as caught:
         live.lora(epochs=1, gate=written["name"], backbone=str(other))
     assert "weights" in str(caught.value)
     assert "wanted" in str(caught.value)
+
+
+@pytest.mark.parametrize("cached", ["bfloat16", "float32"])
+@pytest.mark.parametrize("trained", ["bfloat16", "float32"])
+def test_the_gate_takes_features_of_any_dtype(live, cached, trained):
+    live.extract(layers=("1", "-1"), poolings=("mean", "last"), compute_dtype=cached)
+    (run,) = live.lora(epochs=1, compute_dtype=trained)
+    assert 0 < run.adapter["gate"]["cola"]["relative"] <= 2e-1
+
+
+def test_of_features_in_several_dtypes_the_gate_takes_those_of_the_live_path(live):
+    for dtype in ("bfloat16", "float32"):
+        live.extract(layers=("1", "-1"), poolings=("mean", "last"), compute_dtype=dtype)
+    assert live.lora(epochs=1)[0].adapter["gate"]["cola"]["relative"] <= 1e-4
+
+
+def test_damaged_features_stop_the_gate(live):
+    live.extract(layers=("1", "-1"), poolings=("mean", "last"), splits=("train",))
+    for path in live.cache_dir.rglob("shard-00000.h5"):
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DamagedFeatureSet):
+        live.lora(epochs=1)
 
 
 def test_without_features_that_fit_the_gate_says_so_and_training_goes_on(live, capsys):

@@ -8,8 +8,14 @@ import sys
 import time
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
+
+from pipeline.adapters.loading import LiveRun
+from pipeline.config import DataConfig
+from pipeline.tasks.read import read_task
+from pipeline.tasks.spec import find_tasks
 
 BOTH = ("cola", "sst2")
 TEXTS = ["The cat sat on the mat .", "He have gone there .", "dull"]
@@ -26,8 +32,6 @@ print(json.dumps({task: live.logits(task, texts).tolist() for task in live.run.t
 
 
 def logits_here(live, run):
-    from pipeline.adapters.loading import LiveRun
-
     loaded = LiveRun.load(live.runs_dir / run.run, models_dir=live.folder / "models")
     return {task: loaded.logits(task, TEXTS).tolist() for task in run.tasks}
 
@@ -41,17 +45,9 @@ def logits_there(live, run):
 
 def of_validation(live, run):
     """Probabilities as the run has them, and as its weights give them once more."""
-    import pyarrow.parquet as pq
-
-    from pipeline.adapters.loading import LiveRun
-
     loaded = LiveRun.load(live.runs_dir / run.run, models_dir=live.folder / "models")
     rows = pq.read_table(live.runs_dir / run.run / "predictions.parquet").to_pylist()
     for task in run.tasks:
-        from pipeline.config import DataConfig
-        from pipeline.tasks.read import read_task
-        from pipeline.tasks.spec import find_tasks
-
         texts = read_task(find_tasks((task,))[0], live.settings(DataConfig, {}))["validation"].texts
         stored = [row["probabilities"] for row in rows if (row["task"], row["split"]) == (task, "validation")]
         yield np.array(stored), loaded.predict_proba(task, list(texts))
@@ -103,10 +99,10 @@ def test_a_killed_training_goes_on_to_the_same_weights(live, kind, tmp_path):
     kills = 0
     for _ in range(6):
         process = subprocess.Popen(command(live, kind, parts), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        began, states = time.monotonic(), set(parts.glob(".training/*/state.safetensors"))
+        began, states = time.monotonic(), set(parts.glob(".training/*/*/state.safetensors"))
         before = {path: path.stat().st_mtime_ns for path in states}
         while process.poll() is None and time.monotonic() - began < 60:
-            now = {path: path.stat().st_mtime_ns for path in parts.glob(".training/*/state.safetensors")}
+            now = {path: path.stat().st_mtime_ns for path in parts.glob(".training/*/*/state.safetensors")}
             if now != before:
                 time.sleep(0.05)
                 os.kill(process.pid, signal.SIGKILL)

@@ -32,6 +32,8 @@ def test_virtual_tokens_begin_as_the_texts_and_none_of_them_is_bos(live, tiny_ba
     torch.testing.assert_close(prompts_of(live, run)["cola"], embeddings_of(tiny_backbone, TEXT))
 
     class WithBos:
+        all_special_ids = (0,)
+
         def __call__(self, text, add_special_tokens=True):
             return {"input_ids": ([0] if add_special_tokens else []) + [7, 8, 9]}
 

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.adapters.lora_run import Settings, adapt_lora
+from pipeline.adapters.lora_plan import Settings
+from pipeline.adapters.lora_run import adapt_lora
 from pipeline.adapters.training import Training
 from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, RunsConfig, TokensConfig
 from pipeline.extract.run import extract
@@ -58,9 +59,9 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
     losses: dict[bool, list[float]] = {}
     for _ in range(options.repeats):
         for whole in (False, True):
-            lora = LoraOptions(top_layers=options.top_layers, whole_passes=whole, views=options.view)
-            training = TrainingConfig(epochs=1, max_rows=options.rows, evaluation_rows=options.rows // 10 or 1)
-            live = LivePathConfig(tasks=(options.task,), gate="off")
+            lora = LoraOptions(top_layers=options.top_layers, whole_passes=whole, views=options.view, gate="off")
+            training = TrainingConfig(epochs=1, max_rows=options.rows, evaluation_rows=options.rows // 10 or 10**6)
+            live = LivePathConfig(tasks=(options.task,))
             with losses_noted() as found:
                 (run,) = adapt_lora(Settings(live, lora, training, data, backbone, TokensConfig(), cache, runs))
             seconds[whole].append(run.seconds)
