@@ -50,11 +50,15 @@ def predict(
 
     folder = find_run(runs.runs_dir, run)
     tasks = read_run(folder).tasks
+    if task is not None and task not in tasks:
+        raise ConfigError("this run is of another task", where="task", expected=" | ".join(tasks), found=task)
     if task is None and len(tasks) > 1:
         raise ConfigError("this run is of several tasks", where="task", expected=" | ".join(tasks), found="none")
     texts = list(sentences) or [line.rstrip("\n") for line in sys.stdin]
     if not texts:
         raise ConfigError("there is no sentence", where="sentences", expected="arguments, or lines on standard input")
+    if not all(text.strip() for text in texts):
+        raise ConfigError("a sentence is empty", where=f"sentence {[bool(t.strip()) for t in texts].index(False) + 1}")
     try:
         from pipeline.adapters.loading import LiveRun
     except ModuleNotFoundError as error:

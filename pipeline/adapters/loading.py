@@ -66,6 +66,8 @@ class LiveRun:
                 where=folder,
                 expected="a run of pipeline adapt",
                 found=f"path {run.path!r}, head {run.head!r}",
+                remedy="name a run of pipeline adapt; heads on cached features predict in Python, on features of stage "
+                "one (pipeline.heads.store.load_head)",
             )
         try:
             config = run.config

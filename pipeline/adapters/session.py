@@ -302,6 +302,8 @@ def tell(run: Run) -> None:
         say(f"{task}: {run.adapter['kind'] if run.adapter else run.head} on validation: {shown}")
     for warning in run.selection.get("warnings", ()):
         say(f"warning: {warning}")
+    if run.selection.get("warnings"):
+        say("more --epochs, more rows or another --learning-rate may help")
 
 
 def selection_record(trained: Trained) -> dict[str, Any]:

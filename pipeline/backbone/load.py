@@ -129,7 +129,7 @@ def load_backbone(
 
         with quiet_loading():
             merge_adapter(model, read_adapter(config.adapter))
-        note += f", with the adapter {config.adapter.name} merged"
+        note += f", with the adapter in {config.adapter} merged"
     text_config = model.config.get_text_config(decoder=True)
     return Backbone(
         name=source.name,

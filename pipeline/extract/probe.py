@@ -84,7 +84,7 @@ def _key(backbone: Backbone) -> str:
     else:
         device = f"{_processor()}, {torch.get_num_threads()} threads"
     layers = "/".join(sorted({type(m).__name__ for m in backbone.model.modules() if "Linear" in type(m).__name__}))
-    return f"{device}; {shape}; {layers}, {str(backbone.dtype).removeprefix('torch.')}"
+    return f"{device}; {shape}; {layers}, {str(backbone.dtype).removeprefix('torch.')}; torch {torch.__version__}"
 
 
 def _processor() -> str:

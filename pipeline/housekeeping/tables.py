@@ -11,6 +11,7 @@ from rich.text import Text
 
 from pipeline.cache.identity import flatten
 from pipeline.cache.passport import passport_in_words
+from pipeline.fitting_table import FittingTable
 from pipeline.terminal import printable
 
 Records = Sequence[Mapping[str, Any]]
@@ -26,10 +27,13 @@ def feature_sets_table(records: Records, what: str = "in all") -> Table:
     size_bytes, rows = (sum(record[name] for record in records) for name in ("size_bytes", "rows"))
     count = f"{len(records)} feature set{'' if len(records) == 1 else 's'}"
     total = f"{what}: {count}, {rows:,} rows, {readable_size(size_bytes)}"
-    table = Table(caption=escape("\n".join([total, *problems])), caption_justify="left")
+    table = FittingTable(("source", "age", "view", "runs", "state"), caption=escape("\n".join([total, *problems])))
+    table.caption_justify = "left"
     for name in ("task", "split", "name", "view", "state", "rows", "size", "age", "source", "runs"):
         numbers = name in ("rows", "size", "age", "runs")
-        table.add_column(name, overflow="fold", justify="right" if numbers else "left")
+        table.add_column(
+            name, overflow="fold", justify="right" if numbers else "left", no_wrap=numbers or name == "name"
+        )
     now = datetime.datetime.now(datetime.UTC)
     for record in records:
         cells = [record[name] or "-" for name in ("task", "split", "name", "view", "state")]

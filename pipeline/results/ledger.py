@@ -196,11 +196,13 @@ def runs_by_feature_set(runs_dir: Path) -> dict[str, list[str]]:
 
 
 def find_run(runs_dir: Path, name: str) -> Path:
-    """The folder of the run called `name`, or whose name begins so.
+    """The folder of the run called `name`, or whose name begins so; its path is a name too.
 
     Raises:
         RunError: there is none, or there are several.
     """
+    if "/" in name and Path(name).resolve().parent == runs_dir.resolve():
+        name = Path(name).name
     found = [run.run for run in read_runs(runs_dir) if run.run.startswith(name)]
     if name in found:
         found = [name]

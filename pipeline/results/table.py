@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.fitting_table import FittingTable
 from pipeline.results.ledger import Run
 
 
@@ -15,13 +16,16 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
         metrics: the deciding metric of each task. Of several runs of a task on the same data, the one with the best
             held-out score by it is starred: a choice made without looking at validation.
     """
-    table = Table(
+    table = FittingTable(
+        dispensable=("seconds", "F1", "weights, data", "views", "majority", "held-out"),
         caption="held-out: training rows not fitted on; * the best there. MCC, accuracy, F1: validation. "
-        "majority: the accuracy of always saying the commonest class"
+        "majority: the accuracy of always saying the commonest class",
     )
     numbers = ("held-out", "MCC", "accuracy", "F1", "majority", "seconds")
     for name in ("task", "head", "views", "weights, data", *numbers, "run"):
-        table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+        table.add_column(
+            name, justify="right" if name in numbers else "left", overflow="fold", no_wrap=name in (*numbers, "run")
+        )
     lines = [(task, run) for run in runs for task in run.tasks]
     for task, data in dict.fromkeys((task, run.config.get("data")) for task, run in lines):
         of_task = [run for name, run in lines if (name, run.config.get("data")) == (task, data)]

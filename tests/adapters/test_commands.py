@@ -32,7 +32,7 @@ def test_predict_says_label_and_probabilities_of_arguments_and_of_lines(trained)
     live, run = trained
     where = places(live, "runs_dir", "models_dir")
     texts = ["The cat sat .", "He have gone ."]
-    of_words = json.loads(pipeline(live, "predict", run.run[:22], *texts, *where, "--json").stdout)
+    of_words = json.loads(pipeline(live, "predict", live.runs_dir / run.run, *texts, *where, "--json").stdout)
     of_lines = json.loads(
         pipeline(live, "predict", run.run[:22], *where, "--json", stdin="\n".join(texts) + "\n").stdout
     )
@@ -58,6 +58,7 @@ def test_predict_refuses_a_run_of_cached_features_and_no_sentences(live):
     (run,) = live.heads(views=("L-1-last",), held_out=0.25)
     where = places(live, "runs_dir", "models_dir")
     assert "this run has no adapter" in pipeline(live, "predict", run.run, "fine", *where, rc=2).stderr
+    assert "a sentence is empty" in pipeline(live, "predict", run.run, "fine", " ", *where, rc=2).stderr
     assert "there is no sentence" in pipeline(live, "predict", run.run, *where, stdin="", rc=2).stderr
 
 

@@ -1,6 +1,27 @@
 """The table for people: what is starred was chosen without looking at validation."""
 
+import io
+
+from rich.console import Console
+
 from pipeline.results.table import runs_table
+
+
+def _printed(table, width):
+    console = Console(width=width, file=io.StringIO())
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_in_a_narrow_terminal_columns_go_and_names_stay_whole(make_run):
+    name = "20261123-101112-123456-cola-ridgeclassifier-cc6106"
+    runs = [make_run(name), make_run("2")]
+    wide, narrow = (_printed(runs_table(runs, {"cola": "mcc"}), width) for width in (200, 90))
+    assert all(header in wide for header in ("views", "weights, data", "seconds", "F1", name))
+    assert "left out" not in wide
+    assert name in narrow
+    assert "0.400" in narrow
+    assert "left out, as the terminal is too narrow: seconds" in " ".join(narrow.split())
 
 
 def _cells(table) -> dict[str, list[str]]:
