@@ -10,14 +10,11 @@ from torch import nn
 from pipeline.adapters.rows import LiveRows
 from pipeline.adapters.top_layers import LowerStates
 from pipeline.backbone.batch import Batch
-from pipeline.backbone.plan import plan_batches
+from pipeline.backbone.plan import plan_live
 from pipeline.backbone.pooling import pool
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.classifier import Classifier
 from pipeline.views import View
-
-SLOT_TOKENS = 512
-"""How wide a slot of a live pass is: what rows begin with is computed, and trained through, once a slot."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +60,14 @@ class HeadedNetwork(nn.Module):
 
     def batches(self, rows: LiveRows, numbers: np.ndarray) -> list[Batch]:
         """Live passes for some rows of a split `[m]`; a batch's `rows` are places in `numbers`."""
-        return plan_batches(
-            [rows.tokens[number] for number in numbers],
-            self.token_budget,
-            share=self.engine.shares,
-            slot_tokens=min(SLOT_TOKENS, self.token_budget),
-        )
+        most_shared = int(rows.tokens.start[numbers].min())
+        ids = [rows.tokens[number] for number in numbers]
+        return plan_live(ids, most_shared, self.token_budget, share=self.engine.shares)
 
     def pooled(self, rows: LiveRows, numbers: np.ndarray, batch: Batch, views: Sequence[View]) -> torch.Tensor:
         """What views give for a batch's rows, side by side: `[r, d + …]` float32, in the order of `batch.rows`."""
         of_batch = numbers[batch.rows]
-        start, stop = rows.tokens.start[of_batch], rows.tokens.stop[of_batch]
+        start, stop = (ends[of_batch] - len(batch.trunk) for ends in (rows.tokens.start, rows.tokens.stop))
         found: dict[View, torch.Tensor] = {}
 
         def take(layer: int, states: torch.Tensor) -> None:

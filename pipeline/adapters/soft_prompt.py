@@ -17,10 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.adapters.lora import import_peft
-from pipeline.adapters.network import SLOT_TOKENS
 from pipeline.adapters.rows import LiveRows
 from pipeline.backbone.batch import Batch
-from pipeline.backbone.plan import plan_batches
+from pipeline.backbone.plan import plan_live
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.errors import AdapterError
 
@@ -109,17 +108,14 @@ class PromptedNetwork(nn.Module):
         """Live passes for some rows of a split `[m]`: virtual tokens, prompt and sentence."""
         count = len(self.virtual_tokens(rows.task.name))
         before = np.arange(self._vocabulary, self._vocabulary + count, dtype=np.int32)
-        return plan_batches(
-            [np.concatenate((before, rows.tokens[number])) for number in numbers],
-            self.token_budget,
-            share=self.engine.shares,
-            slot_tokens=min(SLOT_TOKENS, self.token_budget),
-        )
+        most_shared = count + int(rows.tokens.start[numbers].min())
+        ids = [np.concatenate((before, rows.tokens[number])) for number in numbers]
+        return plan_live(ids, most_shared, self.token_budget, share=self.engine.shares)
 
     def logits(self, rows: LiveRows, numbers: np.ndarray, batch: Batch) -> torch.Tensor:
         """`[r, c]` float32: logits of the label words, or their log-likelihoods over the vocabulary."""
         task = rows.task.name
-        ids = torch.from_numpy(batch.ids.astype(np.int64)).to(self.engine.backbone.device)
+        ids = torch.from_numpy(batch.flat_ids.astype(np.int64)).to(self.engine.backbone.device)
         embeds = self._embed(ids.clamp(max=self._vocabulary - 1))
         virtual = self.virtual_tokens(task)
         if len(virtual):

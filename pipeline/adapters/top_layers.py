@@ -46,17 +46,19 @@ class LowerStates:
         return self._cached.fingerprint
 
     def of(self, batch: Batch, numbers: np.ndarray) -> np.ndarray:
-        """`[b, t, d]` float32 for a batch's tokens; padding is zero.
+        """`[p + n, d]` float32 for the tokens of a batch's `flat_ids`.
 
         Args:
             numbers: `[m]` rows of the split, of which `batch.rows` are places.
         """
-        states = np.zeros((batch.ids.size, self._cached.hidden_size), dtype=np.float32)
-        states[batch.places] = np.concatenate([part for row in numbers[batch.rows] for part in self._row(int(row))])
-        return states.reshape(*batch.ids.shape, -1)
+        trunk = len(batch.trunk)
+        rows = [self._row(int(row)) for row in numbers[batch.rows]]
+        in_slots = np.empty((batch.ids.size, self._cached.hidden_size), dtype=np.float32)
+        in_slots[batch.places] = np.concatenate([row[trunk:] for row in rows])
+        return np.concatenate((rows[0][:trunk], in_slots[batch.filled]))
 
-    def _row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        return self._before[ids_before(self._tokens, row).tobytes()], self._cached.tokens(row)
+    def _row(self, row: int) -> np.ndarray:
+        return np.concatenate((self._before[ids_before(self._tokens, row).tobytes()], self._cached.tokens(row)))
 
 
 def ids_before(tokens: TokenRows, row: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Rows that go through the backbone together: tokens that rows share stand once, as a tree; slots hold trees."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +18,8 @@ class Batch:
         places: int64, the places of each row's tokens in the flattened `[b * t]`, row after row.
         offsets: `[r + 1]` int64; row i's are `places[offsets[i]:offsets[i + 1]]`.
         tokens: how many of the `b * t` are no padding.
+        trunk: `[p]` int32, what all rows begin with, where the pass that computes them computes that too; `ids` and all
+            else are behind it.
     """
 
     ids: np.ndarray
@@ -26,6 +28,17 @@ class Batch:
     places: np.ndarray
     offsets: np.ndarray
     tokens: int
+    trunk: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+
+    @property
+    def filled(self) -> np.ndarray:
+        """`[n]` int64, sorted, the places in the flattened `[b * t]` that are no padding."""
+        return np.unique(self.places)
+
+    @property
+    def flat_ids(self) -> np.ndarray:
+        """`[p + n]` int32, the trunk, and slot after slot without padding."""
+        return np.concatenate((self.trunk, self.ids.ravel()[self.filled]))
 
     @property
     def depth(self) -> np.ndarray:

@@ -6,7 +6,7 @@ batches. Attention then costs no more than a slot is wide, and a batch is a few 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,6 +60,19 @@ def plan_batches(
         _batch([slots[slot] for slot in numbers], ordered, shared, numbers_of)
         for numbers in _grouped(np.arange(len(slots)), widths, token_budget)
     ]
+
+
+def plan_live(rows: Sequence[np.ndarray], most_shared: int, token_budget: int, *, share: bool = True) -> list[Batch]:
+    """As `plan_batches`, for passes that are trained through: each computes what all rows begin with, its trunk, anew.
+
+    Args:
+        most_shared: how many tokens of a row, at most, can be of the trunk; each row has more.
+        token_budget: tokens a batch, its trunk included.
+    """
+    trunk = rows[0][: common_prefix_length(rows, most_shared) if share else 0].astype(np.int32)
+    left = max(1, token_budget - len(trunk))
+    behind = plan_batches([row[len(trunk) :] for row in rows], left, share=share, slot_tokens=min(SLOT_TOKENS, left))
+    return [replace(batch, trunk=trunk) for batch in behind]
 
 
 def order_by_ids(rows: Sequence[np.ndarray]) -> np.ndarray:

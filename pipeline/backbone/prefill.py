@@ -13,7 +13,7 @@ from pipeline.backbone.batch import Batch, common_prefix_length, plain_batch
 from pipeline.backbone.blocks import Take, blocks_of, watching
 from pipeline.backbone.load import Backbone
 from pipeline.backbone.packed import can_pack, pack_linears
-from pipeline.backbone.tree_attention import NO_PREFIX, Prefix, tree_mask
+from pipeline.backbone.tree_attention import NO_PREFIX, Prefix, Row, tree_mask
 from pipeline.errors import BackboneError
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 2e-1}
@@ -80,16 +80,32 @@ class PrefillEngine:
             self._forward(take, input_ids=self._to_device(batch.ids))
 
     def run_live(self, batch: Batch, take: Take, inputs_embeds: torch.Tensor | None = None) -> None:
-        """As `run` without a prefix, but gradients flow, and what goes in may be vectors of one's own.
+        """As `run`, but gradients flow, the prefix is the batch's trunk, and what goes in may be vectors of one's own.
 
         Args:
-            inputs_embeds: `[b, t, d]` instead of the embeddings of the batch's ids.
+            batch: where the backbone cannot share, without a trunk, and plain.
+            inputs_embeds: `[p + n, d]` instead of the embeddings of the batch's `flat_ids`.
         """
-        of_tree = self._of_tree(NO_PREFIX, batch) if self.shares else {}
+        if not self.shares:
+            if inputs_embeds is None:
+                self._forward(take, input_ids=self._to_device(batch.ids))
+            else:
+                padded = inputs_embeds.new_zeros(batch.ids.size, inputs_embeds.shape[1])
+                padded = padded.index_copy(0, self._to_device(batch.filled), inputs_embeds)
+                self._forward(take, inputs_embeds=padded.view(*batch.ids.shape, -1))
+            return
+        row, depth = Row.of(batch, self.backbone.device), batch.depth.ravel()[batch.filled]
+        of_row = self._of_tree(Prefix(batch.trunk), batch)
+        of_row["row"] = row
+        of_row["position_ids"] = self._to_device(np.concatenate((np.arange(row.trunk), row.trunk + depth))[None])
+
+        def take_slots(layer: int, states: torch.Tensor) -> None:
+            take(layer, states[0].index_select(0, row.tokens).view(*batch.ids.shape, -1))
+
         if inputs_embeds is None:
-            self._forward(take, input_ids=self._to_device(batch.ids), **of_tree)
+            self._forward(take_slots, input_ids=self._to_device(batch.flat_ids[None]), **of_row)
         else:
-            self._forward(take, inputs_embeds=inputs_embeds, **of_tree)
+            self._forward(take_slots, inputs_embeds=inputs_embeds[None], **of_row)
 
     def keep_inputs_alone(self) -> None:
         """Keep of each block what goes in, and compute the rest again where a gradient needs it: less memory, more time
@@ -154,14 +170,11 @@ class PrefillEngine:
             for there, here in zip(packed, alone, strict=True)
             for layer in self.layers
         )
-        if not worst <= TOLERANCE[self.backbone.dtype]:
-            raise BackboneError(
-                "packed for this CPU, the backbone gives other numbers",
-                where=self.backbone.name,
-                expected=f"a relative difference of at most {TOLERANCE[self.backbone.dtype]:g}",
-                found=f"{worst:.2g}",
-                remedy="report it, with the CPU's name and the version of torch; another machine may do",
-            )
+        self._refuse_beyond_tolerance(
+            worst,
+            "packed for this CPU, the backbone gives other numbers",
+            remedy="report it, with the CPU's name and the version of torch; another machine may do",
+        )
 
     @torch.inference_mode()
     def _try_out(self, rows: list[np.ndarray], alone: list[dict[int, torch.Tensor]]) -> bool:
@@ -176,13 +189,9 @@ class PrefillEngine:
         """
         with self._reading_as_a_decoder():
             padded = self._largest_difference(NO_PREFIX, plain_batch(rows), alone)
-        if not padded <= TOLERANCE[self.backbone.dtype]:
-            raise BackboneError(
-                "a row's hidden states depend on the padding after it",
-                where=self.backbone.name,
-                expected=f"a causal decoder (relative difference at most {TOLERANCE[self.backbone.dtype]:g})",
-                found=f"{type(self.backbone.model).__name__}, relative difference {padded:.2g}",
-            )
+        self._refuse_beyond_tolerance(
+            padded, "a row's hidden states depend on the padding after it", remedy="take a causal decoder"
+        )
         if _has_window(self.backbone.model.config):
             return False
         try:
@@ -190,6 +199,17 @@ class PrefillEngine:
         except (AttributeError, TypeError, RuntimeError, ValueError):
             return False  # its attention is not plain, or takes no prefix
         return forked <= TOLERANCE[self.backbone.dtype]
+
+    def _refuse_beyond_tolerance(self, difference: float, what: str, *, remedy: str) -> None:
+        tolerance = TOLERANCE[self.backbone.dtype]
+        if not difference <= tolerance:
+            raise BackboneError(
+                what,
+                where=f"{self.backbone.name}, {type(self.backbone.model).__name__}",
+                expected=f"a relative difference of at most {tolerance:g}",
+                found=f"{difference:.2g}",
+                remedy=remedy,
+            )
 
     @torch.inference_mode()
     def _as_transformers_does(self, row: np.ndarray) -> dict[int, torch.Tensor]:

@@ -2,7 +2,8 @@
 
 Each token attends to the prefix, to itself and to what stands before it in its rows: the numbers are those of attention
 over each whole row, though what rows share is computed once. The prefix's keys and values are put before those of every
-slot; a slot is many rows, so that is little. Registered with transformers' `AttentionInterface`; called without a
+slot; a slot is many rows, so that is little. A pass that is trained through computes what its rows share itself, and
+has no padding but in here. Registered with transformers' `AttentionInterface`; called without a
 `Prefix` (one of no tokens is one) it is transformers' own SDPA.
 """
 
@@ -14,6 +15,8 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from pipeline.backbone.batch import Batch
 
 NAME = "tree"
 
@@ -38,6 +41,28 @@ class Prefix:
 NO_PREFIX = Prefix(np.zeros(0, dtype=np.int32))
 
 
+@dataclass(frozen=True)
+class Row:
+    """A pass `[1, p + n]` of a trunk, which all slots see, and the tokens of the slots `[b, t]` one after the other.
+
+    Args:
+        trunk: `p`.
+        tokens: `[b * t]` int64, which of the `p + n` stands in each place of the slots; in padding, any.
+        places: `[n]` int64, in which place of the slots each token behind the trunk stands.
+    """
+
+    trunk: int
+    tokens: torch.Tensor
+    places: torch.Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, device: torch.device) -> "Row":
+        """That of a batch."""
+        filled, places = batch.filled, np.arange(batch.ids.size)
+        tokens = len(batch.trunk) + np.minimum(np.searchsorted(filled, places), len(filled) - 1)
+        return cls(len(batch.trunk), torch.from_numpy(tokens).to(device), torch.from_numpy(filled).to(device))
+
+
 def tree_mask(sees: np.ndarray, prefix_length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """What is added to the scores: `[b, 1, t, p + t]`, zero where a token may look, minus infinity elsewhere.
 
@@ -58,20 +83,22 @@ def tree_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     prefix: Prefix | None = None,
+    row: Row | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend to the shared prefix and to what the mask lets each token of a slot see.
 
     Args:
         module: the attention block; its `layer_idx` says which of the prefix's keys are its own.
-        query: `[b, query_heads, t, head_size]`.
-        key, value: `[b, heads, t, head_size]` of the slots, without the prefix.
-        attention_mask: with a prefix, that of `tree_mask`; without one, as transformers makes it.
+        query: `[b, query_heads, t, head_size]`; of a row `[1, query_heads, p + n, head_size]`.
+        key, value: `[b, heads, t, head_size]` of the slots, without the prefix; of a row alike.
+        attention_mask: with a prefix or a row, that of `tree_mask`; with neither, as transformers makes it.
         scaling: of the scores; by default one over the square root of the head size.
         prefix: the shared tokens, perhaps none; None for plain SDPA.
+        row: how the tokens stand, where they do not stand in slots.
 
     Returns:
-        `[b, t, query_heads, head_size]`, and no attention weights.
+        `[b, t, query_heads, head_size]`, or `[1, p + n, …]`, and no attention weights.
 
     Raises:
         ValueError: the backbone wants more than masked attention (sinks, a window, a bias, a cap).
@@ -83,17 +110,56 @@ def tree_attention(
         return output, None
     if any(kwargs.get(name) is not None for name in ("sliding_window", "softcap", "position_bias")):
         raise ValueError("a tree goes with plain attention only")
-    batch, query_heads, length, size = query.shape
-    heads = key.shape[1]
+    if row is not None:
+        return _attend_in_a_row(query, key, value, attention_mask, scaling, row), None
+    batch, _, length, _ = query.shape
     if attention_mask is None or attention_mask.shape != (batch, 1, length, len(prefix) + length):
         raise ValueError("the backbone makes a mask of its own")
     if len(prefix):
         key = torch.cat((prefix.keys[module.layer_idx].expand(batch, -1, -1, -1), key), dim=2)
         value = torch.cat((prefix.values[module.layer_idx].expand(batch, -1, -1, -1), value), dim=2)
+    return _attend(query, key, value, attention_mask, scaling), None
+
+
+def _attend_in_a_row(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+    row: Row,
+) -> torch.Tensor:
+    """`[1, p + n, query_heads, head_size]`: the trunk attends to itself, and each slot to the trunk and itself."""
+    if mask is None or mask.shape[3] != row.trunk + mask.shape[2] or mask.shape[0] * mask.shape[2] != len(row.tokens):
+        raise ValueError("the backbone makes a mask of its own")
+    slots = mask.shape[0]
+
+    def in_slots(states: torch.Tensor) -> torch.Tensor:
+        placed = states[0].index_select(1, row.tokens)
+        return placed.view(len(placed), slots, -1, placed.shape[2]).transpose(0, 1)
+
+    first_query, *first = (states[:, :, : row.trunk] for states in (query, key, value))
+    keys, values = (
+        torch.cat((shared.expand(slots, -1, -1, -1), in_slots(states)), dim=2)
+        for shared, states in zip(first, (key, value), strict=True)
+    )
+    output = _attend(in_slots(query), keys, values, mask, scaling).flatten(0, 1).index_select(0, row.places)[None]
+    if not row.trunk:
+        return output
+    causal = tree_mask(np.tri(row.trunk, dtype=bool)[None], 0, mask.dtype, mask.device)
+    return torch.cat((_attend(first_query, first[0], first[1], causal, scaling), output), dim=1)
+
+
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float | None
+) -> torch.Tensor:
+    """`[b, t, query_heads, head_size]`, for a mask `[b, 1, t, s]` and keys of as many heads or fewer."""
+    batch, query_heads, length, size = query.shape
+    heads = key.shape[1]
     group = query_heads // heads  # queries of one key stand under each other: grouped-query attention without copies
     attend = _attend_by_products if query.device.type == "cpu" else _attend_by_sdpa
-    output = attend(query.reshape(batch, heads, group * length, size), key, value, attention_mask, scaling)
-    return output.reshape(batch, query_heads, length, size).transpose(1, 2).contiguous(), None
+    output = attend(query.reshape(batch, heads, group * length, size), key, value, mask, scaling)
+    return output.reshape(batch, query_heads, length, size).transpose(1, 2).contiguous()
 
 
 def _attend_by_sdpa(

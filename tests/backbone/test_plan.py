@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.backbone.plan import SLOT_TOKENS, distinct_prefixes, order_by_ids, plan_batches
+from pipeline.backbone.plan import SLOT_TOKENS, distinct_prefixes, order_by_ids, plan_batches, plan_live
 
 
 def path_of(batch, row):
@@ -39,6 +39,19 @@ row = st.lists(st.integers(0, 3), min_size=1, max_size=40).map(lambda ids: np.ar
 @given(st.lists(row, min_size=1, max_size=60), st.sampled_from([1, 16, 64, 300]), st.booleans())
 def test_every_row_is_a_path_through_its_batch(rows, budget, share):
     check(rows, plan_batches(rows, budget, share=share), budget=budget)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(row, min_size=1, max_size=30), row, st.sampled_from([1, 16, 64, 300]), st.booleans())
+def test_a_live_batch_is_what_all_rows_begin_with_and_trees_behind_it(ends, beginning, budget, share):
+    rows = [np.concatenate((beginning, end)) for end in ends]
+    batches = plan_live(rows, len(beginning), budget, share=share)
+    (trunk,) = {tuple(batch.trunk.tolist()) for batch in batches}
+    assert trunk == (tuple(beginning.tolist()) if share else ())
+    check([row[len(trunk) :] for row in rows], batches, budget=max(1, budget - len(trunk)))
+    for batch in batches:
+        assert len(batch.flat_ids) == len(trunk) + batch.tokens
+        assert batch.flat_ids[len(trunk) :].tolist() == batch.ids.ravel()[batch.filled].tolist()
 
 
 @settings(deadline=None, max_examples=50)

@@ -9,7 +9,7 @@ from pipeline.backbone import packed
 from pipeline.backbone.batch import common_prefix_length, plain_batch
 from pipeline.backbone.catalogue import BackboneSource, find_backbone
 from pipeline.backbone.load import Backbone, load_backbone
-from pipeline.backbone.plan import plan_batches
+from pipeline.backbone.plan import plan_batches, plan_live
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tree_attention import NO_PREFIX
 from pipeline.config import BackboneConfig
@@ -36,7 +36,7 @@ def alone(folder, ids):
 
 
 def relative(found, expected):
-    return float((found - expected).norm() / expected.norm())
+    return float((found - expected).detach().norm() / expected.detach().norm())
 
 
 def behind(prefix, rows):
@@ -63,6 +63,37 @@ def test_rows_of_a_batch_behind_a_shared_prefix_equal_each_row_alone(
                 assert relative(found, expected[layer][0, shared:]) < 1e-5
             seen.append(number)
     assert sorted(seen) == list(range(len(rows)))
+
+
+@pytest.mark.parametrize("shared", [0, 1, 9])
+@pytest.mark.parametrize("budget", [1, 30, 1000])
+@pytest.mark.parametrize("share", [True, False])
+def test_live_passes_and_their_gradients_are_those_of_each_row_alone(
+    backbone, tiny_backbone, rows, shared, budget, share
+):
+    engine = PrefillEngine(backbone, [1, 2], pack=False)
+    table = backbone.model.get_input_embeddings().weight.detach().clone()
+    leaf, expected_leaf = table.clone().requires_grad_(), table.clone().requires_grad_()
+    whole = AutoModel.from_pretrained(tiny_backbone, dtype=torch.float32).eval()
+    done = []
+    for batch in plan_live(rows, shared, budget, share=share):
+        assert len(batch.trunk) == (shared if share else 0)
+        found = {}
+        engine.run_live(batch, found.__setitem__, leaf[torch.from_numpy(batch.flat_ids.astype(np.int64))])
+        for place, number in enumerate(batch.rows):
+            done.append(number)
+            ids = torch.from_numpy(rows[number].astype(np.int64))
+            states = whole(inputs_embeds=expected_leaf[ids][None], output_hidden_states=True).hidden_states
+            places = torch.from_numpy(batch.places[batch.offsets[place] : batch.offsets[place + 1]])
+            for layer in (1, 2):
+                behind_trunk = states[layer][0, len(batch.trunk) :]
+                assert relative(found[layer].flatten(0, 1)[places], behind_trunk) < 1e-5
+            (states[1][0, -1].sin() + states[2][0, -1].sin()).sum().backward()
+        ends = torch.from_numpy(batch.places[batch.offsets[1:] - 1])
+        sum(found[layer].flatten(0, 1)[ends].sin().sum() for layer in (1, 2)).backward()
+    assert sorted(done) == list(range(len(rows)))
+    assert expected_leaf.grad.abs().max() > 0.01
+    assert relative(leaf.grad, expected_leaf.grad) < 1e-5
 
 
 def test_a_wrong_prefix_would_be_noticed(backbone, tiny_backbone, rows):
