@@ -131,7 +131,8 @@ class LoraOptions:
         top_layers: adapters sit in so many blocks below the highest view, and live passes begin there, from the cached
             `tokens` view of the layer below; 0 is all blocks, and whole passes.
         whole_passes: go through the whole backbone all the same, where no such view is cached.
-        views: such as L20-mean, or several side by side: L16-mean+L20-mean; by default each task's own.
+        views: such as L20-mean, or several side by side: L16-mean+L20-mean; by default each task's own, and with
+            top_layers the last layer's mean.
         head: `linear` or `mlp` (one hidden layer of 256), where it does not begin as another run's.
         head_from: runs of `linear` or `mlp` heads on cached features, each the first weights of its task's head.
         head_learning_rate: by default 0.2 over the widest layer's inputs.
@@ -201,8 +202,8 @@ class PromptPreset:
 
 
 PROMPT_PRESETS = {
-    "default": PromptPreset(None, 3e-3),
-    "card": PromptPreset(4, 3e-3),
+    "default": PromptPreset(None, 4e-3),
+    "card": PromptPreset(4, 4e-3),
 }
 
 
@@ -212,8 +213,8 @@ class PromptOptions:
 
     Args:
         preset: `default`, or `card` (4 virtual tokens); settings below win.
-        init_text: what a task's own virtual tokens begin as; by default "Classify the sentence as ... or ..." with the
-            label words. An empty text gives a task none of its own.
+        init_text: what a task's own virtual tokens begin as; by default the task's text. An empty text gives a task
+            none of its own.
         virtual_tokens: how many of its own a task has; the text is cut or repeated to that. By default as many as the
             text has.
         label_words: one a class, in the order of the task's labels; by default the task's own.

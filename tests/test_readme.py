@@ -72,6 +72,7 @@ def small(command, folder, backbone):
         "10": "1",
         "16": "1",
         "20": "2",
+        "22": "1",
         "RUN": newest_prompt_run(folder),
         "L20-mean": "L2-mean",
         "L10-mean+L20-mean": "L1-mean+L2-mean",

@@ -83,7 +83,7 @@ def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, pas
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is to go
             adapted = peft.get_peft_model(backbone.model, config)
-    except (ValueError, TypeError, ImportError, NotImplementedError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, ImportError, NotImplementedError, AttributeError, KeyError) as error:  # peft's own
         raise AdapterError(
             "peft does not take these settings",
             where="peft",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,14 @@ from pipeline.adapters.gate import check_frozen, digest_of_frozen, largest_diffe
 from pipeline.adapters.lora import put_adapters_on, save_adapters
 from pipeline.adapters.lora_plan import LoraPlan, Settings, plan_lora
 from pipeline.adapters.network import HeadedNetwork
+from pipeline.adapters.resume import finish_run, train_each
 from pipeline.adapters.rows import TaskRows
 from pipeline.adapters.session import (
     Session,
     config_record,
-    finish_run,
-    run_there,
     score_tasks,
     seeded,
     selection_record,
-    state_folders,
     tell,
     write_run,
 )
@@ -29,13 +28,11 @@ from pipeline.adapters.starting_heads import HEADS, HIDDEN_SIZE, starting_head
 from pipeline.adapters.steps import StepPlan
 from pipeline.adapters.top_layers import LowerStates, skip_blocks, states_before
 from pipeline.adapters.training import Group, Trained, Training
-from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.prefill import TOLERANCE, PrefillEngine
 from pipeline.classifier import Classifier, StoredClassifier
 from pipeline.errors import AdapterError
 from pipeline.live_config import LoraOptions, TrainingConfig
 from pipeline.results.ledger import Run, new_run, new_run_name
-from pipeline.threads import limited_threads
 from pipeline.views import View, name_views
 
 ADAPTER = "adapter"
@@ -51,15 +48,8 @@ def adapt_lora(settings: Settings) -> list[Run]:
     """
     session = Session.open(settings.backbone)
     plans = plan_lora(settings, session)
-    with (
-        limited_threads(settings.training.threads),
-        exact_float32(session.device),
-        state_folders(settings.runs, [plan.settled for plan in plans]) as folders,
-    ):
-        return [
-            run_there(folder, settings.runs) or _adapt(settings, session, plan, folder)
-            for plan, folder in zip(plans, folders, strict=True)
-        ]
+    train = partial(_adapt, settings, session)
+    return train_each(session.device, settings.runs, settings.training.threads, plans, train)
 
 
 def _adapt(settings: Settings, session: Session, plan: LoraPlan, folder: Path) -> Run:

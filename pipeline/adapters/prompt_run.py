@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,24 @@ from safetensors.torch import load_file, save_file
 from pipeline.adapters.evaluation import HeldOut, in_words
 from pipeline.adapters.gate import check_frozen, digest_of_frozen
 from pipeline.adapters.label_words import label_word_ids
+from pipeline.adapters.resume import finish_run, train_each
 from pipeline.adapters.rows import TaskRows
 from pipeline.adapters.session import (
     Session,
     config_record,
     deciding,
     divide,
-    finish_run,
-    run_there,
     score_splits,
     score_tasks,
     seeded,
     selection_record,
     settle,
-    state_folders,
     tell,
     write_run,
 )
 from pipeline.adapters.soft_prompt import LabelReading, PromptedNetwork, save_soft_prompt, text_ids
 from pipeline.adapters.steps import StepPlan
 from pipeline.adapters.training import Group, Trained, Training
-from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.lm_head import lm_head_weight
 from pipeline.backbone.load import Backbone
 from pipeline.backbone.prefill import PrefillEngine
@@ -42,8 +40,7 @@ from pipeline.errors import AdapterError, ConfigError
 from pipeline.live_config import LivePathConfig, PromptOptions, TrainingConfig
 from pipeline.progress import say
 from pipeline.results.ledger import Run, find_run, new_run, new_run_name, read_run
-from pipeline.tasks.spec import TaskSpec, find_tasks
-from pipeline.threads import limited_threads
+from pipeline.tasks.spec import TaskSpec, find_tasks, virtual_text
 
 ADAPTERS, SHARED = "adapters", "shared.safetensors"
 """Of a run: a folder a task as peft saves prompt tuning, and the virtual tokens that the tasks share."""
@@ -73,15 +70,8 @@ def adapt_prompt(settings: Settings) -> list[Run]:
     session = Session.open(settings.backbone)
     together = [tasks] if options.shared_text is not None or options.shared_from is not None else [[t] for t in tasks]
     plans = [_make_plan(settings, session, group) for group in together]
-    with (
-        limited_threads(settings.training.threads),
-        exact_float32(session.device),
-        state_folders(settings.runs, [plan.settled for plan in plans]) as folders,
-    ):
-        return [
-            run_there(folder, settings.runs) or _adapt(settings, session, plan, folder)
-            for plan, folder in zip(plans, folders, strict=True)
-        ]
+    train = partial(_adapt, settings, session)
+    return train_each(session.device, settings.runs, settings.training.threads, plans, train)
 
 
 @dataclass(frozen=True)
@@ -115,7 +105,7 @@ def _as_asked(task: TaskSpec, settings: Settings) -> TaskSpec:
 
 def _make_plan(settings: Settings, session: Session, tasks: Sequence[TaskSpec]) -> _Plan:
     options, training = settings.prompt, settings.training
-    texts = {task.name: _text_of(options, task) for task in tasks}
+    texts = {t.name: virtual_text(t) if options.init_text is None else options.init_text for t in tasks}
     shared = _shared_of(settings, session)
     virtual = {
         name: _count(session, text, options.resolved.virtual_tokens)
@@ -195,12 +185,6 @@ def _adapt(settings: Settings, session: Session, plan: _Plan, folder: Path) -> R
             finish_run(run_folder, folder, run)
     tell(run)
     return run
-
-
-def _text_of(options: PromptOptions, task: TaskSpec) -> str:
-    if options.init_text is not None:
-        return options.init_text
-    return f"Classify the sentence as {', '.join(task.label_words[:-1])} or {task.label_words[-1]}."
 
 
 def _begin(session: Session, backbone: Backbone, text: str, virtual_tokens: int | None) -> torch.Tensor:

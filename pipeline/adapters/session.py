@@ -1,9 +1,6 @@
-"""What every live run begins and ends with: the backbone, the tasks' rows, the state on disk, a run's scores."""
+"""What every live run begins and ends with: the backbone, the tasks' rows, a run's scores."""
 
-import contextlib
-import fcntl
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,18 +12,17 @@ import torch
 
 from pipeline.adapters.evaluation import predict_logits
 from pipeline.adapters.rows import LiveRows, TaskRows, split_rows, tokenize_split
-from pipeline.adapters.training import LOGS, LiveNetwork, Trained
+from pipeline.adapters.training import LiveNetwork, Trained
 from pipeline.backbone.catalogue import BackboneSource, find_backbone
 from pipeline.backbone.facts import BackboneFacts, check_unchanged, read_facts, resolve_device, resolve_dtype
 from pipeline.backbone.load import Backbone, load_backbone
 from pipeline.backbone.tokens import load_tokenizer
-from pipeline.cache.files import whole_file
-from pipeline.config import BackboneConfig, DataConfig, Dtype, RunsConfig, TokensConfig
+from pipeline.config import BackboneConfig, DataConfig, Dtype, TokensConfig
 from pipeline.digests import sha256_of_record, sha256_of_texts
-from pipeline.errors import AdapterError, ConfigError, RunError
+from pipeline.errors import AdapterError, ConfigError
 from pipeline.live_config import TrainingConfig
 from pipeline.progress import say
-from pipeline.results.ledger import Run, find_run, read_run, write_predictions, write_record
+from pipeline.results.ledger import Run, write_predictions, write_record
 from pipeline.results.scored import ScoredSplits
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import TaskSpec
@@ -146,72 +142,6 @@ def settle(session: Session, tasks: Mapping[str, TaskRows], **settings: Any) -> 
 def deciding(training: TrainingConfig) -> dict[str, Any]:
     """The settings of training that decide what comes out."""
     return {name: value for name, value in asdict(training).items() if name not in ("log", "threads")}
-
-
-@contextmanager
-def state_folders(runs: RunsConfig, settled: Sequence[Mapping[str, Any]]) -> Iterator[list[Path]]:
-    """Where a command's trainings keep their states, one folder each; on leaving without an error all are removed.
-
-    Args:
-        settled: what decides each of them.
-
-    Raises:
-        AdapterError: another process is at the same trainings.
-    """
-    folder = runs.runs_dir / ".training" / sha256_of_record(list(settled))[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    folders = [folder / str(number) for number in range(len(settled))]
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise AdapterError(
-                "another process is at this very training",
-                where=folder,
-                remedy="wait for it; or change a setting, such as --seed",
-            ) from error
-        try:
-            yield folders
-        except BaseException:
-            if any(path.is_dir() for path in folders):
-                raise  # the same command goes on from there
-            _remove(folder)
-            raise
-        _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        folder.parent.rmdir()
-
-
-DONE = "done.json"
-"""Of a state's folder: which run a training became."""
-
-
-def finish_run(run_folder: Path, folder: Path, run: Run) -> None:
-    """The last of a training before its run appears in the ledger: take its logs, and note which run it became.
-
-    Args:
-        run_folder: the run's, not there yet under its own name.
-        folder: of the training's state.
-    """
-    if (folder / LOGS).is_dir():
-        shutil.copytree(folder / LOGS, run_folder / LOGS)
-    with whole_file(folder / DONE) as partial:
-        partial.write_text(json.dumps({"run": run.run}) + "\n", "utf-8")
-
-
-def run_there(folder: Path, runs: RunsConfig) -> Run | None:
-    """The run that a training of a command became, where the command was stopped later."""
-    try:
-        name = str(json.loads((folder / DONE).read_text("utf-8"))["run"])
-        run = read_run(find_run(runs.runs_dir, name))
-    except (OSError, ValueError, KeyError, TypeError, RunError):
-        return None
-    say(f"{'+'.join(run.tasks)}: trained before this command was stopped, as {run.run}")
-    return run
 
 
 @contextmanager

@@ -28,10 +28,14 @@ STANDARDISE_ROWS = 1024
 def views_of(lora: LoraOptions, task: TaskSpec) -> tuple[View, ...]:
     """The views, as they were written, that a task's head looks at side by side.
 
+    By default they are the task's own; above cached states the last layer, so that adapters sit in the last blocks.
+
     Raises:
         ConfigError: one of them has more than one vector a row.
     """
-    views = parse_views(lora.views) if lora.views else task.head_view
+    views = task.head_view
+    if lora.views or lora.top_layers:
+        views = parse_views(lora.views or "L-1-mean")
     if any(view.pooling == "tokens" for view in views):
         raise ConfigError(
             "a head needs one vector a row", where="views", expected="last, mean or first", found="tokens"

@@ -16,6 +16,7 @@ from pipeline.adapters.evaluation import Evaluations, HeldOut, in_words
 from pipeline.adapters.rows import LiveRows, TaskRows
 from pipeline.adapters.steps import Step, StepPlan
 from pipeline.backbone.batch import Batch
+from pipeline.backbone.quiet import quiet_loading
 from pipeline.errors import AdapterError
 from pipeline.live_config import TrainingConfig
 from pipeline.progress import StepsLine, say
@@ -110,7 +111,8 @@ class Training:
         folder: Path,
         label: str,
     ) -> None:
-        from accelerate import Accelerator
+        with quiet_loading():  # accelerate imports bitsandbytes
+            from accelerate import Accelerator
         from transformers import get_scheduler
 
         self.network, self.tasks, self.plan, self.config = network, tasks, plan, config

@@ -49,6 +49,8 @@ class TaskSpec:
         answer_prompt: the text around a sentence after which a label word comes, with `{}` in the sentence's place; by
             default the prompt, and `Answer:` on a line of its own.
         label_words: what a language model would say for each class, in the order of the labels; by default these.
+        init_text: what virtual tokens before the answer prompt begin as; by default "Classify the sentence as ... or
+            ..." with the label words.
     """
 
     name: str
@@ -62,6 +64,7 @@ class TaskSpec:
     glue: GlueLayout | None = None
     answer_prompt: str = ""
     label_words: tuple[str, ...] = ()
+    init_text: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "answer_prompt", self.answer_prompt or f"{self.prompt}\nAnswer:")
@@ -112,6 +115,12 @@ class TaskSpec:
             )
 
 
+def virtual_text(task: TaskSpec) -> str:
+    """What a task's virtual tokens begin as, unless told otherwise."""
+    *words, word = task.label_words
+    return task.init_text or f"Classify the sentence as {', '.join(words)} or {word}."
+
+
 def check_prompt(prompt: str, where: str, field: str = "prompt") -> str:
     """The prompt itself, if the sentence's slot stands in it exactly once.
 
@@ -140,7 +149,10 @@ COLA = TaskSpec(
     metric="mcc",
     views=(View(0.53, "mean"), View(0.67, "mean"), View(0.8, "mean"), View(-1, "mean"), View(-1, "last")),
     head_view=(View(0.53, "mean"), View(0.67, "mean"), View(0.8, "mean")),
-    label_words=("incorrect", "correct"),
+    answer_prompt="Sentence: {} This sentence is",
+    label_words=("wrongly", "grammatical"),
+    init_text="Linguists judge whether each of these sentences is grammatical English or has an error in its word "
+    "order, agreement, verb form or missing words.",
     glue=GlueLayout("CoLA", ("source", "label", "mark", "sentence"), header=False, hub_config="cola"),
 )
 SST2 = TaskSpec(

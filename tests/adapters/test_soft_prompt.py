@@ -10,6 +10,7 @@ from pipeline.adapters.soft_prompt import text_ids
 from pipeline.backbone.tokens import load_tokenizer
 from pipeline.errors import AdapterError, ConfigError
 from pipeline.live_config import PromptOptions
+from pipeline.tasks.spec import COLA, virtual_text
 
 TEXT = "Is the sentence right ?"
 
@@ -40,6 +41,12 @@ def test_virtual_tokens_begin_as_the_texts_and_none_of_them_is_bos(live, tiny_ba
     assert text_ids(WithBos(), TEXT, None).tolist() == [7, 8, 9]
     assert text_ids(WithBos(), TEXT, 2).tolist() == [7, 8]
     assert text_ids(WithBos(), TEXT, 5).tolist() == [7, 8, 9, 7, 8]
+
+
+def test_by_default_they_begin_as_the_tasks_own_text(live, tiny_backbone):
+    (run,) = live.prompt(learning_rate=1e-12, epochs=0.5)
+    assert run.adapter["init_text"] == {"cola": virtual_text(COLA)}
+    torch.testing.assert_close(prompts_of(live, run)["cola"], embeddings_of(tiny_backbone, virtual_text(COLA)))
 
 
 def test_the_card_preset_has_four_virtual_tokens(live):

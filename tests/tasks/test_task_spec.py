@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.tasks.spec import BUILT_IN, COLA, SST2, TaskSpec, find_tasks, read_task_file
+from pipeline.tasks.spec import BUILT_IN, COLA, SST2, TaskSpec, find_tasks, read_task_file, virtual_text
 from pipeline.views import View
 
 GOOD = """
@@ -36,6 +36,13 @@ def test_a_prompt_holds_the_slot_once(prompt):
         TaskSpec(name="tone", labels=("a", "b"), prompt=prompt)
     assert caught.value.where == "task 'tone', field prompt"
     assert caught.value.found == repr(prompt)
+
+
+def test_what_virtual_tokens_begin_as_is_the_tasks_text_or_names_its_label_words(tmp_path):
+    assert virtual_text(read_task_file(write(tmp_path, GOOD))) == "Classify the sentence as dull, lively or odd."
+    words = GOOD + 'label_words = ["flat", "brisk", "strange"]\n'
+    assert virtual_text(read_task_file(write(tmp_path, words))) == "Classify the sentence as flat, brisk or strange."
+    assert virtual_text(read_task_file(write(tmp_path, words + 'init_text = "Listen."\n'))) == "Listen."
 
 
 @pytest.mark.parametrize("prompt", ["{}", "Text: {}", "Braces { } around {} and {x}"])

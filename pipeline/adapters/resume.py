@@ -1,0 +1,118 @@
+"""A command's trainings, one after the other: each keeps its state on disk, and what is done is never done again."""
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pipeline.adapters.training import LOGS
+from pipeline.backbone.kernels import exact_float32
+from pipeline.cache.files import whole_file
+from pipeline.config import RunsConfig
+from pipeline.digests import sha256_of_record
+from pipeline.errors import AdapterError, RunError
+from pipeline.progress import say
+from pipeline.results.ledger import Run, find_run, read_run
+from pipeline.threads import limited_threads
+
+
+class Plan(Protocol):
+    """What one training is to do."""
+
+    @property
+    def settled(self) -> Mapping[str, Any]:
+        """All that decides what comes out."""
+
+
+P = TypeVar("P", bound=Plan)
+
+
+def train_each(
+    device: str, runs: RunsConfig, threads: int, plans: Sequence[P], train: Callable[[P, Path], Run]
+) -> list[Run]:
+    """One training after the other; where a command was stopped and is given again, those that are done are not redone.
+
+    Args:
+        device: they train on.
+        threads: of the CPU; 0 leaves them alone.
+        train: is given a plan and the folder of its state.
+
+    Raises:
+        AdapterError: another process is at the same trainings.
+    """
+    with (
+        limited_threads(threads),
+        exact_float32(device),
+        state_folders(runs, [plan.settled for plan in plans]) as folders,
+    ):
+        return [run_there(folder, runs) or train(plan, folder) for plan, folder in zip(plans, folders, strict=True)]
+
+
+@contextmanager
+def state_folders(runs: RunsConfig, settled: Sequence[Mapping[str, Any]]) -> Iterator[list[Path]]:
+    """Where a command's trainings keep their states, one folder each; on leaving without an error all are removed.
+
+    Args:
+        settled: what decides each of them.
+
+    Raises:
+        AdapterError: another process is at the same trainings.
+    """
+    folder = runs.runs_dir / ".training" / sha256_of_record(list(settled))[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    folders = [folder / str(number) for number in range(len(settled))]
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise AdapterError(
+                "another process is at this very training",
+                where=folder,
+                remedy="wait for it; or change a setting, such as --seed",
+            ) from error
+        try:
+            yield folders
+        except BaseException:
+            if any(path.is_dir() for path in folders):
+                raise  # the same command goes on from there
+            _remove(folder)
+            raise
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+
+
+DONE = "done.json"
+"""Of a state's folder: which run a training became."""
+
+
+def finish_run(run_folder: Path, folder: Path, run: Run) -> None:
+    """The last of a training before its run appears in the ledger: take its logs, and note which run it became.
+
+    Args:
+        run_folder: the run's, not there yet under its own name.
+        folder: of the training's state.
+    """
+    if (folder / LOGS).is_dir():
+        shutil.copytree(folder / LOGS, run_folder / LOGS)
+    with whole_file(folder / DONE) as partial:
+        partial.write_text(json.dumps({"run": run.run}) + "\n", "utf-8")
+
+
+def run_there(folder: Path, runs: RunsConfig) -> Run | None:
+    """The run that a training of a command became, where the command was stopped later."""
+    try:
+        name = str(json.loads((folder / DONE).read_text("utf-8"))["run"])
+        run = read_run(find_run(runs.runs_dir, name))
+    except (OSError, ValueError, KeyError, TypeError, RunError):
+        return None
+    say(f"{'+'.join(run.tasks)}: trained before this command was stopped, as {run.run}")
+    return run
