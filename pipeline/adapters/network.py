@@ -11,7 +11,7 @@ from pipeline.adapters.rows import LiveRows
 from pipeline.adapters.top_layers import LowerStates
 from pipeline.backbone.batch import Batch
 from pipeline.backbone.plan import plan_live
-from pipeline.backbone.pooling import pool
+from pipeline.backbone.pooling import places_read, pool
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.classifier import Classifier
 from pipeline.views import View
@@ -69,6 +69,10 @@ class HeadedNetwork(nn.Module):
         of_batch = numbers[batch.rows]
         start, stop = (ends[of_batch] - len(batch.trunk) for ends in (rows.tokens.start, rows.tokens.stop))
         found: dict[View, torch.Tensor] = {}
+        reads = {
+            layer: np.concatenate([places_read(batch, v.pooling, start, stop) for v in views if v.layer == layer])
+            for layer in {int(view.layer) for view in views}
+        }
 
         def take(layer: int, states: torch.Tensor) -> None:
             for view in views:
@@ -78,7 +82,7 @@ class HeadedNetwork(nn.Module):
         lower = self.lower.get((rows.task.name, rows.examples.split))
         begin = None if lower is None else torch.from_numpy(lower.of(batch, numbers))
         backbone = self.engine.backbone
-        self.engine.run_live(batch, take, None if begin is None else begin.to(backbone.device, backbone.dtype))
+        self.engine.run_live(batch, take, reads, None if begin is None else begin.to(backbone.device, backbone.dtype))
         return torch.cat([found[view] for view in views], dim=1)
 
     def pooled_rows(self, rows: LiveRows, numbers: np.ndarray, views: Sequence[View]) -> np.ndarray:

@@ -122,13 +122,13 @@ class PromptedNetwork(nn.Module):
             places = (ids - self._vocabulary).clamp(min=0)
             vectors = nn.functional.embedding(places, virtual).to(embeds.dtype)
             embeds = torch.where((ids >= self._vocabulary)[..., None], vectors, embeds)
+        last = batch.places[batch.offsets[1:] - 1]
         found: list[torch.Tensor] = []
 
         def take(layer: int, states: torch.Tensor) -> None:
-            last = torch.from_numpy(batch.places[batch.offsets[1:] - 1]).to(states.device)
-            found.append(states.flatten(0, 1)[last])
+            found.append(states.flatten(0, 1)[torch.from_numpy(last).to(states.device)])
 
-        self.engine.run_live(batch, take, embeds)
+        self.engine.run_live(batch, take, {self.engine.layers[-1]: last}, embeds)
         token_ids = torch.from_numpy(self.readings[task].token_ids).to(self.lm_head.device)
         if self.over == "words":
             return found[-1].float() @ self.lm_head[token_ids].float().T

@@ -52,13 +52,14 @@ class LowerStates:
             numbers: `[m]` rows of the split, of which `batch.rows` are places.
         """
         trunk = len(batch.trunk)
-        rows = [self._row(int(row)) for row in numbers[batch.rows]]
+        rows = numbers[batch.rows].tolist()
+        before = [self._before[ids_before(self._tokens, row).tobytes()] for row in rows]
+        behind_trunk = [
+            part for b, row in zip(before, rows, strict=True) for part in (b[trunk:], self._cached.tokens(row))
+        ]
         in_slots = np.empty((batch.ids.size, self._cached.hidden_size), dtype=np.float32)
-        in_slots[batch.places] = np.concatenate([row[trunk:] for row in rows])
-        return np.concatenate((rows[0][:trunk], in_slots[batch.filled]))
-
-    def _row(self, row: int) -> np.ndarray:
-        return np.concatenate((self._before[ids_before(self._tokens, row).tobytes()], self._cached.tokens(row)))
+        in_slots[batch.places] = np.concatenate(behind_trunk)
+        return np.concatenate((before[0][:trunk], in_slots[batch.filled]))
 
 
 def ids_before(tokens: TokenRows, row: int) -> np.ndarray:

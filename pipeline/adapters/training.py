@@ -124,6 +124,7 @@ class Training:
         self._optimizer = torch.optim.AdamW(
             [{"params": [self.parameters[name] for name in g.names], "lr": g.learning_rate} for g in groups],
             weight_decay=config.weight_decay,
+            fused=True,
         )
         self._scheduler = get_scheduler(
             "constant_with_warmup" if config.schedule == "constant" else config.schedule,
@@ -286,7 +287,7 @@ class Training:
             for kind in ("step", "exp_avg", "exp_avg_sq"):
                 value = tensors.get(f"optimizer/{kind}/{name}")
                 if value is not None:
-                    self._optimizer.state[parameter][kind] = value if kind == "step" else value.to(parameter.device)
+                    self._optimizer.state[parameter][kind] = value.to(parameter.device)
         self._held.first = {task: tensors[f"first/{task}"].numpy() for task in self.tasks}
         torch.set_rng_state(tensors["random/cpu"])
         if "random/cuda" in tensors and torch.cuda.is_available():

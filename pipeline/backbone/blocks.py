@@ -1,7 +1,8 @@
-"""Watching a backbone's blocks while it computes: the hidden states of chosen layers, each as soon as it is there."""
+"""A backbone's blocks while it computes: hidden states of chosen layers, and the last block's where they are read."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +32,41 @@ def blocks_of(model: nn.Module, num_hidden_layers: int) -> nn.ModuleList:
         where=type(model).__name__,
         expected=f"a list of {num_hidden_layers} modules",
     )
+
+
+@contextmanager
+def only_where_read(block: nn.Module, places: torch.Tensor) -> Iterator[None]:
+    """Within, a block computes what it computes place by place, its MLP above all, for some places of a pass alone.
+
+    What it gives elsewhere has no meaning: for the last block of a pass, where nothing looks at the other places any
+    more. Keys and values are those of all places.
+
+    Args:
+        places: `[m]` int64, sorted, of a pass `[1, n]`.
+    """
+    attention = getattr(block, "self_attn", None)
+    parts = (getattr(attention, "q_proj", None), getattr(attention, "o_proj", None), getattr(block, "mlp", None))
+    found = [part for part in parts if isinstance(part, nn.Module)]
+    before = [vars(part).get("forward") for part in found]
+    for part in found:
+        part.forward = partial(_at_places, part.forward, places)
+    try:
+        yield
+    finally:
+        for part, forward in zip(found, before, strict=True):
+            del part.forward
+            if forward is not None:
+                part.forward = forward
+
+
+def _at_places(forward: Callable[..., Any], places: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    if len(args) != 1 or kwargs:
+        return forward(*args, **kwargs)  # it is given more than one vector a place
+    given: torch.Tensor = args[0]
+    output = forward(given.index_select(1, places))
+    if not isinstance(output, torch.Tensor):
+        return forward(given)
+    return output.new_zeros(*given.shape[:-1], output.shape[-1]).index_copy(1, places, output)
 
 
 @contextmanager

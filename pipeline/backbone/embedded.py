@@ -54,7 +54,8 @@ def _convert(gguf: Path, folder: Path) -> None:
         del config.quantization_config  # the weights are plain numbers from here on
         model = type(read)(config)  # a model read from GGUF refuses save_pretrained; its twin does not
         model.load_state_dict(read.state_dict())
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        # saved with the tokenizer, whose bytes are of a feature set's identity: the same online and offline
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
         try:
             model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)

@@ -7,6 +7,21 @@ from pipeline.backbone.batch import Batch
 from pipeline.views import Pooling
 
 
+def places_read(batch: Batch, pooling: Pooling, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """Which places of the flattened `[b * t]` a pooling looks at, int64, row after row; arguments as in `pool`."""
+    first, past = batch.offsets[:-1], batch.offsets[1:]
+    match pooling:
+        case "last":
+            ranges = zip(past - 1, past, strict=True)
+        case "first":
+            ranges = zip(first + start, first + start + 1, strict=True)
+        case "mean":
+            ranges = zip(first + start, first + stop, strict=True)
+        case "tokens":
+            ranges = zip(first + start, past, strict=True)
+    return np.concatenate([batch.places[begin:end] for begin, end in ranges])
+
+
 def pool(
     hidden_states: torch.Tensor,
     batch: Batch,
@@ -24,19 +39,10 @@ def pool(
         float32, where the hidden states are: `[r, d]`; for `tokens` `[m, d]`, row after row, each from `start` on.
     """
     flat = hidden_states.flatten(0, 1)
-    device = flat.device
-    first, past = batch.offsets[:-1], batch.offsets[1:]
-    match pooling:
-        case "last":
-            pooled = flat[torch.from_numpy(batch.places[past - 1]).to(device)]
-        case "first":
-            pooled = flat[torch.from_numpy(batch.places[first + start]).to(device)]
-        case "mean":
-            weights = np.zeros((len(batch.rows), len(flat)), dtype=np.float32)
-            for row, (begin, end) in enumerate(zip(first + start, first + stop, strict=True)):
-                weights[row, batch.places[begin:end]] = 1 / (end - begin)
-            pooled = torch.from_numpy(weights).to(device) @ flat.float()
-        case "tokens":
-            places = [batch.places[begin:end] for begin, end in zip(first + start, past, strict=True)]
-            pooled = flat[torch.from_numpy(np.concatenate(places)).to(device)]
-    return pooled.float()
+    places = places_read(batch, pooling, start, stop)
+    if pooling != "mean":
+        return flat[torch.from_numpy(places).to(flat.device)].float()
+    length = stop - start
+    weights = np.zeros((len(batch.rows), len(flat)), dtype=np.float32)
+    weights[np.repeat(np.arange(len(length)), length), places] = np.repeat(1 / length, length)
+    return torch.from_numpy(weights).to(flat.device) @ flat.float()

@@ -1,7 +1,7 @@
 """Batches of token ids through the backbone: what rows share is computed once."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.backbone.batch import Batch, common_prefix_length, plain_batch
-from pipeline.backbone.blocks import Take, blocks_of, watching
+from pipeline.backbone.blocks import Take, blocks_of, only_where_read, watching
 from pipeline.backbone.load import Backbone
 from pipeline.backbone.packed import can_pack, pack_linears
 from pipeline.backbone.tree_attention import NO_PREFIX, Prefix, Row, tree_mask
@@ -77,24 +77,29 @@ class PrefillEngine:
         if len(prefix) or not batch.is_plain:
             self._run_tree(prefix, batch, take)
         else:
-            self._forward(take, input_ids=self._to_device(batch.ids))
+            self._forward(take, self.layers, input_ids=self._to_device(batch.ids))
 
-    def run_live(self, batch: Batch, take: Take, inputs_embeds: torch.Tensor | None = None) -> None:
+    def run_live(
+        self, batch: Batch, take: Take, reads: Mapping[int, np.ndarray], inputs_embeds: torch.Tensor | None = None
+    ) -> None:
         """As `run`, but gradients flow, the prefix is the batch's trunk, and what goes in may be vectors of one's own.
 
         Args:
             batch: where the backbone cannot share, without a trunk, and plain.
+            reads: which layers are computed, and by layer which places in the flattened `[b * t]` are looked at: the
+                highest one's others have no meaning.
             inputs_embeds: `[p + n, d]` instead of the embeddings of the batch's `flat_ids`.
         """
+        layers = sorted(reads)
         if not self.shares:
             if inputs_embeds is None:
-                self._forward(take, input_ids=self._to_device(batch.ids))
+                self._forward(take, layers, input_ids=self._to_device(batch.ids))
             else:
                 padded = inputs_embeds.new_zeros(batch.ids.size, inputs_embeds.shape[1])
                 padded = padded.index_copy(0, self._to_device(batch.filled), inputs_embeds)
-                self._forward(take, inputs_embeds=padded.view(*batch.ids.shape, -1))
+                self._forward(take, layers, inputs_embeds=padded.view(*batch.ids.shape, -1))
             return
-        row, depth = Row.of(batch, self.backbone.device), batch.depth.ravel()[batch.filled]
+        row, depth = Row.of(batch, self.backbone.dtype, self.backbone.device), batch.depth.ravel()[batch.filled]
         of_row = self._of_tree(Prefix(batch.trunk), batch)
         of_row["row"] = row
         of_row["position_ids"] = self._to_device(np.concatenate((np.arange(row.trunk), row.trunk + depth))[None])
@@ -102,16 +107,19 @@ class PrefillEngine:
         def take_slots(layer: int, states: torch.Tensor) -> None:
             take(layer, states[0].index_select(0, row.tokens).view(*batch.ids.shape, -1))
 
+        inputs: dict[str, Any] = {"inputs_embeds": None if inputs_embeds is None else inputs_embeds[None]}
         if inputs_embeds is None:
-            self._forward(take_slots, input_ids=self._to_device(batch.flat_ids[None]), **of_row)
-        else:
-            self._forward(take_slots, inputs_embeds=inputs_embeds[None], **of_row)
+            inputs = {"input_ids": self._to_device(batch.flat_ids[None])}
+        read = row.trunk + np.unique(np.searchsorted(batch.filled, reads[layers[-1]]))
+        last = only_where_read(self.blocks[layers[-1] - 1], self._to_device(read)) if layers[-1] else nullcontext()
+        with last:
+            self._forward(take_slots, layers, **inputs, **of_row)
 
     def keep_inputs_alone(self) -> None:
         """Keep of each block what goes in, and compute the rest again where a gradient needs it: less memory, more time
-        (Chen et al., 2016, arXiv:1604.06174).
+        (Chen et al., 2016, arXiv:1604.06174). The highest one's is needed at once, and kept.
         """
-        for block in self.blocks:
+        for block in self.blocks[: max(0, self.layers[-1] - 1)]:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
     @torch.inference_mode()
@@ -127,7 +135,7 @@ class PrefillEngine:
         return states
 
     def _run_tree(self, prefix: Prefix, batch: Batch, take: Take) -> None:
-        self._forward(take, input_ids=self._to_device(batch.ids), **self._of_tree(prefix, batch))
+        self._forward(take, self.layers, input_ids=self._to_device(batch.ids), **self._of_tree(prefix, batch))
 
     def _of_tree(self, prefix: Prefix, batch: Batch) -> dict[str, Any]:
         return {
@@ -136,8 +144,8 @@ class PrefillEngine:
             "attention_mask": tree_mask(batch.sees, len(prefix), self.backbone.dtype, self.backbone.device),
         }
 
-    def _forward(self, take: Take, **inputs: Any) -> None:
-        with watching(self.blocks, self.layers, take):
+    def _forward(self, take: Take, layers: Sequence[int], **inputs: Any) -> None:
+        with watching(self.blocks, layers, take):
             output = self.backbone.model(use_cache=False, **inputs)
             take(self.backbone.num_hidden_layers, output.last_hidden_state)
 

@@ -49,18 +49,22 @@ class Row:
         trunk: `p`.
         tokens: `[b * t]` int64, which of the `p + n` stands in each place of the slots; in padding, any.
         places: `[n]` int64, in which place of the slots each token behind the trunk stands.
+        causal: the trunk's own mask, `[1, 1, p, p]`, as `tree_mask` makes it.
     """
 
     trunk: int
     tokens: torch.Tensor
     places: torch.Tensor
+    causal: torch.Tensor
 
     @classmethod
-    def of(cls, batch: Batch, device: torch.device) -> "Row":
+    def of(cls, batch: Batch, dtype: torch.dtype, device: torch.device) -> "Row":
         """That of a batch."""
         filled, places = batch.filled, np.arange(batch.ids.size)
         tokens = len(batch.trunk) + np.minimum(np.searchsorted(filled, places), len(filled) - 1)
-        return cls(len(batch.trunk), torch.from_numpy(tokens).to(device), torch.from_numpy(filled).to(device))
+        trunk = len(batch.trunk)
+        causal = tree_mask(np.tri(trunk, dtype=bool)[None], 0, dtype, device)
+        return cls(trunk, torch.from_numpy(tokens).to(device), torch.from_numpy(filled).to(device), causal)
 
 
 def tree_mask(sees: np.ndarray, prefix_length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -146,8 +150,7 @@ def _attend_in_a_row(
     output = _attend(in_slots(query), keys, values, mask, scaling).flatten(0, 1).index_select(0, row.places)[None]
     if not row.trunk:
         return output
-    causal = tree_mask(np.tri(row.trunk, dtype=bool)[None], 0, mask.dtype, mask.device)
-    return torch.cat((_attend(first_query, first[0], first[1], causal, scaling), output), dim=1)
+    return torch.cat((_attend(first_query, first[0], first[1], row.causal, scaling), output), dim=1)
 
 
 def _attend(

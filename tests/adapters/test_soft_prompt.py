@@ -115,7 +115,7 @@ def test_a_shared_part_trains_with_all_tasks_and_stands_before_each_ones_own(liv
 def test_a_shared_part_is_kept_and_frozen_for_a_new_task(live):
     (first,) = live.prompt(shared_text="Read with care .", init_text=TEXT, epochs=2, learning_rate=1e-2)
     kept = load_file(live.runs_dir / first.run / "shared.safetensors")["shared"]
-    settings = {"tasks": ("sst2",), "init_text": TEXT, "epochs": 4, "learning_rate": 5e-3, "select_by": "loss"}
+    settings = {"tasks": ("sst2",), "init_text": TEXT, "epochs": 4, "over": "vocabulary", "select_by": "loss"}
     (frozen,) = live.prompt(**settings, shared_from=first.run, freeze_shared=True)
     (trained,) = live.prompt(**settings, shared_from=first.run)
     assert torch.equal(prompts_of(live, frozen)["sst2"][: len(kept)], kept)

@@ -3,15 +3,22 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from pipeline.backbone.catalogue import find_backbone
+from pipeline.backbone.digest import digest_of_files, digest_of_tokenizer
 from pipeline.backbone.facts import read_facts, resolve_device, resolve_dtype
 from pipeline.config import BackboneConfig
 from pipeline.digests import sha256_of_record
 from pipeline.errors import BackboneError
+
+ROOT = Path(__file__).parents[2]
 
 
 def config(name, tmp_path, **settings):
@@ -194,3 +201,18 @@ def test_auto_is_bfloat16_on_cuda_and_float32_on_the_cpu():
 def test_a_device_that_is_not_here_is_said():
     with pytest.raises(BackboneError, match="no such device"):
         resolve_device("cuda:99")
+
+
+@pytest.mark.slow
+def test_the_embedded_backbones_identity_is_the_same_with_and_without_a_network(tmp_path):
+    code = "import pathlib, pipeline.backbone.embedded as e; e.embedded_folder(pathlib.Path('.'))"
+    digests = set()
+    for offline in ("0", "1"):
+        (tmp_path / offline).mkdir()
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path / offline, check=True,
+            env={**os.environ, "HF_HUB_OFFLINE": offline, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        (folder,) = (tmp_path / offline).iterdir()
+        digests.add((digest_of_tokenizer(folder), digest_of_files(folder.iterdir())))
+    assert len(digests) == 1

@@ -16,10 +16,19 @@ from pipeline.config import BackboneConfig
 from pipeline.errors import BackboneError
 
 
-@pytest.fixture(scope="module")
-def backbone(tiny_backbone):
+def load(tiny_backbone):
     config = BackboneConfig(backbone=str(tiny_backbone), quantization="none")
     return load_backbone(BackboneSource("tiny", tiny_backbone), config, device="cpu", compute_dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_backbone):
+    return load(tiny_backbone)
+
+
+@pytest.fixture(scope="module")
+def not_packed(tiny_backbone):
+    return load(tiny_backbone)
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +78,18 @@ def test_rows_of_a_batch_behind_a_shared_prefix_equal_each_row_alone(
 @pytest.mark.parametrize("budget", [1, 30, 1000])
 @pytest.mark.parametrize("share", [True, False])
 def test_live_passes_and_their_gradients_are_those_of_each_row_alone(
-    backbone, tiny_backbone, rows, shared, budget, share
+    not_packed, tiny_backbone, rows, shared, budget, share
 ):
-    engine = PrefillEngine(backbone, [1, 2], pack=False)
-    table = backbone.model.get_input_embeddings().weight.detach().clone()
+    engine = PrefillEngine(not_packed, [1, 2], pack=False)
+    table = not_packed.model.get_input_embeddings().weight.detach().clone()
     leaf, expected_leaf = table.clone().requires_grad_(), table.clone().requires_grad_()
     whole = AutoModel.from_pretrained(tiny_backbone, dtype=torch.float32).eval()
     done = []
     for batch in plan_live(rows, shared, budget, share=share):
         assert len(batch.trunk) == (shared if share else 0)
         found = {}
-        engine.run_live(batch, found.__setitem__, leaf[torch.from_numpy(batch.flat_ids.astype(np.int64))])
+        reads = dict.fromkeys((1, 2), batch.places)
+        engine.run_live(batch, found.__setitem__, reads, leaf[torch.from_numpy(batch.flat_ids.astype(np.int64))])
         for place, number in enumerate(batch.rows):
             done.append(number)
             ids = torch.from_numpy(rows[number].astype(np.int64))
@@ -94,6 +104,28 @@ def test_live_passes_and_their_gradients_are_those_of_each_row_alone(
     assert sorted(done) == list(range(len(rows)))
     assert expected_leaf.grad.abs().max() > 0.01
     assert relative(leaf.grad, expected_leaf.grad) < 1e-5
+
+
+def test_of_the_highest_layer_only_what_is_read_is_computed(not_packed, rows):
+    engine = PrefillEngine(not_packed, [1, 2], pack=False)
+    (batch,) = plan_live(rows, 9, 1000)
+    last = batch.places[batch.offsets[1:] - 1]
+    whole, found, seen = {}, {}, []
+    block = engine.blocks[1]
+    handles = [part.register_forward_hook(lambda module, args, output: seen.append(args[0].shape[1]))
+               for part in (block.mlp.gate_proj, block.mlp.down_proj)]  # fmt: skip
+    engine.run_live(batch, whole.__setitem__, {1: batch.places, 2: batch.places})
+    engine.run_live(batch, found.__setitem__, {1: last, 2: last})
+    engine.run_live(batch, {}.__setitem__, {1: last})
+    for handle in handles:
+        handle.remove()
+    assert seen[:2] == [batch.tokens] * 2  # the trunk is not read
+    assert seen[2:] == [len(rows)] * 2  # and with layer 1 alone the second block is not even begun
+    assert torch.equal(found[1], whole[1])
+    assert (
+        relative(found[2].flatten(0, 1)[torch.from_numpy(last)], whole[2].flatten(0, 1)[torch.from_numpy(last)]) < 1e-5
+    )
+    assert "forward" not in vars(block.mlp)
 
 
 def test_a_wrong_prefix_would_be_noticed(backbone, tiny_backbone, rows):
