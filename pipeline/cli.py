@@ -1,6 +1,5 @@
 """The commands. A room is imported inside the command that needs it, so that `pipeline --help` answers at once."""
 
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
 
-from pipeline import __version__
+from pipeline import __version__, before_torch
 from pipeline.adapt_commands import adapt_app
 from pipeline.cache_commands import cache_app
 from pipeline.config import (
@@ -46,20 +45,9 @@ app.command(runs_app)
 app.meta.suppress_keyboard_interrupt = False  # main says that the same command goes on
 
 
-BEFORE_TORCH = {
-    # Threads that wait must sleep: spinning, they stall each other as soon as another process wants a core.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    # Of every shape of batch that was ever seen, a thousand by default, oneDNN keeps code and scratch memory.
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
-    "LRU_CACHE_CAPACITY": "16",
-}
-"""Settings of libraries that read them when they are loaded; those that are set already stay."""
-
-
 def main() -> None:
     """Run the command line: trouble that a user can mend ends with its message and exit code 2."""
-    for name, value in BEFORE_TORCH.items():
-        os.environ.setdefault(name, value)
+    before_torch.set_for(sys.argv[1:])
     app.config = []
     try:
         app.meta(sys.argv[1:], exit_on_error=False, print_error=False)

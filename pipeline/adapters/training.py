@@ -111,9 +111,9 @@ class Training:
         folder: Path,
         label: str,
     ) -> None:
-        with quiet_loading():  # accelerate imports bitsandbytes
+        with quiet_loading():  # both import bitsandbytes
             from accelerate import Accelerator
-        from transformers import get_scheduler
+            from transformers import get_scheduler
 
         self.network, self.tasks, self.plan, self.config = network, tasks, plan, config
         self.settled, self.folder, self.label = dict(settled), folder, label

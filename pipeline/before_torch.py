@@ -1,0 +1,25 @@
+"""Settings of libraries that read them once, when they are loaded: they suit the work that a command does."""
+
+import os
+from collections.abc import MutableMapping, Sequence
+
+_STREAMING = {
+    # Threads that wait must sleep: spinning, they stall each other as soon as another process wants a core, and several
+    # processes share a feature set's shards.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Of every shape of batch that was ever seen, a thousand by default, oneDNN keeps code and scratch memory.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
+    "LRU_CACHE_CAPACITY": "16",
+}
+_TRAINING = {
+    # A step is thousands of short parallel pieces: threads that slept between them would take nearly twice the time.
+    # A step's products, forward and backward, have more shapes than 16.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+    "LRU_CACHE_CAPACITY": "64",
+}
+
+
+def set_for(words: Sequence[str], environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set what the command of a command line needs; what is set already stays."""
+    for name, value in (_TRAINING if "adapt" in words[:1] else _STREAMING).items():
+        environment.setdefault(name, value)

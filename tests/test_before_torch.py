@@ -1,0 +1,18 @@
+"""What is set before torch is loaded: by the command, and never over what a person set."""
+
+from pipeline import before_torch
+
+
+def test_threads_of_a_stream_sleep_and_those_of_a_training_do_not():
+    stream, training = {}, {}
+    before_torch.set_for(["extract", "--tasks", "cola"], stream)
+    before_torch.set_for(["adapt", "lora"], training)
+    assert stream["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert "OMP_WAIT_POLICY" not in training
+    assert int(training["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) > int(stream["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])
+
+
+def test_what_is_set_stays():
+    environment = {"OMP_WAIT_POLICY": "ACTIVE", "LRU_CACHE_CAPACITY": "7"}
+    before_torch.set_for([], environment)
+    assert (environment["OMP_WAIT_POLICY"], environment["LRU_CACHE_CAPACITY"]) == ("ACTIVE", "7")
