@@ -20,7 +20,7 @@ class TrainingConfig:
         epochs: passes over the training rows, a share of one too.
         learning_rate: AdamW's highest; by default the preset's.
         weight_decay: AdamW's.
-        batch_size: rows a step.
+        batch_size: rows a step; by default the preset's.
         token_budget: tokens a live pass; the gradients of a step's passes are added up.
         schedule: of the learning rate behind the warm-up: `linear` or `cosine` to zero, or `constant`.
         warmup: share of the steps in which the learning rate rises from zero.
@@ -40,7 +40,7 @@ class TrainingConfig:
     epochs: float = 3.0
     learning_rate: float | None = None
     weight_decay: float = 0.0
-    batch_size: int = 32
+    batch_size: int | None = None
     token_budget: int = 1024
     schedule: Schedule = "linear"
     warmup: float = 0.06
@@ -62,8 +62,9 @@ class TrainingConfig:
             ("batch_size", 1), ("token_budget", 1), ("evaluations", 1), ("evaluation_rows", 1),
             ("patience", 0), ("max_rows", 0), ("threads", 0),
         ):  # fmt: skip
-            if getattr(self, name) < least:
-                problems.append(f"{name}: expected at least {least}, found {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                problems.append(f"{name}: expected at least {least}, found {value}")
         for name in ("epochs", "max_grad_norm", "learning_rate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -99,6 +100,7 @@ class LoraPreset:
     Args:
         rank, alpha, dropout, target_modules: as peft's LoraConfig has them.
         learning_rate: that suits the scale alpha / rank.
+        batch_size: rows a step.
     """
 
     rank: int
@@ -106,6 +108,7 @@ class LoraPreset:
     dropout: float
     target_modules: tuple[str, ...]
     learning_rate: float
+    batch_size: int = 32
 
 
 LORA_PRESETS = {
@@ -177,7 +180,7 @@ class LoraOptions:
 
     @property
     def resolved(self) -> LoraPreset:
-        """The preset with what was set otherwise; the learning rate is the preset's."""
+        """The preset with what was set otherwise; how it trains is the preset's."""
         base = LORA_PRESETS[self.preset]
         return LoraPreset(
             base.rank if self.rank is None else self.rank,
@@ -185,6 +188,7 @@ class LoraOptions:
             base.dropout if self.dropout is None else self.dropout,
             self.target_modules or base.target_modules,
             base.learning_rate,
+            base.batch_size,
         )
 
 
@@ -195,15 +199,17 @@ class PromptPreset:
     Args:
         virtual_tokens: how many; None is as many as the text has that they begin as.
         learning_rate: that suits them.
+        batch_size: rows a step.
     """
 
     virtual_tokens: int | None
     learning_rate: float
+    batch_size: int = 16
 
 
 PROMPT_PRESETS = {
-    "default": PromptPreset(None, 4e-3),
-    "card": PromptPreset(4, 4e-3),
+    "default": PromptPreset(None, 1e-2),
+    "card": PromptPreset(4, 1e-2),
 }
 
 
@@ -252,6 +258,6 @@ class PromptOptions:
 
     @property
     def resolved(self) -> PromptPreset:
-        """The preset with what was set otherwise; the learning rate is the preset's."""
+        """The preset with what was set otherwise; how it trains is the preset's."""
         base = PROMPT_PRESETS[self.preset]
-        return PromptPreset(self.virtual_tokens or base.virtual_tokens, base.learning_rate)
+        return PromptPreset(self.virtual_tokens or base.virtual_tokens, base.learning_rate, base.batch_size)

@@ -55,6 +55,7 @@ def adapt_lora(settings: Settings) -> list[Run]:
 def _adapt(settings: Settings, session: Session, plan: LoraPlan, folder: Path) -> Run:
     """One run: its tasks share the adapters."""
     lora, training = settings.lora, settings.training
+    batch_size = training.batch_size or lora.resolved.batch_size
     with seeded(training.seed):
         network, adapted, about = _begin(settings, session, plan)
         name = new_run_name(*plan.rows, "lora")
@@ -62,7 +63,7 @@ def _adapt(settings: Settings, session: Session, plan: LoraPlan, folder: Path) -
             trained = Training(
                 network,
                 plan.rows,
-                StepPlan({n: r.fit for n, r in plan.rows.items()}, training.batch_size, lora.mixing, training.seed),
+                StepPlan({n: r.fit for n, r in plan.rows.items()}, batch_size, lora.mixing, training.seed),
                 training,
                 _groups(network, lora, training),
                 settled=plan.settled,

@@ -173,7 +173,8 @@ def _adapt(settings: Settings, session: Session, plan: _Plan, folder: Path) -> R
         before = digest_of_frozen(backbone.model.state_dict())
         rate = training.learning_rate or options.resolved.learning_rate
         groups = [Group(tuple(name for name, _ in network.trained()), rate)]
-        steps = StepPlan({n: r.fit for n, r in rows.items()}, training.batch_size, options.mixing, training.seed)
+        batch_size = training.batch_size or options.resolved.batch_size
+        steps = StepPlan({n: r.fit for n, r in rows.items()}, batch_size, options.mixing, training.seed)
         name = new_run_name(*rows, "prompt")
         with new_run(settings.runs.runs_dir, name) as run_folder:
             trained = Training(

@@ -152,7 +152,6 @@ class Training:
         """
         if self.logs:
             self._accelerator.init_trackers("")
-        every = max(1, round(self.plan.steps_an_epoch / self.config.evaluations))
         self._began = self._saved = time.monotonic()
         with StepsLine(self.label, self.total, self._step) as self._line, _training(self.network):
             if not self._evaluations.records:
@@ -162,7 +161,7 @@ class Training:
                     break
                 loss = self._do(step)
                 self._log({f"{step.task}/loss": loss, "learning_rate": self._scheduler.get_last_lr()[0]})
-                if self._step % every == 0 or self._step == self.total:
+                if self._is_due or self._step == self.total:
                     self._evaluate()
                     self._keep()
                 elif time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
@@ -183,6 +182,13 @@ class Training:
     @property
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._began
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether an evaluation comes behind this step: the last one of its share of an epoch."""
+        step, an_epoch = self._step % self.plan.steps_an_epoch, self.plan.steps_an_epoch
+        often = self.config.evaluations
+        return step * often // an_epoch > (step - 1) * often // an_epoch
 
     @property
     def _stops_early(self) -> bool:

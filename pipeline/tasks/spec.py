@@ -137,22 +137,22 @@ def check_prompt(prompt: str, where: str, field: str = "prompt") -> str:
     return prompt
 
 
-COLA = TaskSpec(
-    name="cola",
-    labels=("unacceptable", "acceptable"),
-    prompt="Correct: The children have eaten the cake.\n"
+_JUDGED = (
+    "Correct: The children have eaten the cake.\n"
     "Incorrect: The children has eat cake the.\n"
     "Correct: Who did you say that he met?\n"
     "Incorrect: Who did you wonder whether that met him?\n"
-    "Is the next one correct or incorrect?\n"
-    "Sentence: {}",
+)
+COLA = TaskSpec(
+    name="cola",
+    labels=("unacceptable", "acceptable"),
+    prompt=f"{_JUDGED}Is the next one correct or incorrect?\nSentence: {{}}",
     metric="mcc",
     views=(View(0.53, "mean"), View(0.67, "mean"), View(0.8, "mean"), View(-1, "mean"), View(-1, "last")),
     head_view=(View(0.53, "mean"), View(0.67, "mean"), View(0.8, "mean")),
     answer_prompt="Sentence: {} This sentence is",
-    label_words=("wrongly", "grammatical"),
-    init_text="Linguists judge whether each of these sentences is grammatical English or has an error in its word "
-    "order, agreement, verb form or missing words.",
+    label_words=("incorrect", "correct"),
+    init_text=_JUDGED,
     glue=GlueLayout("CoLA", ("source", "label", "mark", "sentence"), header=False, hub_config="cola"),
 )
 SST2 = TaskSpec(

@@ -44,7 +44,7 @@ def test_a_task_gets_a_run_with_adapters_a_head_scores_and_predictions(live):
     assert (run.path, run.tasks, run.head, run.adapter["kind"]) == ("live", ("cola",), "linear", "lora")
     assert set(run.scores["cola"]) == {"held_out", "validation"}
     assert set(run.baseline["cola"]) == {"validation"}
-    assert [record["step"] for record in run.selection["evaluations"]] == [0, 2, 4, 6]
+    assert [record["step"] for record in run.selection["evaluations"]] == [0, 2, 3, 5, 6]
     names = {name for name in weights_of(live, run) if "lora" in name}
     layers = [f"layers.{n}.self_attn.{p}_proj.lora_{m}.weight" for n in (0, 1) for p in "qv" for m in "AB"]
     assert names == {f"base_model.model.{name}" for name in layers}
