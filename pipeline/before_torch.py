@@ -1,7 +1,7 @@
 """Settings of libraries that read them once, when they are loaded: they suit the work that a command does."""
 
 import os
-from collections.abc import MutableMapping, Sequence
+from collections.abc import MutableMapping
 
 _STREAMING = {
     # Threads that wait must sleep: spinning, they stall each other as soon as another process wants a core, and several
@@ -11,15 +11,15 @@ _STREAMING = {
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
     "LRU_CACHE_CAPACITY": "16",
 }
-_TRAINING = {
-    # A step is thousands of short parallel pieces: threads that slept between them would take nearly twice the time.
-    # A step's products, forward and backward, have more shapes than 16.
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
-    "LRU_CACHE_CAPACITY": "64",
-}
 
 
-def set_for(words: Sequence[str], environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set what the command of a command line needs; what is set already stays."""
-    for name, value in (_TRAINING if "adapt" in words[:1] else _STREAMING).items():
+def set_for(words: list[str], environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set what the command of a command line needs; what is set already stays.
+
+    Training is left alone: a step is thousands of short parallel pieces, and threads that slept between them would take
+    nearly twice the time; its products, forward and backward, have a hundred shapes that come again.
+    """
+    if words[:1] == ["adapt"]:
+        return
+    for name, value in _STREAMING.items():
         environment.setdefault(name, value)

@@ -8,8 +8,7 @@ def test_threads_of_a_stream_sleep_and_those_of_a_training_do_not():
     before_torch.set_for(["extract", "--tasks", "cola"], stream)
     before_torch.set_for(["adapt", "lora"], training)
     assert stream["OMP_WAIT_POLICY"] == "PASSIVE"
-    assert "OMP_WAIT_POLICY" not in training
-    assert int(training["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) > int(stream["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])
+    assert not training
 
 
 def test_what_is_set_stays():

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.backbone.batch import Batch, common_prefix_length, plain_batch
@@ -18,6 +19,8 @@ from pipeline.errors import BackboneError
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 2e-1}
 """Largest relative difference, by compute dtype, between a row alone and the same row in a batch."""
+LIVE_TOKENS = 32
+"""A live pass has a multiple of so many tokens: for a product of a shape that is new, a library makes code first."""
 
 
 def _has_window(config: Any) -> bool:
@@ -99,18 +102,24 @@ class PrefillEngine:
                 padded = padded.index_copy(0, self._to_device(batch.filled), inputs_embeds)
                 self._forward(take, layers, inputs_embeds=padded.view(*batch.ids.shape, -1))
             return
-        row, depth = Row.of(batch, self.backbone.dtype, self.backbone.device), batch.depth.ravel()[batch.filled]
+        padding = -(len(batch.trunk) + len(batch.filled)) % LIVE_TOKENS
+        row = Row.of(batch, padding, self.backbone.dtype, self.backbone.device)
+        positions = np.concatenate((np.arange(row.trunk), row.trunk + batch.depth.ravel()[batch.filled]))
         of_row = self._of_tree(Prefix(batch.trunk), batch)
         of_row["row"] = row
-        of_row["position_ids"] = self._to_device(np.concatenate((np.arange(row.trunk), row.trunk + depth))[None])
+        of_row["position_ids"] = self._to_device(np.pad(positions, (0, padding))[None])
 
         def take_slots(layer: int, states: torch.Tensor) -> None:
             take(layer, states[0].index_select(0, row.tokens).view(*batch.ids.shape, -1))
 
-        inputs: dict[str, Any] = {"inputs_embeds": None if inputs_embeds is None else inputs_embeds[None]}
+        inputs: dict[str, Any]
         if inputs_embeds is None:
-            inputs = {"input_ids": self._to_device(batch.flat_ids[None])}
+            inputs = {"input_ids": self._to_device(np.pad(batch.flat_ids, (0, padding))[None])}
+        else:
+            inputs = {"inputs_embeds": nn.functional.pad(inputs_embeds, (0, 0, 0, padding))[None]}
         read = row.trunk + np.unique(np.searchsorted(batch.filled, reads[layers[-1]]))
+        others = np.setdiff1d(np.arange(len(positions) + padding), read, assume_unique=True)
+        read = np.sort(np.concatenate((read, others[: -len(read) % LIVE_TOKENS])))
         last = only_where_read(self.blocks[layers[-1] - 1], self._to_device(read)) if layers[-1] else nullcontext()
         with last:
             self._forward(take_slots, layers, **inputs, **of_row)

@@ -43,28 +43,30 @@ NO_PREFIX = Prefix(np.zeros(0, dtype=np.int32))
 
 @dataclass(frozen=True)
 class Row:
-    """A pass `[1, p + n]` of a trunk, which all slots see, and the tokens of the slots `[b, t]` one after the other.
+    """A pass `[1, p + n + padding]`: a trunk, which all slots see, and the tokens of the slots `[b, t]`, one by one.
 
     Args:
         trunk: `p`.
         tokens: `[b * t]` int64, which of the `p + n` stands in each place of the slots; in padding, any.
         places: `[n]` int64, in which place of the slots each token behind the trunk stands.
         causal: the trunk's own mask, `[1, 1, p, p]`, as `tree_mask` makes it.
+        padding: so many tokens stand behind all others, which none of them sees.
     """
 
     trunk: int
     tokens: torch.Tensor
     places: torch.Tensor
     causal: torch.Tensor
+    padding: int
 
     @classmethod
-    def of(cls, batch: Batch, dtype: torch.dtype, device: torch.device) -> "Row":
+    def of(cls, batch: Batch, padding: int, dtype: torch.dtype, device: torch.device) -> "Row":
         """That of a batch."""
         filled, places = batch.filled, np.arange(batch.ids.size)
         tokens = len(batch.trunk) + np.minimum(np.searchsorted(filled, places), len(filled) - 1)
         trunk = len(batch.trunk)
         causal = tree_mask(np.tri(trunk, dtype=bool)[None], 0, dtype, device)
-        return cls(trunk, torch.from_numpy(tokens).to(device), torch.from_numpy(filled).to(device), causal)
+        return cls(trunk, torch.from_numpy(tokens).to(device), torch.from_numpy(filled).to(device), causal, padding)
 
 
 def tree_mask(sees: np.ndarray, prefix_length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -94,7 +96,7 @@ def tree_attention(
 
     Args:
         module: the attention block; its `layer_idx` says which of the prefix's keys are its own.
-        query: `[b, query_heads, t, head_size]`; of a row `[1, query_heads, p + n, head_size]`.
+        query: `[b, query_heads, t, head_size]`; of a row `[1, query_heads, p + n + padding, head_size]`.
         key, value: `[b, heads, t, head_size]` of the slots, without the prefix; of a row alike.
         attention_mask: with a prefix or a row, that of `tree_mask`; with neither, as transformers makes it.
         scaling: of the scores; by default one over the square root of the head size.
@@ -102,7 +104,7 @@ def tree_attention(
         row: how the tokens stand, where they do not stand in slots.
 
     Returns:
-        `[b, t, query_heads, head_size]`, or `[1, p + n, …]`, and no attention weights.
+        `[b, t, query_heads, head_size]`, or `[1, p + n + padding, …]`, and no attention weights.
 
     Raises:
         ValueError: the backbone wants more than masked attention (sinks, a window, a bias, a cap).
@@ -133,7 +135,7 @@ def _attend_in_a_row(
     scaling: float | None,
     row: Row,
 ) -> torch.Tensor:
-    """`[1, p + n, query_heads, head_size]`: the trunk attends to itself, and each slot to the trunk and itself."""
+    """`[1, p + n + padding, query_heads, head_size]`: the trunk attends to itself, and each slot to it and itself."""
     if mask is None or mask.shape[3] != row.trunk + mask.shape[2] or mask.shape[0] * mask.shape[2] != len(row.tokens):
         raise ValueError("the backbone makes a mask of its own")
     slots = mask.shape[0]
@@ -148,9 +150,8 @@ def _attend_in_a_row(
         for shared, states in zip(first, (key, value), strict=True)
     )
     output = _attend(in_slots(query), keys, values, mask, scaling).flatten(0, 1).index_select(0, row.places)[None]
-    if not row.trunk:
-        return output
-    return torch.cat((_attend(first_query, first[0], first[1], row.causal, scaling), output), dim=1)
+    parts = [_attend(first_query, first[0], first[1], row.causal, scaling)] if row.trunk else []
+    return torch.cat((*parts, output, output.new_zeros(1, row.padding, *output.shape[2:])), dim=1)
 
 
 def _attend(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
-from pipeline.backbone import packed
+from pipeline.backbone import packed, prefill
 from pipeline.backbone.batch import common_prefix_length, plain_batch
 from pipeline.backbone.catalogue import BackboneSource, find_backbone
 from pipeline.backbone.load import Backbone, load_backbone
@@ -106,7 +106,25 @@ def test_live_passes_and_their_gradients_are_those_of_each_row_alone(
     assert relative(leaf.grad, expected_leaf.grad) < 1e-5
 
 
-def test_of_the_highest_layer_only_what_is_read_is_computed(not_packed, rows):
+@pytest.mark.parametrize("shared", [0, 9])
+def test_a_live_pass_has_a_multiple_of_tokens_and_nobody_sees_its_padding(not_packed, rows, shared, monkeypatch):
+    engine = PrefillEngine(not_packed, [2], pack=False)
+    (batch,) = plan_live(rows, shared, 1000)
+    found, seen = {}, []
+    handle = engine.blocks[0].mlp.register_forward_hook(lambda module, args, output: seen.append(args[0].shape[1]))
+    for multiple in (1, 7, prefill.LIVE_TOKENS):
+        monkeypatch.setattr(prefill, "LIVE_TOKENS", multiple)
+        engine.run_live(batch, lambda layer, states, to=multiple: found.update({to: states}), {2: batch.places})
+    handle.remove()
+    real = shared + batch.tokens
+    assert seen == [-(-real // multiple) * multiple for multiple in found]
+    assert len(set(seen)) > 1
+    for states in found.values():
+        assert relative(states.flatten(0, 1)[batch.places], found[1].flatten(0, 1)[batch.places]) < 1e-6
+
+
+def test_of_the_highest_layer_only_what_is_read_is_computed(not_packed, rows, monkeypatch):
+    monkeypatch.setattr(prefill, "LIVE_TOKENS", 1)
     engine = PrefillEngine(not_packed, [1, 2], pack=False)
     (batch,) = plan_live(rows, 9, 1000)
     last = batch.places[batch.offsets[1:] - 1]
