@@ -19,7 +19,7 @@ def set_for(words: list[str], environment: MutableMapping[str, str] = os.environ
     Training is left alone: a step is thousands of short parallel pieces, and threads that slept between them would take
     nearly twice the time; its products, forward and backward, have a hundred shapes that come again.
     """
-    if words[:1] == ["adapt"]:
+    if "adapt" in words:  # `--config` may stand before it
         return
     for name, value in _STREAMING.items():
         environment.setdefault(name, value)

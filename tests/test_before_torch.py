@@ -6,7 +6,7 @@ from pipeline import before_torch
 def test_threads_of_a_stream_sleep_and_those_of_a_training_do_not():
     stream, training = {}, {}
     before_torch.set_for(["extract", "--tasks", "cola"], stream)
-    before_torch.set_for(["adapt", "lora"], training)
+    before_torch.set_for(["--config", "settings.toml", "adapt", "lora"], training)
     assert stream["OMP_WAIT_POLICY"] == "PASSIVE"
     assert not training
 
