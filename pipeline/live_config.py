@@ -1,9 +1,10 @@
 """Settings of the live path: what is trained through the backbone, on which rows, and how."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pipeline.config import raise_problems
 
@@ -93,28 +94,17 @@ class LivePathConfig:
     task_files: tuple[Path, ...] = ()
 
 
-@dataclass(frozen=True)
-class LoraPreset:
-    """Settings that go together.
-
-    Args:
-        rank, alpha, dropout, target_modules: as peft's LoraConfig has them.
-        learning_rate: that suits the scale alpha / rank.
-        batch_size: rows a step.
-    """
-
-    rank: int
-    alpha: float
-    dropout: float
-    target_modules: tuple[str, ...]
-    learning_rate: float
-    batch_size: int = 32
-
-
-LORA_PRESETS = {
-    "default": LoraPreset(4, 16, 0.0, ("q_proj", "v_proj"), 1e-3),
-    "card": LoraPreset(4, 512, 0.0, ("q_proj", "v_proj"), 3e-5),
-}
+LORA_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {
+        "rank": 4, "alpha": 16, "dropout": 0.0, "target_modules": ("q_proj", "v_proj"),
+        "learning_rate": 1e-3, "batch_size": 32,
+    },
+    "card": {
+        "rank": 4, "alpha": 512, "dropout": 0.0, "target_modules": ("q_proj", "v_proj"),
+        "learning_rate": 3e-5, "batch_size": 32,
+    },
+}  # fmt: skip
+"""Settings of `LoraOptions` and `TrainingConfig` that go together: a learning rate suits a scale alpha / rank."""
 
 
 @dataclass(frozen=True)
@@ -178,39 +168,12 @@ class LoraOptions:
         problems += [f"peft: expected <field>=<value>, found {text!r}" for text in self.peft if "=" not in text]
         raise_problems(problems)
 
-    @property
-    def resolved(self) -> LoraPreset:
-        """The preset with what was set otherwise; how it trains is the preset's."""
-        base = LORA_PRESETS[self.preset]
-        return LoraPreset(
-            base.rank if self.rank is None else self.rank,
-            base.alpha if self.alpha is None else self.alpha,
-            base.dropout if self.dropout is None else self.dropout,
-            self.target_modules or base.target_modules,
-            base.learning_rate,
-            base.batch_size,
-        )
 
-
-@dataclass(frozen=True)
-class PromptPreset:
-    """Settings that go together.
-
-    Args:
-        virtual_tokens: how many; None is as many as the text has that they begin as.
-        learning_rate: that suits them.
-        batch_size: rows a step.
-    """
-
-    virtual_tokens: int | None
-    learning_rate: float
-    batch_size: int = 16
-
-
-PROMPT_PRESETS = {
-    "default": PromptPreset(None, 1e-2),
-    "card": PromptPreset(4, 1e-2),
+PROMPT_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {"learning_rate": 1e-2, "batch_size": 16},
+    "card": {"virtual_tokens": 4, "learning_rate": 1e-2, "batch_size": 16},
 }
+"""Settings of `PromptOptions` and `TrainingConfig` that go together."""
 
 
 @dataclass(frozen=True)
@@ -256,8 +219,19 @@ class PromptOptions:
             problems.append("freeze_shared: expected --shared-from with it, found nothing that was trained before")
         raise_problems(problems)
 
-    @property
-    def resolved(self) -> PromptPreset:
-        """The preset with what was set otherwise; how it trains is the preset's."""
-        base = PROMPT_PRESETS[self.preset]
-        return PromptPreset(self.virtual_tokens or base.virtual_tokens, base.learning_rate, base.batch_size)
+
+Options = TypeVar("Options", LoraOptions, PromptOptions)
+
+
+def with_preset(options: Options, training: TrainingConfig) -> tuple[Options, TrainingConfig]:
+    """Both, with what the preset says wherever nothing was set."""
+    preset = (LORA_PRESETS if isinstance(options, LoraOptions) else PROMPT_PRESETS)[options.preset]
+    return _with_defaults(options, preset), _with_defaults(training, preset)
+
+
+Config = TypeVar("Config", LoraOptions, PromptOptions, TrainingConfig)
+
+
+def _with_defaults(config: Config, defaults: Mapping[str, Any]) -> Config:
+    unset = {field.name for field in fields(config) if getattr(config, field.name) in (None, ())}
+    return replace(config, **{name: value for name, value in defaults.items() if name in unset})

@@ -36,6 +36,7 @@ def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, pas
     """Put LoRA adapters on the linear layers of some blocks, in place; they alone are left to train.
 
     Args:
+        options: with its preset.
         first, past: adapters sit in blocks `first` to `past - 1`, counted from 0.
         base: what the adapter's config names as its backbone.
 
@@ -47,8 +48,7 @@ def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, pas
         MissingPackage: peft is not installed.
     """
     peft = import_peft()
-    settings = options.resolved
-    _check_targets(backbone, settings.target_modules, range(first, past))
+    _check_targets(backbone, options.target_modules, range(first, past))
     further = dict(parse_settings(options.peft))
     begun = str(further.get("init_lora_weights", "")).lower()
     if begun.startswith(REWRITES_THE_BACKBONE):
@@ -72,11 +72,11 @@ def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, pas
         config = peft.LoraConfig(
             **{
                 "task_type": "FEATURE_EXTRACTION",
-                "r": settings.rank,
-                "lora_alpha": settings.alpha,
-                "lora_dropout": settings.dropout,
+                "r": options.rank,
+                "lora_alpha": options.alpha,
+                "lora_dropout": options.dropout,
                 "bias": "none",
-                "target_modules": _targets(backbone, settings.target_modules, first, past),
+                "target_modules": _targets(backbone, options.target_modules, first, past),
                 **further,
             }
         )

@@ -1,7 +1,7 @@
 """`pipeline adapt lora`: adapters and heads trained through the backbone, from the gate to the run's entry."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from pipeline.adapters.training import Group, Trained, Training
 from pipeline.backbone.prefill import TOLERANCE, PrefillEngine
 from pipeline.classifier import Classifier, StoredClassifier
 from pipeline.errors import AdapterError
-from pipeline.live_config import LoraOptions, TrainingConfig
+from pipeline.live_config import LoraOptions, TrainingConfig, with_preset
 from pipeline.results.ledger import Run, new_run, new_run_name
 from pipeline.views import View, name_views
 
@@ -46,6 +46,8 @@ def adapt_lora(settings: Settings) -> list[Run]:
     Raises:
         PipelineError: a setting, the data, the backbone or the cache is at fault; or training diverges.
     """
+    lora, training = with_preset(settings.lora, settings.training)
+    settings = replace(settings, lora=lora, training=training)
     session = Session.open(settings.backbone)
     plans = plan_lora(settings, session)
     train = partial(_adapt, settings, session)
@@ -55,7 +57,7 @@ def adapt_lora(settings: Settings) -> list[Run]:
 def _adapt(settings: Settings, session: Session, plan: LoraPlan, folder: Path) -> Run:
     """One run: its tasks share the adapters."""
     lora, training = settings.lora, settings.training
-    batch_size = training.batch_size or lora.resolved.batch_size
+    assert training.batch_size is not None, "it is the preset's"
     with seeded(training.seed):
         network, adapted, about = _begin(settings, session, plan)
         name = new_run_name(*plan.rows, "lora")
@@ -63,7 +65,7 @@ def _adapt(settings: Settings, session: Session, plan: LoraPlan, folder: Path) -
             trained = Training(
                 network,
                 plan.rows,
-                StepPlan({n: r.fit for n, r in plan.rows.items()}, batch_size, lora.mixing, training.seed),
+                StepPlan({n: r.fit for n, r in plan.rows.items()}, training.batch_size, lora.mixing, training.seed),
                 training,
                 _groups(network, lora, training),
                 settled=plan.settled,
@@ -158,8 +160,8 @@ def _check_same(
 
 def _groups(network: HeadedNetwork, lora: LoraOptions, training: TrainingConfig) -> list[Group]:
     names = [name for name, _ in network.trained()]
-    rate = training.learning_rate or lora.resolved.learning_rate
-    groups = [Group(tuple(name for name in names if name.startswith("backbone.")), rate)]
+    assert training.learning_rate is not None, "it is the preset's"
+    groups = [Group(tuple(name for name in names if name.startswith("backbone.")), training.learning_rate)]
     for task, head in network.heads.items():
         of_head = tuple(name for name in names if name.startswith(f"classifiers.{task}."))
         if of_head:
@@ -204,9 +206,9 @@ def _enter(
         selection=selection_record(trained),
         adapter={
             "kind": "lora",
-            "rank": lora.resolved.rank,
-            "alpha": lora.resolved.alpha,
-            "target_modules": list(lora.resolved.target_modules),
+            "rank": lora.rank,
+            "alpha": lora.alpha,
+            "target_modules": list(lora.target_modules),
             "blocks": [plan.first, plan.top],
             "begins_at": plan.begins_at,
             "trained_parameters": sum(parameter.numel() for _, parameter in network.trained()),

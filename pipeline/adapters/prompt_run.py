@@ -37,7 +37,7 @@ from pipeline.backbone.load import Backbone
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.config import BackboneConfig, DataConfig, RunsConfig, TokensConfig
 from pipeline.errors import AdapterError, ConfigError
-from pipeline.live_config import LivePathConfig, PromptOptions, TrainingConfig
+from pipeline.live_config import LivePathConfig, PromptOptions, TrainingConfig, with_preset
 from pipeline.progress import say
 from pipeline.results.ledger import Run, find_run, new_run, new_run_name, read_run
 from pipeline.tasks.spec import TaskSpec, find_tasks, virtual_text
@@ -65,7 +65,8 @@ def adapt_prompt(settings: Settings) -> list[Run]:
     Raises:
         PipelineError: a setting, the data or the backbone is at fault; or training diverges.
     """
-    options = settings.prompt
+    options, training = with_preset(settings.prompt, settings.training)
+    settings = replace(settings, prompt=options, training=training)
     tasks = [_as_asked(task, settings) for task in find_tasks(settings.live.tasks, settings.live.task_files)]
     session = Session.open(settings.backbone)
     together = [tasks] if options.shared_text is not None or options.shared_from is not None else [[t] for t in tasks]
@@ -108,7 +109,7 @@ def _make_plan(settings: Settings, session: Session, tasks: Sequence[TaskSpec]) 
     texts = {t.name: virtual_text(t) if options.init_text is None else options.init_text for t in tasks}
     shared = _shared_of(settings, session)
     virtual = {
-        name: _count(session, text, options.resolved.virtual_tokens)
+        name: _count(session, text, options.virtual_tokens)
         + (len(shared) if shared is not None else _count(session, options.shared_text or "", None))
         for name, text in texts.items()
     }
@@ -149,7 +150,7 @@ def _adapt(settings: Settings, session: Session, plan: _Plan, folder: Path) -> R
         engine = PrefillEngine(backbone, [backbone.num_hidden_layers], pack=False)
         if training.gradient_checkpointing:
             engine.keep_inputs_alone()
-        own = {name: _begin(session, backbone, text, options.resolved.virtual_tokens) for name, text in texts.items()}
+        own = {name: _begin(session, backbone, text, options.virtual_tokens) for name, text in texts.items()}
         if shared is None:
             shared = _begin(session, backbone, options.shared_text or "", None)
         lm_head = lm_head_weight(session.source, backbone)
@@ -171,10 +172,9 @@ def _adapt(settings: Settings, session: Session, plan: _Plan, folder: Path) -> R
                 found="none",
             )
         before = digest_of_frozen(backbone.model.state_dict())
-        rate = training.learning_rate or options.resolved.learning_rate
-        groups = [Group(tuple(name for name, _ in network.trained()), rate)]
-        batch_size = training.batch_size or options.resolved.batch_size
-        steps = StepPlan({n: r.fit for n, r in rows.items()}, batch_size, options.mixing, training.seed)
+        assert training.learning_rate is not None and training.batch_size is not None, "they are the preset's"
+        groups = [Group(tuple(name for name, _ in network.trained()), training.learning_rate)]
+        steps = StepPlan({n: r.fit for n, r in rows.items()}, training.batch_size, options.mixing, training.seed)
         name = new_run_name(*rows, "prompt")
         with new_run(settings.runs.runs_dir, name) as run_folder:
             trained = Training(

@@ -123,7 +123,13 @@ def test_the_card_preset_is_exactly_that(live):
     config = json.loads((folder_of(live, run) / "adapter" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["lora_dropout"], config["bias"]) == (4, 512, 0.0, "none")
     assert sorted(config["target_modules"]) == ["q_proj", "v_proj"]
-    assert LoraOptions().resolved.rank == 4
+    assert run.config["lora"]["rank"] == 4
+    assert run.config["training"]["learning_rate"] == 3e-5
+
+
+def test_settings_win_over_their_preset(live):
+    (run,) = live.lora(preset="card", rank=2, batch_size=8, epochs=0.5)
+    assert (run.adapter["rank"], run.adapter["alpha"], run.config["training"]["batch_size"]) == (2, 512, 8)
 
 
 def test_any_further_option_of_peft_is_peft_s(live):

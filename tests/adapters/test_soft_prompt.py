@@ -52,7 +52,9 @@ def test_by_default_they_begin_as_the_tasks_own_text(live, tiny_backbone):
 def test_the_card_preset_has_four_virtual_tokens(live):
     (run,) = live.prompt(preset="card", epochs=1)
     assert prompts_of(live, run)["cola"].shape == (4, 64)
-    assert PromptOptions(preset="card", virtual_tokens=6).resolved.virtual_tokens == 6
+    assert run.config["training"]["learning_rate"] == 1e-2
+    (run,) = live.prompt(preset="card", virtual_tokens=6, epochs=0.5)
+    assert prompts_of(live, run)["cola"].shape == (6, 64)
 
 
 @pytest.mark.parametrize("over", ["words", "vocabulary"])
