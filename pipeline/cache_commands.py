@@ -98,7 +98,8 @@ def cache_gc(
 ) -> None:
     """Remove what is not whole: what dead writers left in the cache and beside runs and models, and unfinished sets.
 
-    Unfinished feature sets hold work that pipeline extract would go on from: they go where you agree, or with --yes.
+    Unfinished feature sets and stopped trainings hold work that their command would go on from: they go where you
+    agree, or with --yes.
     """
     from pipeline.housekeeping.leftovers import collect_leftovers, find_leftovers
     from pipeline.housekeeping.tables import leftovers_table

@@ -59,10 +59,14 @@ def hold_out(texts: Sequence[str], y: np.ndarray, *, share: float, seed: int) ->
     folds = max(2, round(1 / share))
     groups = sentence_groups(texts)
     sentences = {int(label): len(np.unique(groups[y == label])) for label in np.unique(y)}
-    if len(sentences) < 2 or min(sentences.values()) < folds:
+    if len(sentences) < 2:
+        raise HeadError(
+            "there is only one class among the training rows", expected="two or more", found=f"{len(y)} rows of one"
+        )
+    if min(sentences.values()) < folds:
         raise HeadError(
             "too few training rows to hold some out",
-            expected=f"two or more classes, each in at least {folds} sentences that do not contain each other",
+            expected=f"each class in at least {folds} sentences that do not contain each other",
             found=f"{len(y)} rows; sentences by class: {sentences}",
             remedy="bring more rows, or hold out a larger share of them with --held-out",
         )

@@ -165,6 +165,8 @@ class LoraOptions:
             problems.append(f"head_learning_rate: expected a number above 0, found {self.head_learning_rate}")
         if self.whole_passes and not self.top_layers:
             problems.append("whole_passes: expected --top-layers with it; without, passes are whole ones anyway")
+        if self.mixing != "proportional" and self.freeze is None:
+            problems.append("mixing: expected --freeze with it, if only none; tasks have adapters of their own")
         problems += [f"peft: expected <field>=<value>, found {text!r}" for text in self.peft if "=" not in text]
         raise_problems(problems)
 
@@ -217,6 +219,8 @@ class PromptOptions:
             problems.append("shared_text and shared_from: expected one of them, found both")
         if self.freeze_shared and self.shared_from is None:
             problems.append("freeze_shared: expected --shared-from with it, found nothing that was trained before")
+        if self.mixing != "proportional" and self.shared_text is None and self.shared_from is None:
+            problems.append("mixing: expected --shared-text or --shared-from with it; tasks share nothing")
         raise_problems(problems)
 
 

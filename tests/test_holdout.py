@@ -129,6 +129,12 @@ def test_too_few_rows_are_refused():
     hold_out(texts, np.asarray([0] * 10 + [1] * 30), share=0.1, seed=0)
 
 
+def test_a_single_class_is_refused_for_what_it_is():
+    with pytest.raises(HeadError, match="only one class") as caught:
+        hold_out([f"sentence {number}" for number in range(20)], np.zeros(20, dtype=np.int64), share=0.25, seed=0)
+    assert "--held-out" not in str(caught.value)
+
+
 def test_too_few_sentences_are_refused():
     words = [f"w{n}" for n in range(60)]
     texts = [" ".join(words), *words[:39]]

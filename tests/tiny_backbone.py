@@ -1,10 +1,11 @@
 """A tiny real backbone: a two-block Llama with random weights and a tokenizer trained on the sample corpora."""
 
 from pathlib import Path
+from typing import Any
 
 
-def make_tiny_backbone(folder: Path, sample_dir: Path) -> Path:
-    """Write it to `folder` as save_pretrained does."""
+def make_tiny_backbone(folder: Path, sample_dir: Path, **changed: Any) -> Path:
+    """Write it to `folder` as save_pretrained does, some fields of its config changed."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -26,6 +27,7 @@ def make_tiny_backbone(folder: Path, sample_dir: Path) -> Path:
             num_key_value_heads=2,
             max_position_embeddings=256,
             tie_word_embeddings=True,
+            **changed,
         )
         LlamaForCausalLM(config).save_pretrained(folder)
     return folder

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.adapters.rows import LiveRows
 from pipeline.backbone.facts import BackboneFacts
+from pipeline.backbone.tokens import resolve_max_length
 from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.config import TokensConfig, backbone_slug
 from pipeline.digests import sha256_of_texts
@@ -52,6 +53,8 @@ class CachedRows:
             "tokenizer": facts.tokenizer,
             "adapter": None,
             "prompt": prompt,
+            "max_length": resolve_max_length(tokens.max_length, facts.max_positions),
+            "truncation": tokens.truncation,
             "special_tokens": tokens.special_tokens,
             "texts": f"sha256:{sha256_of_texts(rows.examples.texts)}",
         }

@@ -11,15 +11,13 @@ import xxhash
 from pipeline.adapters.cached import CachedRows
 from pipeline.adapters.network import HeadedNetwork
 from pipeline.adapters.rows import LiveRows
-from pipeline.backbone.prefill import TOLERANCE
 from pipeline.cache import FeatureSet
+from pipeline.cache.canary_rows import TOLERANCE, draw_canaries
 from pipeline.cache.identity import Difference, difference_table, differences, flatten
 from pipeline.cache.shard import to_float32
 from pipeline.errors import AdapterError, CacheError, DamagedFeatureSet, FeatureSetNotFound
 from pipeline.progress import say
 from pipeline.views import View, check_pooling
-
-CANARIES = 24
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def find_gate(cached: CachedRows, views: Sequence[View], gate: str) -> Gate | No
     try:
         return Gate(tuple(cached.open(view) for view in views), tuple(views))
     except FeatureSetNotFound as error:
-        say(f"{task}: no cached features to hold the live path against ({error.what.splitlines()[0]})")
+        say(f"{task}: no cached features to hold the live path against: {error.what}")
         return None
     except DamagedFeatureSet:
         raise
@@ -68,7 +66,7 @@ def find_gate(cached: CachedRows, views: Sequence[View], gate: str) -> Gate | No
 
 
 def pass_gate(network: HeadedNetwork, rows: LiveRows, gate: Gate | None) -> dict[str, Any]:
-    """Check that the live path, without adapters, gives the cached features of some rows.
+    """Check that the live path, without adapters, gives the cached features of the canaries.
 
     Args:
         network: without adapters, or with adapters that are switched off.
@@ -86,9 +84,9 @@ def pass_gate(network: HeadedNetwork, rows: LiveRows, gate: Gate | None) -> dict
     if gate is None:
         return {}
     sets, views = gate.sets, gate.views
-    own = TOLERANCE[network.engine.backbone.dtype]
+    own = TOLERANCE[str(network.engine.backbone.dtype).removeprefix("torch.")]
     tolerance = max(own, *(feature_set.manifest.passport["tolerance"] for feature_set in sets))
-    numbers = np.sort(np.random.default_rng(0).permutation(len(rows))[:CANARIES])
+    numbers = draw_canaries(sets[0].manifest.identity, len(rows))
     cached = np.concatenate([to_float32(s.take(numbers), s.manifest.identity.storage_dtype) for s in sets], axis=1)
     worst = largest_difference(network.pooled_rows(rows, numbers, views), cached)
     if not worst <= tolerance:

@@ -9,6 +9,13 @@ from pipeline.errors import AdapterError
 from pipeline.tasks.spec import SLOT
 
 
+def tokens_behind(tokenizer: Any, prompt: str, *, special_tokens: bool) -> int:
+    """How many tokens of its own the tokenizer puts behind a prompted text."""
+    text = prompt.replace(SLOT, "This is a sentence .")
+    spans = tokenizer(text, add_special_tokens=special_tokens, return_offsets_mapping=True)["offset_mapping"]
+    return len(spans) - 1 - max(place for place, (left, right) in enumerate(spans) if left < right)
+
+
 def label_word_ids(tokenizer: Any, prompt: str, words: Sequence[str], *, special_tokens: bool, task: str) -> np.ndarray:
     """The first token of each label word, as it stands behind the prompt.
 
@@ -28,8 +35,9 @@ def label_word_ids(tokenizer: Any, prompt: str, words: Sequence[str], *, special
 
     def ids(text: str) -> list[int]:
         found: list[int] = tokenizer(text, add_special_tokens=special_tokens, verbose=False)["input_ids"]
-        return found
+        return found[: len(found) - behind]
 
+    behind = tokens_behind(tokenizer, prompt, special_tokens=special_tokens)
     text = prompt.replace(SLOT, "This is a sentence .")
     alone = ids(text)
     space = "" if text[-1:].isspace() else " "
@@ -38,8 +46,6 @@ def label_word_ids(tokenizer: Any, prompt: str, words: Sequence[str], *, special
         if not word.strip():
             raise AdapterError("a label word is empty", where=f"task {task}, label words", found=repr(word))
         with_word = ids(text + space + word)
-        while with_word and with_word[-1] == tokenizer.eos_token_id and alone[-1:] == with_word[-1:]:
-            with_word, alone = with_word[:-1], alone[:-1]
         if with_word[: len(alone)] != alone or len(with_word) <= len(alone):
             raise AdapterError(
                 "a label word melts into the end of the prompt",

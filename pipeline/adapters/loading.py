@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pipeline.adapters.evaluation import predict_logits
-from pipeline.adapters.label_words import label_word_ids
+from pipeline.adapters.label_words import label_word_ids, tokens_behind
 from pipeline.adapters.lora import read_adapters
 from pipeline.adapters.lora_run import ADAPTER
 from pipeline.adapters.network import HeadedNetwork, TaskHead
@@ -87,12 +87,11 @@ class LiveRun:
                     expected="; ".join(f"{name} {config['facts'][name]}" for name in changed),
                     found="; ".join(f"{name} {now.get(name)}" for name in changed),
                 )
+            load = _load_lora if run.adapter["kind"] == "lora" else _load_prompt
+            with exact_float32(session.device):
+                return cls(run, session, load(folder, run, session))
         except (KeyError, TypeError, AttributeError) as error:
             raise RunError("a run's record does not say enough to use it", where=folder, found=repr(error)) from error
-        with exact_float32(session.device):
-            if run.adapter["kind"] == "lora":
-                return cls(run, session, _load_lora(folder, run, session))
-            return cls(run, session, _load_prompt(folder, run, session))
 
     def rows(self, task: str, texts: list[str]) -> LiveRows:
         """Sentences as the network sees them.
@@ -108,7 +107,10 @@ class LiveRun:
             spec, "test", texts=texts, labels=None, lines=range(1, len(texts) + 1), path="sentences", origin="sentences"
         )
         tokens = TokensConfig(**self.run.config["tokens"])
-        return tokenize_split(self.session.tokenizer, examples, tokens, spec.prompt, self.session.facts.max_positions)
+        most = self.session.facts.max_positions
+        if most is not None and isinstance(self.network, PromptedNetwork):
+            most -= len(self.network.virtual_tokens(task))
+        return tokenize_split(self.session.tokenizer, examples, tokens, spec.prompt, most)
 
     def logits(self, task: str, texts: list[str]) -> np.ndarray:
         """Logits `[n, c]` float32 of sentences, in the order of the task's labels that were trained.
@@ -150,7 +152,8 @@ def _load_prompt(folder: Path, run: Run, session: Session) -> PromptedNetwork:
     for task in run.tasks:
         words, prompt = run.config["label_words"][task], run.config["prompts"][task]
         ids = label_word_ids(session.tokenizer, prompt, words, special_tokens=special_tokens, task=task)
-        readings[task] = LabelReading(ids, np.arange(len(words)))
+        behind = tokens_behind(session.tokenizer, prompt, special_tokens=special_tokens)
+        readings[task] = LabelReading(ids, np.arange(len(words)), behind)
         own[task] = read_soft_prompt(folder / ADAPTERS / task, backbone.hidden_size)
     return PromptedNetwork(
         engine,

@@ -51,9 +51,11 @@ def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, pas
     _check_targets(backbone, options.target_modules, range(first, past))
     further = dict(parse_settings(options.peft))
     begun = str(further.get("init_lora_weights", "")).lower()
-    if begun.startswith(REWRITES_THE_BACKBONE):
+    if begun.startswith((*REWRITES_THE_BACKBONE, "eva")):
         raise AdapterError(
-            "this beginning of the adapters rewrites the backbone's own weights, which are frozen",
+            "this beginning of the adapters rewrites the backbone's own weights, which are frozen"
+            if begun != "eva"
+            else "this beginning of the adapters is computed from data in a pass of its own, which is not made here",
             where="peft: init_lora_weights",
             expected="true | gaussian | orthogonal | false",
             found=further["init_lora_weights"],
@@ -83,15 +85,34 @@ def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, pas
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is to go
             adapted = peft.get_peft_model(backbone.model, config)
-    except (ValueError, TypeError, ImportError, NotImplementedError, AttributeError, KeyError) as error:  # peft's own
+    except (ValueError, TypeError, ImportError, NotImplementedError, AttributeError, KeyError, re.error) as error:
         raise AdapterError(
             "peft does not take these settings",
             where="peft",
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
         ) from error
+    if first and (outside := _trained_outside(backbone, range(first, past))):
+        raise AdapterError(
+            "these would train outside the blocks that get adapters, and live passes begin at the first of them",
+            where="peft",
+            expected=f"nothing but parts of blocks {first} to {past - 1}",
+            found=", ".join(outside),
+            remedy="leave out what trains them (--peft bias, modules_to_save, …), or --top-layers",
+        )
     for one in adapted.peft_config.values():
         one.base_model_name_or_path = base
     return adapted
+
+
+def _trained_outside(backbone: Backbone, blocks: range) -> list[str]:
+    inside = tuple(f"{_name_of_blocks(backbone)}.{number}." for number in blocks)
+    names = (name for name, parameter in backbone.model.named_parameters() if parameter.requires_grad)
+    return sorted(name for name in names if not name.startswith(inside))
+
+
+def _name_of_blocks(backbone: Backbone) -> str:
+    blocks = blocks_of(backbone.model, backbone.num_hidden_layers)
+    return next(str(name) for name, module in backbone.model.named_modules() if module is blocks)
 
 
 def import_peft() -> Any:
@@ -116,8 +137,7 @@ def _check_values(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> N
 
 
 def _check_targets(backbone: Backbone, names: Sequence[str], blocks: range) -> None:
-    of_blocks = blocks_of(backbone.model, backbone.num_hidden_layers)
-    prefix = next(name for name, module in backbone.model.named_modules() if module is of_blocks)
+    of_blocks, prefix = blocks_of(backbone.model, backbone.num_hidden_layers), _name_of_blocks(backbone)
     linear = [
         f"{prefix}.{number}.{name}"
         for number in blocks
@@ -145,8 +165,7 @@ def _targets(backbone: Backbone, names: Sequence[str], first: int, past: int) ->
     """
     if (first, past) == (0, backbone.num_hidden_layers):
         return list(names)
-    blocks = blocks_of(backbone.model, backbone.num_hidden_layers)
-    within = next(name for name, module in backbone.model.named_modules() if module is blocks)
+    within = _name_of_blocks(backbone)
     numbers, ends = "|".join(map(str, range(first, past))), "|".join(map(re.escape, names))
     return rf"(.*\.)?{re.escape(within)}\.({numbers})\.(.*\.)?({ends})"
 

@@ -54,7 +54,7 @@ class HeadedNetwork(nn.Module):
         self.engine = engine
         self.backbone = engine.backbone.model
         self.heads = dict(heads)
-        self.classifiers = nn.ModuleDict({task: head.classifier for task, head in heads.items()})
+        self.classifiers = nn.ModuleList(head.classifier for head in heads.values())
         self.token_budget = token_budget
         self.lower = dict(lower or {})
 
@@ -114,5 +114,5 @@ class HeadedNetwork(nn.Module):
 
     def modules_in_training(self) -> Iterator[nn.Module]:
         """The modules whose dropout is at work while training: the backbone's own is not."""
-        yield from self.classifiers.values()
+        yield from self.classifiers
         yield from (module for name, module in self.backbone.named_modules() if name.endswith("lora_dropout"))

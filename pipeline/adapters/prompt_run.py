@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.adapters.evaluation import HeldOut, in_words
 from pipeline.adapters.gate import check_frozen, digest_of_frozen
-from pipeline.adapters.label_words import label_word_ids
+from pipeline.adapters.label_words import label_word_ids, tokens_behind
 from pipeline.adapters.resume import finish_run, train_each
 from pipeline.adapters.rows import TaskRows
 from pipeline.adapters.session import (
@@ -120,6 +120,7 @@ def _make_plan(settings: Settings, session: Session, tasks: Sequence[TaskSpec]) 
                 special_tokens=settings.tokens.special_tokens, task=task.name,
             ),
             np.arange(len(task.labels)),
+            tokens_behind(session.tokenizer, task.answer_prompt, special_tokens=settings.tokens.special_tokens),
         )
         for task in tasks
     }  # fmt: skip
@@ -294,9 +295,8 @@ def _enter(
     for task in rows:
         (folder / ADAPTERS).mkdir(exist_ok=True)
         save_soft_prompt(
-            folder / ADAPTERS / task, network.virtual_tokens(task), network.engine.backbone.model,
-            base=session.base, text=f"{options.shared_text or ''}{texts[task]}", tokenizer=session.base,
-        )  # fmt: skip
+            folder / ADAPTERS / task, network.virtual_tokens(task), network.engine.backbone.model, base=session.base
+        )
     if len(network.shared):
         save_file({"shared": network.shared.detach().cpu().contiguous()}, folder / SHARED)
     write_run(folder, run, tables)

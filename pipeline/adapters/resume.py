@@ -16,7 +16,7 @@ from pipeline.config import RunsConfig
 from pipeline.digests import sha256_of_record
 from pipeline.errors import AdapterError, RunError
 from pipeline.progress import say
-from pipeline.results.ledger import Run, find_run, read_run
+from pipeline.results.ledger import TRAININGS, Run, find_run, read_run
 from pipeline.threads import limited_threads
 
 
@@ -62,7 +62,7 @@ def state_folders(runs: RunsConfig, settled: Sequence[Mapping[str, Any]]) -> Ite
     Raises:
         AdapterError: another process is at the same trainings.
     """
-    folder = runs.runs_dir / ".training" / sha256_of_record(list(settled))[:16]
+    folder = runs.runs_dir / TRAININGS / sha256_of_record(list(settled))[:16]
     folder.mkdir(parents=True, exist_ok=True)
     folders = [folder / str(number) for number in range(len(settled))]
     with (folder / "lock").open("w") as lock:

@@ -147,7 +147,7 @@ def deciding(training: TrainingConfig) -> dict[str, Any]:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Within, everything random of torch begins at a seed, and what can be is computed in a fixed order."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    devices = list(range(torch.cuda.device_count()))
     before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = torch.utils.deterministic
     filled = memory.fill_uninitialized_memory

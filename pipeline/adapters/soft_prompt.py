@@ -54,10 +54,12 @@ class LabelReading:
     Args:
         token_ids: `[c]` the first tokens of the label words.
         classes: `[c]` class numbers, alike.
+        behind: how many tokens the tokenizer puts behind a text (EOS): they are left out, for the label is read there.
     """
 
     token_ids: np.ndarray
     classes: np.ndarray
+    behind: int
 
 
 class PromptedNetwork(nn.Module):
@@ -91,12 +93,10 @@ class PromptedNetwork(nn.Module):
         self.readings, self.over, self.token_budget = dict(readings), over, token_budget
         device = engine.backbone.device
         self.shared = nn.Parameter(shared.to(device, copy=True), requires_grad=not freeze_shared and len(shared) > 0)
-        self.own = nn.ParameterDict(
-            {
-                task: nn.Parameter(values.to(device, copy=True), requires_grad=len(values) > 0)
-                for task, values in own.items()
-            }
+        self._own = nn.ParameterList(
+            nn.Parameter(values.to(device, copy=True), requires_grad=len(values) > 0) for values in own.values()
         )
+        self.own = dict(zip(own, self._own, strict=True))
         embeddings = engine.backbone.model.get_input_embeddings()
         self._embed, self._vocabulary = embeddings, int(embeddings.num_embeddings)
 
@@ -109,7 +109,8 @@ class PromptedNetwork(nn.Module):
         count = len(self.virtual_tokens(rows.task.name))
         before = np.arange(self._vocabulary, self._vocabulary + count, dtype=np.int32)
         most_shared = count + int(rows.tokens.start[numbers].min())
-        ids = [np.concatenate((before, rows.tokens[number])) for number in numbers]
+        past = -self.readings[rows.task.name].behind or None
+        ids = [np.concatenate((before, rows.tokens[number][:past])) for number in numbers]
         return plan_live(ids, most_shared, self.token_budget, share=self.engine.shares)
 
     def logits(self, rows: LiveRows, numbers: np.ndarray, batch: Batch) -> torch.Tensor:
@@ -130,9 +131,10 @@ class PromptedNetwork(nn.Module):
 
         self.engine.run_live(batch, take, {self.engine.layers[-1]: last}, embeds)
         token_ids = torch.from_numpy(self.readings[task].token_ids).to(self.lm_head.device)
+        of_words = found[-1].float() @ self.lm_head[token_ids].float().T
         if self.over == "words":
-            return found[-1].float() @ self.lm_head[token_ids].float().T
-        return torch.log_softmax((found[-1] @ self.lm_head.T).float(), dim=-1)[:, token_ids]
+            return of_words
+        return of_words - torch.logsumexp((found[-1] @ self.lm_head.T).float(), dim=-1, keepdim=True)
 
     def loss(self, logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """Minus the sum of the labels' log-likelihoods."""
@@ -153,8 +155,11 @@ class PromptedNetwork(nn.Module):
         return iter(())
 
 
-def save_soft_prompt(folder: Path, virtual: torch.Tensor, model: Any, *, base: str, text: str, tokenizer: str) -> None:
-    """Write virtual tokens `[n, d]` as peft's prompt tuning, so that `PeftModel.from_pretrained` loads them."""
+def save_soft_prompt(folder: Path, virtual: torch.Tensor, model: Any, *, base: str) -> None:
+    """Write virtual tokens `[n, d]` as peft's prompt tuning, so that `PeftModel.from_pretrained` loads them.
+
+    What they began as is in the run's record: peft's config would have one text, and ask the Hub for its tokenizer.
+    """
     config = import_peft().PromptTuningConfig(
         task_type="CAUSAL_LM",
         num_virtual_tokens=len(virtual),
@@ -162,9 +167,7 @@ def save_soft_prompt(folder: Path, virtual: torch.Tensor, model: Any, *, base: s
         num_transformer_submodules=1,
         num_attention_heads=model.config.num_attention_heads,
         num_layers=model.config.num_hidden_layers,
-        prompt_tuning_init="TEXT",
-        prompt_tuning_init_text=text,
-        tokenizer_name_or_path=tokenizer,
+        prompt_tuning_init="RANDOM",
         base_model_name_or_path=base,
         inference_mode=True,
     )

@@ -9,6 +9,7 @@ from pipeline.adapters.network import HeadedNetwork, TaskHead
 from pipeline.adapters.rows import TaskRows
 from pipeline.adapters.session import Session
 from pipeline.cache import FeatureCache
+from pipeline.cache.identity import difference_table, differences
 from pipeline.classifier import Classifier, StoredClassifier
 from pipeline.config import RunsConfig, TokensConfig, backbone_slug
 from pipeline.errors import CacheError, ConfigError
@@ -56,7 +57,7 @@ def stored_heads(
     What a run on cached features has seen is read from these features' manifests, where they still are.
 
     Raises:
-        ConfigError: a run is of other tasks, views or another backbone, or has no head of PyTorch's.
+        ConfigError: a run is of the live path, of other tasks, views or another backbone, or has no head of PyTorch's.
         HeadError: a head cannot be read.
     """
     found: dict[str, StoredClassifier] = {}
@@ -65,6 +66,13 @@ def stored_heads(
         folder = find_run(runs.runs_dir, name)
         run = read_run(folder)
         where = f"head_from: {run.run}"
+        if run.path == "live":
+            raise ConfigError(
+                "this run's head was trained on what its own adapters gave, and they do not come with it",
+                where=where,
+                expected="a run of pipeline heads",
+                remedy="train one on cached features: pipeline extract, then pipeline heads --heads linear",
+            )
         of_tasks = [task for task in run.tasks if task in wanted]
         if not of_tasks:
             raise ConfigError("this run is of other tasks", where=where, expected=" | ".join(wanted), found=run.tasks)
@@ -72,8 +80,8 @@ def stored_heads(
             if task in found:
                 raise ConfigError("two runs give one task its head", where="head_from", found=task)
             _check_sees_the_same(run, where, task, views_of(lora, wanted[task]), session)
-            _check_saw_the_same(run, where, task, tokens.prompt or wanted[task].prompt, session, cache)
-            path = folder / HEADS / f"{task}.safetensors" if run.path == "live" else folder / "head.safetensors"
+            _check_saw_the_same(run, where, task, tokens, tokens.prompt or wanted[task].prompt, session, cache)
+            path = folder / "head.safetensors"
             if not path.is_file():
                 raise ConfigError(
                     "this run has no head of PyTorch's",
@@ -89,7 +97,7 @@ def stored_heads(
 def _check_sees_the_same(run: Run, where: str, task: str, views: tuple[View, ...], session: Session) -> None:
     """Refuse a head that was trained on something else than it is to see now."""
     blocks = session.facts.num_hidden_layers
-    of_run = run.config.get("views", {}).get(task) if run.path == "live" else run.config.get("features")
+    of_run = run.config.get("features")
     if [view.resolved(blocks) for view in parse_views(str(of_run))] != [view.resolved(blocks) for view in views]:
         raise ConfigError(
             "this run's head looks at other views",
@@ -109,27 +117,29 @@ def _check_sees_the_same(run: Run, where: str, task: str, views: tuple[View, ...
         )
 
 
-def _check_saw_the_same(run: Run, where: str, task: str, prompt: str, session: Session, cache: FeatureCache) -> None:
-    """Refuse a head whose features came from other weights or another prompt."""
-    if run.path == "live":
-        facts = run.config.get("facts", {})
-        weights, seen = facts.get("weights"), run.config.get("prompts", {}).get(task)
-    else:
-        of_task = run.features.get(task, {})
-        fingerprint = next((name for names in of_task.values() for name in names), "")
-        try:
-            identity = cache.open_folder(fingerprint).manifest.identity
-        except (CacheError, ConfigError):
-            say(f"{where}: its features are not in the cache: that they came from these weights is not checked")
-            return
-        weights, seen = identity.weights, identity.prompt
-    if (weights, seen) != (session.facts.weights, prompt):
-        what = "another prompt" if weights == session.facts.weights else "another backbone's weights"
+def _check_saw_the_same(
+    run: Run, where: str, task: str, tokens: TokensConfig, prompt: str, session: Session, cache: FeatureCache
+) -> None:
+    """Refuse a head whose features came from other weights, adapters, another prompt or other special tokens."""
+    of_task = run.features.get(task, {})
+    fingerprint = next((name for names in of_task.values() for name in names), "")
+    try:
+        identity = cache.open_folder(fingerprint).manifest.identity
+    except (CacheError, ConfigError):
+        say(f"{where}: its features are not in the cache: that they came from these weights is not checked")
+        return
+    wanted = {
+        "weights": session.facts.weights,
+        "adapter": None,
+        "prompt": prompt,
+        "special_tokens": tokens.special_tokens,
+    }
+    found = {name: getattr(identity, name) for name in wanted}
+    if differ := differences(wanted, found):
         raise ConfigError(
-            f"this run's head was trained on what {what} gave",
+            "this run's head was trained on what another backbone or prompt gave; it differs in\n"
+            + difference_table(differ),
             where=where,
-            expected=repr(prompt) if what == "another prompt" else session.facts.weights,
-            found=repr(seen) if what == "another prompt" else weights,
             remedy="train one on these: pipeline extract, then pipeline heads",
         )
 

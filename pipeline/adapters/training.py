@@ -132,9 +132,9 @@ class Training:
             num_warmup_steps=round(self.total * config.warmup),
             num_training_steps=self.total,
         )
-        on_cpu = next(iter(self.parameters.values())).device.type == "cpu"
+        self._device = next(iter(self.parameters.values())).device
         self._accelerator = Accelerator(
-            cpu=on_cpu, log_with="tensorboard" if self.logs else None, project_dir=self.logs
+            cpu=self._device.type == "cpu", log_with="tensorboard" if self.logs else None, project_dir=self.logs
         )
         self._prepared = self._accelerator.prepare(self._optimizer)
         self._held = HeldOut(tasks, config.evaluation_rows, config.seed)
@@ -151,13 +151,16 @@ class Training:
             AdapterError: the loss is not finite.
         """
         if self.logs:
-            self._accelerator.init_trackers("")
+            again = {"purge_step": self._step + 1} if self._step else {}  # else steps behind the state stand twice
+            self._accelerator.init_trackers("", init_kwargs={"tensorboard": again})
         self._began = self._saved = time.monotonic()
+        stopped_early = False
         with StepsLine(self.label, self.total, self._step) as self._line, _training(self.network):
             if not self._evaluations.records:
                 self._evaluate()
             for step in self._steps_left():
-                if self._stops_early:
+                if self._waited_enough:
+                    stopped_early = True
                     break
                 loss = self._do(step)
                 self._log({f"{step.task}/loss": loss, "learning_rate": self._scheduler.get_last_lr()[0]})
@@ -175,7 +178,7 @@ class Training:
             self._evaluations.records,
             self._evaluations.best,
             self._seconds,
-            self._stops_early,
+            stopped_early,
             self._evaluations.warnings(),
         )
 
@@ -191,7 +194,7 @@ class Training:
         return step * often // an_epoch > (step - 1) * often // an_epoch
 
     @property
-    def _stops_early(self) -> bool:
+    def _waited_enough(self) -> bool:
         waited = len(self._evaluations.records) - 1 - self._evaluations.best
         return bool(self.config.patience) and waited >= self.config.patience
 
@@ -271,8 +274,8 @@ class Training:
                 tensors[f"optimizer/{kind}/{name}"] = value
         tensors |= {f"first/{task}": torch.from_numpy(of_task) for task, of_task in self._held.first.items()}
         tensors["random/cpu"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["random/cuda"] = torch.cuda.get_rng_state()
+        if self._device.type == "cuda":
+            tensors["random/cuda"] = torch.cuda.get_rng_state(self._device)
         write_state(self.folder, progress, tensors)
         self._saved = time.monotonic()
 
@@ -296,8 +299,8 @@ class Training:
                     self._optimizer.state[parameter][kind] = value.to(parameter.device)
         self._held.first = {task: tensors[f"first/{task}"].numpy() for task in self.tasks}
         torch.set_rng_state(tensors["random/cpu"])
-        if "random/cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["random/cuda"])
+        if "random/cuda" in tensors and self._device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random/cuda"], self._device)
         self._scheduler.load_state_dict(dict(progress.scheduler))
         for group, rate in zip(self._optimizer.param_groups, self._scheduler.get_last_lr(), strict=True):
             group["lr"] = rate

@@ -59,6 +59,7 @@ class PrefillEngine:
             pack_linears(backbone.model)
             self._check_packed(rows, alone)
         self.blocks = blocks_of(backbone.model, backbone.num_hidden_layers)
+        self._computed_again = 0
         self.shares = self._try_out(rows, alone)
 
     @torch.inference_mode()
@@ -120,15 +121,17 @@ class PrefillEngine:
         read = row.trunk + np.unique(np.searchsorted(batch.filled, reads[layers[-1]]))
         others = np.setdiff1d(np.arange(len(positions) + padding), read, assume_unique=True)
         read = np.sort(np.concatenate((read, others[: -len(read) % LIVE_TOKENS])))
-        last = only_where_read(self.blocks[layers[-1] - 1], self._to_device(read)) if layers[-1] else nullcontext()
-        with last:
+        is_kept = layers[-1] > self._computed_again  # else it would be computed otherwise the second time
+        block = self.blocks[layers[-1] - 1]
+        with only_where_read(block, self._to_device(read)) if is_kept else nullcontext():
             self._forward(take_slots, layers, **inputs, **of_row)
 
     def keep_inputs_alone(self) -> None:
         """Keep of each block what goes in, and compute the rest again where a gradient needs it: less memory, more time
         (Chen et al., 2016, arXiv:1604.06174). The highest one's is needed at once, and kept.
         """
-        for block in self.blocks[: max(0, self.layers[-1] - 1)]:
+        self._computed_again = max(0, self.layers[-1] - 1)
+        for block in self.blocks[: self._computed_again]:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
     @torch.inference_mode()

@@ -1,6 +1,5 @@
 """Canaries: a few rows are computed again, alone and in another batch, and compared with what is about to be stored."""
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,42 +7,16 @@ import numpy as np
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows
 from pipeline.backbone.tree_attention import NO_PREFIX, Prefix
+from pipeline.cache.canary_rows import draw_canaries, draw_rows
 from pipeline.cache.identity import Identity
 from pipeline.cache.passport import Drift
 from pipeline.cache.shard import ShardData, to_float32
-from pipeline.digests import sha256_of_record
 from pipeline.extract.shard_pass import Pooled, compute_rows, plan_rows
 from pipeline.views import View
 
-CANARIES = 24
 COMPANIONS = 8
 """Rows that another batch has at least: canaries alone would have no neighbours to depend on."""
 SHUFFLED_TOKENS = 512
-TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
-"""Largest relative difference by the less exact of compute and storage dtype."""
-OF_A_VIEW = ("layer", "layer_norm", "pooling", "storage_dtype")
-
-
-def tolerance_for(identity: Identity) -> float:
-    """The largest relative difference that these numbers allow."""
-    return max(TOLERANCE[str(identity.quantization["compute_dtype"])], TOLERANCE[identity.storage_dtype])
-
-
-def draw_canaries(identity: Identity, rows: int) -> np.ndarray:
-    """The rows of a split that are computed again: drawn by the identity, alike for all views of one pass.
-
-    Returns:
-        at most `CANARIES` row numbers, sorted.
-    """
-    return np.sort(_drawn(identity, np.arange(rows), CANARIES))
-
-
-def _drawn(identity: Identity, rows: np.ndarray, count: int) -> np.ndarray:
-    """`count` of `rows` at most, in the order of a hash of the identity, views aside, and the row's number."""
-    of_pass = {name: value for name, value in identity.to_dict().items() if name not in OF_A_VIEW}
-    seed = bytes.fromhex(sha256_of_record(of_pass))
-    keys = [hashlib.sha256(seed + int(row).to_bytes(8, "little")).digest() for row in rows]
-    return rows[sorted(range(len(keys)), key=keys.__getitem__)[:count]]
 
 
 class Recomputed:
@@ -76,7 +49,7 @@ class Recomputed:
         ]
         self._together: Pooled = {}
         if len(self.rows):
-            companions = _drawn(identity, rows, COMPANIONS)
+            companions = draw_rows(identity, rows, COMPANIONS)
             batch = np.concatenate((self.rows, companions[~np.isin(companions, self.rows)]))
             batches = plan_rows(engine, tokens, batch, len(prefix), SHUFFLED_TOKENS)
             self._together = compute_rows(engine, tokens, batch, prefix, views, batches)

@@ -11,12 +11,13 @@ from pipeline.backbone.load import Backbone, load_backbone
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import load_tokenizer, tokenize
 from pipeline.cache import FeatureSet
+from pipeline.cache.canary_rows import tolerance_for
 from pipeline.cache.identity import difference_table, differences, flatten
 from pipeline.cache.manifest import MANIFEST, Manifest
 from pipeline.cache.verify import Damage, Report, verify_feature_set
 from pipeline.config import BackboneConfig
 from pipeline.errors import BackboneError, DamagedFeatureSet
-from pipeline.extract.canaries import Recomputed, tolerance_for
+from pipeline.extract.canaries import Recomputed
 from pipeline.extract.shard_pass import shared_prefix
 from pipeline.progress import say
 from pipeline.views import View, check_pooling

@@ -19,11 +19,12 @@ from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import Backbone, load_backbone
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows, load_tokenizer, tokenize
+from pipeline.cache.canary_rows import tolerance_for
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.shard import RAW
 from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
 from pipeline.extract.beside import Ahead, Behind
-from pipeline.extract.canaries import Recomputed, tolerance_for
+from pipeline.extract.canaries import Recomputed
 from pipeline.extract.cut import note_on_cut
 from pipeline.extract.job import Job, choose_views, make_job
 from pipeline.extract.preflight import check_room

@@ -1,8 +1,9 @@
 """What is not whole: found in the cache and beside runs and models, and removed where nobody is writing it."""
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +15,9 @@ from pipeline.errors import CacheError, RunError
 from pipeline.housekeeping.feature_sets import Ask, users_of
 from pipeline.housekeeping.tables import readable_size
 from pipeline.partials import is_abandoned, remove
-from pipeline.results.ledger import runs_by_feature_set
+from pipeline.results.ledger import TRAININGS, runs_by_feature_set
 
-Kind = Literal["unfinished set", "partial", "set aside"]
+Kind = Literal["unfinished set", "stopped training", "partial", "set aside"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,15 @@ class Leftover:
     kept: str
     entry: Entry | None = None
     within: Path | None = None
+
+    @property
+    def holds_work(self) -> bool:
+        """Whether the command that made it would go on from it."""
+        return self.kind in ("unfinished set", "stopped training")
+
+    def __str__(self) -> str:
+        what = f"{self.rows:,} rows done" if self.kind == "unfinished set" else "a stopped training"
+        return f"{self.path}: {what}, {readable_size(self.size_bytes)}"
 
     def to_dict(self, status: str) -> dict[str, Any]:
         """The leftover as a JSON object, with what became of it."""
@@ -73,7 +83,7 @@ def find_leftovers(cache_dir: Path, runs_dir: Path, models_dir: Path) -> list[Le
             found.append(Leftover(entry.folder, "unfinished set", entry.rows, entry.size_bytes, why, entry))
     for folder in (cache_dir, runs_dir, models_dir):
         found += _partials(folder)
-    return found
+    return found + _trainings(runs_dir)
 
 
 def _in_a_set(folder: Path) -> list[Leftover]:
@@ -95,24 +105,23 @@ def _written_by_another(folder: Path) -> str:
 
 
 def collect_leftovers(leftovers: Iterable[Leftover], *, dry_run: bool, ask: Ask) -> list[dict[str, Any]]:
-    """Remove what is not whole and not being written; unfinished feature sets only where the answer is yes.
+    """Remove what is not whole and not being written; unfinished work only where the answer is yes.
 
     Returns:
         one record each: path, kind, rows, size_bytes, `status` (removed, kept, or would be removed) and why it is kept.
     """
     leftovers = list(leftovers)
-    sets = [left for left in leftovers if left.entry is not None and not left.kept]
+    unfinished = [left for left in leftovers if left.holds_work and not left.kept]
     agreed = False
-    if sets and not dry_run:
-        lines = [f"{left.path}: {left.rows:,} rows done, {readable_size(left.size_bytes)}" for left in sets]
-        agreed = ask("\n".join([*lines, "Remove these unfinished feature sets, and the work in them?"]))
+    if unfinished and not dry_run:
+        agreed = ask("\n".join([*map(str, unfinished), "Remove these, and the work in them?"]))
     records = []
     for left in leftovers:
         if left.kept:
             records.append(left.to_dict("kept"))
         elif dry_run:
             records.append(left.to_dict("would be removed"))
-        elif left.entry is not None and not agreed:
+        elif left.holds_work and not agreed:
             records.append({**left.to_dict("kept"), "why": "not agreed to; --yes removes it"})
         else:
             records.append(_remove(left))
@@ -123,12 +132,46 @@ def _remove(left: Leftover) -> dict[str, Any]:
     try:
         if left.entry is not None:
             remove_set(left.entry)
+        elif left.kind == "stopped training":
+            with _nobody_trains(left.path):
+                remove(left.path)
+            with contextlib.suppress(OSError):
+                left.path.parent.rmdir()
         else:
             with nobody_writes(left.within) if left.within else contextlib.nullcontext():
                 remove(left.path)
     except (CacheError, OSError) as error:
         return {**left.to_dict("kept"), "why": str(error).splitlines()[0]}
     return left.to_dict("removed")
+
+
+def _trainings(runs_dir: Path) -> list[Leftover]:
+    """The states of live trainings, whose commands were stopped, or ended with an error, and were not given again."""
+    return [
+        Leftover(path, "stopped training", 0, _size_bytes(path), _in_training(path))
+        for path in sorted((runs_dir / TRAININGS).glob("*"))
+    ]
+
+
+def _in_training(folder: Path) -> str:
+    try:
+        with _nobody_trains(folder):
+            return ""
+    except OSError:
+        return "a process is at this training"
+
+
+@contextlib.contextmanager
+def _nobody_trains(folder: Path) -> Iterator[None]:
+    """Hold a training's lock.
+
+    Raises:
+        OSError: a process holds it.
+    """
+    with contextlib.ExitStack() as stack:
+        if (folder / "lock").is_file():
+            fcntl.flock(stack.enter_context((folder / "lock").open()), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def _partials(folder: Path) -> list[Leftover]:

@@ -20,6 +20,8 @@ from pipeline.partials import partial_path
 
 RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
+TRAININGS = ".training"
+"""Beside the runs: the states of trainings under way or stopped, a folder a command, with a lock in it."""
 PACKAGES = (
     "feature-cache-pipeline", "numpy", "scikit-learn", "torch", "skops", "safetensors", "h5py", "pyarrow",
     "transformers", "peft", "accelerate", "bitsandbytes",

@@ -2,20 +2,46 @@
 
 import warnings
 
+import pytest
 
-def test_losses_and_held_out_scores_are_in_tensorboards_files(live):
-    (run,) = live.lora(log="tensorboard")
+from pipeline.adapters.training import Training
+
+
+def logged_by(live, run):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorBoard's own, at import
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     events = EventAccumulator(str(live.runs_dir / run.run / "tensorboard"))
     events.Reload()
+    return events
+
+
+def test_losses_and_held_out_scores_are_in_tensorboards_files(live):
+    (run,) = live.lora(log="tensorboard")
+    events = logged_by(live, run)
     scalars = events.Tags()["scalars"]
     assert {"cola/loss", "cola/held_out/mcc", "cola/held_out/loss", "learning_rate"} <= set(scalars)
     logged = [event.value for event in events.Scalars("cola/held_out/loss")]
     expected = [record["held_out"]["cola"]["loss"] for record in run.selection["evaluations"]]
     assert len(logged) == len(expected)
     assert max(abs(one - other) for one, other in zip(logged, expected, strict=True)) < 1e-6
+
+
+def test_steps_that_a_stopped_training_logged_behind_its_state_stand_once(live, monkeypatch):
+    do, keep = Training._do, Training._keep
+
+    def stopped_at_5(self, step):
+        if self._step == 5:
+            raise KeyboardInterrupt
+        return do(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_do", stopped_at_5)
+        patch.setattr(Training, "_keep", lambda self: keep(self) if self._step == 3 else None)
+        with pytest.raises(KeyboardInterrupt):
+            live.lora(log="tensorboard")
+    (run,) = live.lora(log="tensorboard")
+    assert [event.step for event in logged_by(live, run).Scalars("cola/loss")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_without_being_asked_for_there_are_none(live):

@@ -1,5 +1,7 @@
 """Soft prompts: only they train, they begin as a text, a part of them can be shared, and peft loads them."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from safetensors.torch import load_file
 from pipeline.adapters.loading import LiveRun
 from pipeline.adapters.soft_prompt import text_ids
 from pipeline.backbone.tokens import load_tokenizer
-from pipeline.errors import AdapterError, ConfigError
+from pipeline.errors import AdapterError, ConfigError, DataError, RunError
 from pipeline.live_config import PromptOptions
 from pipeline.tasks.spec import COLA, virtual_text
 
@@ -103,7 +105,7 @@ def test_peft_loads_them_and_says_the_same(live, tiny_backbone):
             np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_shared_part_trains_with_all_tasks_and_stands_before_each_ones_own(live):
+def test_a_shared_part_trains_with_all_tasks_and_stands_before_each_ones_own(live, tiny_backbone):
     (run,) = live.prompt(tasks=("cola", "sst2"), shared_text="Read with care .", init_text=TEXT, epochs=2,
                          learning_rate=1e-2, select_by="loss")  # fmt: skip
     shared = load_file(live.runs_dir / run.run / "shared.safetensors")["shared"]
@@ -111,6 +113,8 @@ def test_a_shared_part_trains_with_all_tasks_and_stands_before_each_ones_own(liv
     for task in ("cola", "sst2"):
         torch.testing.assert_close(found[task][: len(shared)], shared)
     assert not torch.equal(found["cola"], found["sst2"])
+    assert run.selection["step"] > 0
+    assert (shared - embeddings_of(tiny_backbone, "Read with care .")).abs().max() > 1e-3
     assert run.adapter["shared_virtual_tokens"] == len(shared) > 0
 
 
@@ -147,6 +151,8 @@ def test_settings_that_exclude_each_other_are_named_at_once():
     assert all(word in str(caught.value) for word in ("virtual_tokens", "shared_from"))
     with pytest.raises(ConfigError, match="--shared-from"):
         PromptOptions(freeze_shared=True)
+    with pytest.raises(ConfigError, match="--shared-text or --shared-from"):
+        PromptOptions(mixing="equal")
 
 
 def test_a_shared_part_of_another_backbone_is_refused(live):
@@ -156,3 +162,32 @@ def test_a_shared_part_of_another_backbone_is_refused(live):
     (without,) = live.prompt(epochs=1)
     with pytest.raises(AdapterError, match="no virtual tokens that tasks share"):
         live.prompt(shared_from=without.run)
+
+
+def test_labels_are_as_far_apart_over_the_vocabulary_as_over_the_words(live):
+    """In bfloat16 too: their logits alone are not rounded to it."""
+    found = {}
+    for over in ("words", "vocabulary"):
+        (run,) = live.prompt(over=over, epochs=0.5, learning_rate=1e-12, compute_dtype="bfloat16")
+        texts = [f"The cat sat on {word} ." for word in ("it", "me", "us", "them", "him", "her")]
+        loaded = LiveRun.load(live.runs_dir / run.run, models_dir=live.folder / "models")
+        found[over] = np.diff(loaded.logits("cola", texts), axis=1)
+    np.testing.assert_allclose(found["words"], found["vocabulary"], atol=1e-5)
+
+
+def test_predict_counts_the_virtual_tokens_against_what_the_backbone_was_made_for(live):
+    (run,) = live.prompt(virtual_tokens=40, init_text=TEXT, epochs=0.5)
+    loaded = LiveRun.load(live.runs_dir / run.run, models_dir=live.folder / "models")
+    most = loaded.session.facts.max_positions
+    with pytest.raises(DataError, match=f"at most {most - 40} tokens"):
+        loaded.logits("cola", ["cat " * (most - 20)])
+
+
+def test_a_record_without_what_is_needed_is_one_message(live):
+    (run,) = live.prompt(epochs=0.5)
+    path = live.runs_dir / run.run / "run.json"
+    record = json.loads(path.read_text())
+    del record["config"]["label_words"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(RunError, match="does not say enough"):
+        LiveRun.load(path.parent, models_dir=live.folder / "models")

@@ -1,9 +1,11 @@
 """Live passes that begin at cached states: the same training as through the whole backbone."""
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from pipeline.adapters.loading import LiveRun
 from pipeline.adapters.top_layers import SkippedBlock
 from pipeline.adapters.training import Training
 from pipeline.errors import AdapterError
@@ -51,6 +53,17 @@ def test_the_run_says_which_features_it_began_at_and_where_its_adapters_sit(cach
     assert {name.split(".")[3] for name in names} == {"1"}
 
 
+def test_every_logit_is_that_of_whole_passes(cached):
+    settings = {**SETTINGS, "gate": "off", "select_by": "loss"}
+    (top,), (whole,) = cached.lora(**settings), cached.lora(**settings, whole_passes=True)
+    assert top.selection["step"] == whole.selection["step"] > 0
+    one, other = (
+        LiveRun.load(cached.runs_dir / run.run, models_dir=cached.folder / "models").logits("cola", ["A cat .", "It ."])
+        for run in (top, whole)
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
 def test_two_tasks_that_share_adapters_each_begin_at_their_own_states(cached, losses):
     cached.lora(**SETTINGS, tasks=("cola", "sst2"), freeze="none")
     top, losses[:] = list(losses), []
@@ -86,3 +99,17 @@ def test_states_that_are_not_the_backbones_are_noticed(cached, monkeypatch):
     monkeypatch.setattr(top_layers.LowerStates, "of", lambda self, *args: of(self, *args) * 1.01)
     with pytest.raises(AdapterError, match="begin at the cached layer give something else"):
         cached.lora(**SETTINGS)
+
+
+@pytest.mark.parametrize("peft", ['modules_to_save=["embed_tokens"]', "trainable_token_indices=[5,6]"])
+def test_what_would_train_below_the_adapters_is_refused(cached, peft):
+    with pytest.raises(AdapterError, match="outside the blocks that get adapters") as caught:
+        cached.lora(**SETTINGS, peft=(peft,))
+    assert "embed_tokens" in str(caught.value)
+
+
+def test_states_of_sentences_that_were_cut_are_not_taken_for_whole_ones(live):
+    live.extract(layers=("1",), poolings=("tokens",), max_length=112, truncation=True)
+    with pytest.raises(AdapterError, match="its tokens view is not in the cache") as caught:
+        live.lora(**SETTINGS)
+    assert "truncation" in str(caught.value)

@@ -10,11 +10,12 @@ from pipeline.backbone.load import load_backbone
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import load_tokenizer, tokenize
 from pipeline.cache import FeatureCache
+from pipeline.cache.canary_rows import CANARIES, draw_canaries, tolerance_for
 from pipeline.cache.manifest import MANIFEST, Manifest
 from pipeline.config import BackboneConfig
 from pipeline.errors import BackboneError, CacheError, ConfigError
 from pipeline.extract import shard_pass
-from pipeline.extract.canaries import CANARIES, Recomputed, draw_canaries, tolerance_for
+from pipeline.extract.canaries import Recomputed
 from pipeline.extract.recheck import recheck
 from pipeline.extract.shard_pass import compute_rows, plan_rows, shared_prefix, to_shard_data
 from pipeline.views import View

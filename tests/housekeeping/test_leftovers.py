@@ -1,5 +1,6 @@
 """What is not whole goes, and what a living process may be writing stays."""
 
+import fcntl
 import os
 
 import pytest
@@ -9,6 +10,7 @@ from pipeline.cache.manifest import MANIFEST
 from pipeline.housekeeping import leftovers
 from pipeline.housekeeping.leftovers import collect_leftovers, find_leftovers
 from pipeline.housekeeping.tables import leftovers_table
+from pipeline.results.ledger import TRAININGS
 
 
 def yes(question):
@@ -182,3 +184,39 @@ def test_what_cannot_be_removed_is_said_and_the_rest_goes(full, places, monkeypa
     assert by_status["removed"] == text((full["gone"] | full["asked"]) - {stuck})
     [record] = [record for record in records if record["path"] == str(stuck)]
     assert "Permission denied" in record["why"]
+
+
+@pytest.fixture
+def stopped(places):
+    """The state of a training whose command was stopped."""
+    _, runs_dir, _ = places
+    folder = runs_dir / TRAININGS / "0123456789abcdef"
+    (folder / "0").mkdir(parents=True)
+    (folder / "0" / "state.safetensors").write_bytes(b"x" * 100)
+    (folder / "lock").touch()
+    return folder
+
+
+def test_a_stopped_training_goes_where_that_is_agreed_to(places, stopped):
+    [left] = find_leftovers(*places)
+    assert (left.path, left.kind, left.size_bytes) == (stopped, "stopped training", 100)
+    asked = []
+    _, by_status = collected(places, dry_run=False, ask=lambda question: asked.append(question))
+    assert by_status == {"kept": {str(stopped)}}
+    assert "a stopped training, 100 B" in asked[0]
+    _, by_status = collected(places, dry_run=False, ask=yes)
+    assert by_status == {"removed": {str(stopped)}}
+    assert not stopped.parent.exists()
+
+
+def test_a_training_under_way_stays(places, stopped):
+    with (stopped / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        [left] = find_leftovers(*places)
+        assert "a process is at this training" in left.kept
+    [left] = find_leftovers(*places)
+    with (stopped / "lock").open() as lock:  # taken after looking
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        [record] = collect_leftovers([left], dry_run=False, ask=yes)
+    assert record["status"] == "kept"
+    assert (stopped / "0" / "state.safetensors").exists()
