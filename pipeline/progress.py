@@ -182,15 +182,17 @@ class StepsLine(_Line):
         super().__init__(label, steps, MofNCompleteColumn(), TextColumn("steps, {task.fields[speed]}"))
         self._done = self._before = done
         self._loss: float | None = None
+        self._held_out = ""
 
     def advance(self, loss: float) -> None:
         """One more step is done; the loss shown is a running mean."""
         self._done += 1
         self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
-        self._show(self._done, self._now())
+        self._show(self._done, f"{self._now()}{self._held_out}")
 
     def shows(self, held_out: str) -> None:
         """Say how an evaluation went, and keep it on the bar."""
+        self._held_out = f"; {held_out}"
         if self._bar is not None:
             self._bar.console.print(f"{self.label}, step {self._done}: {held_out}", highlight=False)
         else:
