@@ -8,6 +8,8 @@ from typing import cast
 import torch
 from torch import nn
 
+from pipeline.backbone.parts import agree, gated_mlps, plain_norms
+
 ROWS = 1024
 """For how many rows of a product oneDNN chooses the layout; it is right for any number."""
 
@@ -77,29 +79,10 @@ def pack_linears(model: nn.Module) -> None:
     """
     for name in [name for name, module in model.named_modules() if type(module) is nn.Linear]:
         model.set_submodule(name, PackedLinear(cast(nn.Linear, model.get_submodule(name))))  # one layer is held twice
-    for name, module in [pair for pair in model.named_modules() if _has_gated_parts(pair[1])]:
+    for name, module in gated_mlps(model, PackedLinear, but=PackedGatedMLP):
         packed = PackedGatedMLP(module.gate_proj, module.up_proj, module.down_proj)
         weights = packed.gate_proj
-        if _agree(module, packed, weights.in_features, weights.dtype):  # else more is done in it, and it stays as it is
+        if agree(module, packed, weights.in_features, weights.dtype):  # else more is done in it, and it stays as it is
             model.set_submodule(name, packed)
-
-    for name, module in [pair for pair in model.named_modules() if type(pair[1]).__name__.endswith("RMSNorm")]:
-        weight, epsilon = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
-        if isinstance(weight, nn.Parameter) and weight.dtype == torch.float32 and isinstance(epsilon, float):
-            norm = nn.RMSNorm(len(weight), eps=epsilon, device="meta")
-            norm.weight = weight
-            if _agree(module, norm, len(weight), torch.float32):
-                model.set_submodule(name, norm)
-
-
-def _has_gated_parts(module: nn.Module) -> bool:
-    return not isinstance(module, PackedGatedMLP) and all(
-        isinstance(getattr(module, f"{name}_proj", None), PackedLinear) for name in ("gate", "up", "down")
-    )
-
-
-def _agree(module: nn.Module, other: nn.Module, in_features: int, dtype: torch.dtype) -> bool:
-    inputs = torch.randn(8, in_features, generator=torch.Generator().manual_seed(0)).to(dtype)
-    expected, found = module(inputs).float(), other(inputs).float()
-    exact = 1e-5 if dtype == torch.float32 else 2e-2
-    return bool((found - expected).norm() <= exact * expected.norm())
+    for name, norm in plain_norms(model):
+        model.set_submodule(name, norm)

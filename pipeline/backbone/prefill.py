@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.backbone.batch import Batch, common_prefix_length, plain_batch
 from pipeline.backbone.blocks import Take, blocks_of, only_where_read, watching
+from pipeline.backbone.light_gradients import lighten_gradients
 from pipeline.backbone.load import Backbone
 from pipeline.backbone.packed import can_pack, pack_linears
 from pipeline.backbone.tree_attention import NO_PREFIX, Prefix, Row, tree_mask
@@ -44,7 +45,8 @@ class PrefillEngine:
         backbone: the frozen LLM; on the CPU its weights are packed, in place, for computing alone.
         layers: layer numbers, non-negative, as transformers' `hidden_states` counts them. Blocks above the highest are
             not computed.
-        pack: hold the weights on the CPU as oneDNN wants them: faster, but nothing can be trained through them.
+        pack: hold the weights on the CPU as oneDNN wants them: faster, but nothing can be trained through them. Where
+            that is not wanted, norms and MLPs get cheaper gradients.
 
     Raises:
         BackboneError: rows of a padded batch do not come out as they do alone, or the model's blocks are not found.
@@ -57,7 +59,10 @@ class PrefillEngine:
         alone = [self._as_transformers_does(row) for row in rows]
         if pack and can_pack(backbone.device, backbone.dtype):
             pack_linears(backbone.model)
-            self._check_packed(rows, alone)
+            self._check_same(rows, alone, "packed for this CPU")
+        elif not pack:
+            lighten_gradients(backbone.model)
+            self._check_same(rows, alone, "with other norms and MLPs")
         self.blocks = blocks_of(backbone.model, backbone.num_hidden_layers)
         self._computed_again = 0
         self.shares = self._try_out(rows, alone)
@@ -178,21 +183,21 @@ class PrefillEngine:
         return [ids[:12], ids[:7], np.concatenate((ids[:9], ids[12:]))]
 
     @torch.inference_mode()
-    def _check_packed(self, rows: list[np.ndarray], alone: list[dict[int, torch.Tensor]]) -> None:
-        """Hold the packed weights against what transformers' own modules gave.
+    def _check_same(self, rows: list[np.ndarray], alone: list[dict[int, torch.Tensor]], how: str) -> None:
+        """Hold the modules that were put in against what transformers' own gave.
 
         Raises:
             BackboneError: they give other numbers.
         """
-        packed = [self._as_transformers_does(row) for row in rows]
+        now = [self._as_transformers_does(row) for row in rows]
         worst = max(
             _relative(there[layer], here[layer])
-            for there, here in zip(packed, alone, strict=True)
+            for there, here in zip(now, alone, strict=True)
             for layer in self.layers
         )
         self._refuse_beyond_tolerance(
             worst,
-            "packed for this CPU, the backbone gives other numbers",
+            f"{how}, the backbone gives other numbers",
             remedy="report it, with the CPU's name and the version of torch; another machine may do",
         )
 

@@ -208,7 +208,7 @@ def test_packed_weights_that_give_other_numbers_are_refused(tiny_backbone, monke
     loaded = load_backbone(BackboneSource("tiny", tiny_backbone), config, device="cpu", compute_dtype="float32")
     right = getattr(packed.PackedLinear, fused)
     monkeypatch.setattr(packed.PackedLinear, fused, lambda self, *inputs: right(self, *inputs) * 1.01)
-    monkeypatch.setattr(packed, "_agree", lambda *args: True)
+    monkeypatch.setattr(packed, "agree", lambda *args: True)
     with pytest.raises(BackboneError, match="packed for this CPU"):
         PrefillEngine(loaded, [0, 1, 2])
 
