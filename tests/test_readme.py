@@ -73,7 +73,8 @@ def small(command, folder, backbone):
         "16": "1",
         "20": "2",
         "22": "1",
-        "RUN": newest_prompt_run(folder),
+        "RUN": newest_run(folder, "*-cola*-prompt-*"),
+        "HEAD_RUN": newest_run(folder, "*-cola-linear-*"),
         "L20-mean": "L2-mean",
         "L10-mean+L20-mean": "L1-mean+L2-mean",
     }
@@ -82,9 +83,9 @@ def small(command, folder, backbone):
     return [sys.executable, "-m", "pipeline", *(tiny.get(word, word) for word in words[1:]), *flags]
 
 
-def newest_prompt_run(folder):
-    """By which name the README's `pipeline predict` may call a soft prompt's run here."""
-    runs = sorted(path.name for path in (folder / "data" / "runs").glob("*-cola*-prompt-*"))
+def newest_run(folder, pattern):
+    """By which name the README's commands may call a run here."""
+    runs = sorted(path.name for path in (folder / "data" / "runs").glob(pattern))
     return runs[-1] if runs else "RUN"
 
 
