@@ -19,9 +19,9 @@ class TrainingConfig:
 
     Args:
         epochs: passes over the training rows, a share of one too.
-        learning_rate: AdamW's highest; by default the preset's.
+        learning_rate: AdamW's highest; by default the preset's: 1e-3 for LoRA (`card` 3e-5), 1e-2 for soft prompts.
         weight_decay: AdamW's.
-        batch_size: rows a step; by default the preset's.
+        batch_size: rows a step; by default 32 for LoRA, 16 for soft prompts.
         token_budget: tokens a live pass; the gradients of a step's passes are added up.
         schedule: of the learning rate behind the warm-up: `linear` or `cosine` to zero, or `constant`.
         warmup: share of the steps in which the learning rate rises from zero.
@@ -115,11 +115,12 @@ class LoraOptions:
         gate: cached features that the backbone must reproduce before anything is trained: `auto`, those of the same
             backbone, prompt and texts, where the cache has them; `off`; or the name of a feature set of a task's
             training rows, or the beginning of its fingerprint.
-        preset: `default`, or `card` (r=4, alpha=512, no dropout, no bias, q_proj and v_proj); settings below win.
-        rank: of the matrices, `r`.
-        alpha: the update is scaled by alpha / rank.
-        dropout: of what the adapters are given, in training.
-        target_modules: the linear layers that get adapters, by the ends of their names.
+        preset: `default` (r=4, alpha=16), or `card` (r=4, alpha=512); no dropout, no bias, on q_proj and v_proj.
+            Settings below win.
+        rank: of the matrices, `r`; by default the preset's.
+        alpha: the update is scaled by alpha / rank; by default the preset's.
+        dropout: of what the adapters are given, in training; by default none.
+        target_modules: the linear layers that get adapters, by the ends of their names; by default q_proj and v_proj.
         peft: any other field of peft's LoraConfig, such as use_rslora=true.
         top_layers: adapters sit in so many blocks below the highest view, and live passes begin there, from the cached
             `tokens` view of the layer below; 0 is all blocks, and whole passes.
@@ -229,7 +230,9 @@ Options = TypeVar("Options", LoraOptions, PromptOptions)
 
 def with_preset(options: Options, training: TrainingConfig) -> tuple[Options, TrainingConfig]:
     """Both, with what the preset says wherever nothing was set."""
-    preset = (LORA_PRESETS if isinstance(options, LoraOptions) else PROMPT_PRESETS)[options.preset]
+    preset = dict((LORA_PRESETS if isinstance(options, LoraOptions) else PROMPT_PRESETS)[options.preset])
+    if isinstance(options, PromptOptions) and options.init_text == "":
+        preset.pop("virtual_tokens", None)  # no task has any of its own
     return _with_defaults(options, preset), _with_defaults(training, preset)
 
 

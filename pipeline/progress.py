@@ -199,10 +199,10 @@ class StepsLine(_Line):
             say(f"{self.label}, step {self._done}: {held_out}")
 
     def _now(self) -> str:
-        return "loss -" if self._loss is None else f"loss {self._loss:.4f}"
+        return "training loss -" if self._loss is None else f"training loss {self._loss:.4f}"
 
     def _all(self) -> str:
-        return f"{self.total} steps"
+        return f"{self.total} step{'s' if self.total != 1 else ''}"
 
     def _so_far(self) -> str:
         left = (self.total - self._done) * self.seconds / max(self._done - self._before, 1)

@@ -37,6 +37,6 @@ def on_a_terminal(program):
 def test_loss_and_the_last_score_stay_on_the_bar():
     lines = re.split(r"[\r\n]+", on_a_terminal(TRAINS))
     [last] = [line for line in lines if "3/3" in line][-1:]
-    assert "loss 0.4756; cola held-out mcc 0.412" in last
+    assert "training loss 0.4756; cola held-out mcc 0.412" in last
     assert "cola, lora, step 1: cola held-out mcc 0.412" in lines
-    assert any(line.startswith("cola, lora: done, step 3 of 3, loss 0.4756") for line in lines)
+    assert any(line.startswith("cola, lora: done, step 3 of 3, training loss 0.4756") for line in lines)

@@ -98,7 +98,8 @@ class CachedRows:
             return self.open(View(layer, "tokens"))
         except FeatureSetNotFound as error:
             raise AdapterError(
-                f"live passes are to begin at layer {layer}, and its tokens view is not in the cache:\n{error}",
+                f"live passes are to begin at layer {layer}, and its tokens view is not there:\n{error.what}",
+                where=f"{self.rows.task.name}/{self.rows.examples.split}",
                 remedy=f"run pipeline extract --tasks {self.rows.task.name} --layers {layer} --poolings tokens with "
-                "the same backbone, quantisation and data",
+                "the same --data, --backbone, --quantization and --compute-dtype; or add --whole-passes",
             ) from error

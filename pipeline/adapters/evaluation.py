@@ -104,6 +104,9 @@ class Evaluations:
                 found.append(f"{task}: at the end every held-out row is given the same class")
         if self.best == 0:
             found.append("no evaluation was better than the one before training: the first weights were kept")
+            losses = [sum(one[task]["loss"] for task in one) for one in (first, *later)]
+            if self._select_by == "score" and min(losses) < losses[0]:
+                found.append("the held-out loss did fall: --select-by loss keeps the weights where it was lowest")
         return found
 
 

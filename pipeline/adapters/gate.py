@@ -53,7 +53,7 @@ def find_gate(cached: CachedRows, views: Sequence[View], gate: str) -> Gate | No
     try:
         return Gate(tuple(cached.open(view) for view in views), tuple(views))
     except FeatureSetNotFound as error:
-        say(f"{task}: no cached features to hold the live path against: {error.what}")
+        say(f"{task}: trained without a gate, for there is nothing to hold the live path against: {error.what}")
         return None
     except DamagedFeatureSet:
         raise

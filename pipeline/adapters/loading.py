@@ -87,11 +87,13 @@ class LiveRun:
                     expected="; ".join(f"{name} {config['facts'][name]}" for name in changed),
                     found="; ".join(f"{name} {now.get(name)}" for name in changed),
                 )
-            load = _load_lora if run.adapter["kind"] == "lora" else _load_prompt
-            with exact_float32(session.device):
-                return cls(run, session, load(folder, run, session))
+            is_lora = run.adapter["kind"] == "lora"
+            needed = ("views",) if is_lora else ("prompts", "label_words", "prompt_tuning", "tokens")
+            _ = [config["training"]["token_budget"], *(config[name] for name in needed)]
         except (KeyError, TypeError, AttributeError) as error:
             raise RunError("a run's record does not say enough to use it", where=folder, found=repr(error)) from error
+        with exact_float32(session.device):
+            return cls(run, session, (_load_lora if is_lora else _load_prompt)(folder, run, session))
 
     def rows(self, task: str, texts: list[str]) -> LiveRows:
         """Sentences as the network sees them.

@@ -32,23 +32,14 @@ OF_OWN_FLAGS = {
 }  # fmt: skip
 
 
-def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, past: int, base: str) -> Any:
-    """Put LoRA adapters on the linear layers of some blocks, in place; they alone are left to train.
-
-    Args:
-        options: with its preset.
-        first, past: adapters sit in blocks `first` to `past - 1`, counted from 0.
-        base: what the adapter's config names as its backbone.
-
-    Returns:
-        peft's model around the backbone's.
+def peft_settings(options: LoraOptions) -> dict[str, Any]:
+    """The further fields of peft's LoraConfig, by name.
 
     Raises:
-        AdapterError: a name matches no linear layer, or peft does not take a setting.
+        AdapterError: peft has no such field, it has an option of its own here, or it would rewrite the backbone.
         MissingPackage: peft is not installed.
     """
     peft = import_peft()
-    _check_targets(backbone, options.target_modules, range(first, past))
     further = dict(parse_settings(options.peft))
     begun = str(further.get("init_lora_weights", "")).lower()
     if begun.startswith((*REWRITES_THE_BACKBONE, "eva")):
@@ -70,6 +61,26 @@ def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, pas
             remedy=f"they have settings of their own ({', '.join(own)})" if own else "see peft's LoraConfig",
         )
     _check_values(further, {field.name: field.default for field in fields(peft.LoraConfig)})
+    return further
+
+
+def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, past: int, base: str) -> Any:
+    """Put LoRA adapters on the linear layers of some blocks, in place; they alone are left to train.
+
+    Args:
+        options: with its preset.
+        first, past: adapters sit in blocks `first` to `past - 1`, counted from 0.
+        base: what the adapter's config names as its backbone.
+
+    Returns:
+        peft's model around the backbone's.
+
+    Raises:
+        AdapterError: a name matches no linear layer, or peft does not take a setting.
+        MissingPackage: peft is not installed.
+    """
+    peft, further = import_peft(), peft_settings(options)
+    _check_targets(backbone, options.target_modules, range(first, past))
     try:
         config = peft.LoraConfig(
             **{
@@ -91,6 +102,10 @@ def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, pas
             where="peft",
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
         ) from error
+    above = tuple(f"{_name_of_blocks(backbone)}.{number}." for number in range(past, backbone.num_hidden_layers))
+    for name, parameter in backbone.model.named_parameters():
+        if name.startswith(above):
+            parameter.requires_grad_(False)  # no view looks so high: bias=all would train what gets no gradient
     if first and (outside := _trained_outside(backbone, range(first, past))):
         raise AdapterError(
             "these would train outside the blocks that get adapters, and live passes begin at the first of them",

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.adapters.cached import CachedRows
 from pipeline.adapters.gate import Gate, digest_of_frozen, find_gate
+from pipeline.adapters.lora import peft_settings
 from pipeline.adapters.rows import TaskRows
 from pipeline.adapters.session import Session, deciding, divide, settle
 from pipeline.adapters.starting_heads import stored_heads, views_of
@@ -72,6 +73,7 @@ def plan_lora(settings: Settings, session: Session) -> list[LoraPlan]:
         PipelineError: a setting, the data or the cache is at fault.
     """
     tasks = find_tasks(settings.live.tasks, settings.live.task_files)
+    peft_settings(settings.lora)  # before anything is read or loaded
     freeze = settings.lora.freeze
     if freeze not in (None, "none", *(task.name for task in tasks)):
         raise ConfigError(

@@ -32,6 +32,7 @@ from pipeline.backbone.prefill import TOLERANCE, PrefillEngine
 from pipeline.classifier import Classifier, StoredClassifier
 from pipeline.errors import AdapterError
 from pipeline.live_config import LoraOptions, TrainingConfig, with_preset
+from pipeline.progress import say
 from pipeline.results.ledger import Run, new_run, new_run_name
 from pipeline.views import View, name_views
 
@@ -100,6 +101,7 @@ def _begin(settings: Settings, session: Session, plan: LoraPlan) -> tuple[Headed
         views = plan.views[name]
         gates[name] = pass_gate(plain, rows.train, plan.gates[name])
         if plan.begins_at:
+            say(f"{name}: live passes begin at layer {plan.begins_at}, from {plan.lower[name, 'train'].manifest.name}")
             before = states_before(engine, [of_split.tokens for of_split in rows.splits.values()], plan.begins_at)
             for split, of_split in rows.splits.items():
                 lower[name, split] = LowerStates(plan.lower[name, split], of_split.tokens, before)

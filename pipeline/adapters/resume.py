@@ -3,11 +3,13 @@
 import contextlib
 import fcntl
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar
 
 from pipeline.adapters.training import LOGS
 from pipeline.backbone.kernels import exact_float32
@@ -18,6 +20,9 @@ from pipeline.errors import AdapterError, RunError
 from pipeline.progress import say
 from pipeline.results.ledger import TRAININGS, Run, find_run, read_run
 from pipeline.threads import limited_threads
+
+LOCK_SECONDS = 1.0
+"""So long is waited for a lock: who looks for leftovers holds it for an instant."""
 
 
 class Plan(Protocol):
@@ -63,17 +68,8 @@ def state_folders(runs: RunsConfig, settled: Sequence[Mapping[str, Any]]) -> Ite
         AdapterError: another process is at the same trainings.
     """
     folder = runs.runs_dir / TRAININGS / sha256_of_record(list(settled))[:16]
-    folder.mkdir(parents=True, exist_ok=True)
     folders = [folder / str(number) for number in range(len(settled))]
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise AdapterError(
-                "another process is at this very training",
-                where=folder,
-                remedy="wait for it; or change a setting, such as --seed",
-            ) from error
+    with _locked(folder):
         try:
             yield folders
         except BaseException:
@@ -82,6 +78,38 @@ def state_folders(runs: RunsConfig, settled: Sequence[Mapping[str, Any]]) -> Ite
             _remove(folder)
             raise
         _remove(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock; the folder is made if it is not there.
+
+    Raises:
+        AdapterError: another process holds it.
+    """
+    latest = time.monotonic() + LOCK_SECONDS
+    while (lock := _try_to_lock(folder)) is None:
+        if time.monotonic() > latest:
+            raise AdapterError(
+                "another process is at this very training",
+                where=folder,
+                remedy="wait for it; or change a setting, such as --seed",
+            )
+        time.sleep(0.05)
+    with lock:
+        yield
+
+
+def _try_to_lock(folder: Path) -> TextIO | None:
+    """The lock's file, held; None where another process holds it, or clears the folder away at this moment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack, contextlib.suppress(BlockingIOError, FileNotFoundError):
+        lock = stack.enter_context((folder / "lock").open("a"))
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):
+            stack.pop_all()
+            return lock
+    return None
 
 
 def _remove(folder: Path) -> None:

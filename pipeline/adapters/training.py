@@ -1,5 +1,6 @@
 """The one training loop of the live path: AdamW under accelerate, evaluated on held-out rows, resumed to the bit."""
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -151,6 +152,8 @@ class Training:
             AdapterError: the loss is not finite.
         """
         if self.logs:
+            if not self._evaluations.records:
+                shutil.rmtree(self.logs, ignore_errors=True)  # of a training that was stopped before it kept anything
             again = {"purge_step": self._step + 1} if self._step else {}  # else steps behind the state stand twice
             self._accelerator.init_trackers("", init_kwargs={"tensorboard": again})
         self._began = self._saved = time.monotonic()

@@ -12,7 +12,7 @@ from pipeline.backbone.parts import agree, gated_mlps, plain_norms
 
 
 class _Normalise(torch.autograd.Function):
-    """`x / rms(x) * weight`, for a weight that does not train."""
+    """`x / rms(x) * weight`."""
 
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -24,11 +24,13 @@ class _Normalise(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         normal, scale, weight = ctx.saved_tensors
+        trains = ctx.needs_input_grad[1]  # an option of peft's may train norms
+        of_weight = (gradients[0] * normal).flatten(0, -2).sum(dim=0) if trains else None
         gradient = gradients[0] * weight
         along = torch.linalg.vecdot(gradient, normal).unsqueeze(-1).div_(-normal.shape[-1])
-        return gradient.addcmul_(normal, along).mul_(scale), None, None
+        return gradient.addcmul_(normal, along).mul_(scale), of_weight, None
 
 
 class _Gated(torch.autograd.Function):
@@ -59,8 +61,6 @@ class LightRMSNorm(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """`[…, d]` float32, alike."""
-        if self.weight.requires_grad:  # an option of peft's trains it
-            return nn.functional.rms_norm(states, self.weight.shape, self.weight, self.eps)
         normal: torch.Tensor = _Normalise.apply(states, self.weight, self.eps)  # type: ignore[no-untyped-call]
         return normal
 

@@ -157,8 +157,8 @@ def _in_training(folder: Path) -> str:
     try:
         with _nobody_trains(folder):
             return ""
-    except OSError:
-        return "a process is at this training"
+    except OSError as error:
+        return str(error.strerror)
 
 
 @contextlib.contextmanager
@@ -166,11 +166,13 @@ def _nobody_trains(folder: Path) -> Iterator[None]:
     """Hold a training's lock.
 
     Raises:
-        OSError: a process holds it.
+        OSError: a process holds it, or it cannot be had.
     """
-    with contextlib.ExitStack() as stack:
-        if (folder / "lock").is_file():
-            fcntl.flock(stack.enter_context((folder / "lock").open()), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(error.errno, "a process is at this training") from error
         yield
 
 

@@ -27,7 +27,8 @@ def test_losses_and_held_out_scores_are_in_tensorboards_files(live):
     assert max(abs(one - other) for one, other in zip(logged, expected, strict=True)) < 1e-6
 
 
-def test_steps_that_a_stopped_training_logged_behind_its_state_stand_once(live, monkeypatch):
+@pytest.mark.parametrize("kept", [None, 3])
+def test_steps_that_a_stopped_training_logged_behind_its_state_stand_once(live, monkeypatch, kept):
     do, keep = Training._do, Training._keep
 
     def stopped_at_5(self, step):
@@ -37,11 +38,13 @@ def test_steps_that_a_stopped_training_logged_behind_its_state_stand_once(live, 
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "_do", stopped_at_5)
-        patch.setattr(Training, "_keep", lambda self: keep(self) if self._step == 3 else None)
+        patch.setattr(Training, "_keep", lambda self: keep(self) if self._step == kept else None)
         with pytest.raises(KeyboardInterrupt):
             live.lora(log="tensorboard")
     (run,) = live.lora(log="tensorboard")
-    assert [event.step for event in logged_by(live, run).Scalars("cola/loss")] == [1, 2, 3, 4, 5, 6]
+    events = logged_by(live, run)
+    assert [event.step for event in events.Scalars("cola/loss")] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in events.Scalars("cola/held_out/loss")] == [0, 2, 3, 5, 6]
 
 
 def test_without_being_asked_for_there_are_none(live):

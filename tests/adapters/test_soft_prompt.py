@@ -164,6 +164,11 @@ def test_a_shared_part_of_another_backbone_is_refused(live):
         live.prompt(shared_from=without.run)
 
 
+def test_a_task_without_tokens_of_its_own_takes_the_card_preset_too(live):
+    (run,) = live.prompt(preset="card", init_text="", shared_text="Read with care .", epochs=0.5)
+    assert run.adapter["virtual_tokens"] == {"cola": 0}
+
+
 def test_labels_are_as_far_apart_over_the_vocabulary_as_over_the_words(live):
     """In bfloat16 too: their logits alone are not rounded to it."""
     found = {}

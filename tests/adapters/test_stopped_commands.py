@@ -74,7 +74,7 @@ def test_tensorboards_files_hold_the_steps_before_a_stop_too(live, stopped_at):
 
 def test_states_of_the_second_task_that_are_not_cached_are_missed_before_the_first_trains(live):
     live.extract(tasks=("cola",), layers=("1",), poolings=("tokens",))
-    with pytest.raises(AdapterError, match="its tokens view is not in the cache") as caught:
+    with pytest.raises(AdapterError, match="its tokens view is not there") as caught:
         live.lora(tasks=BOTH, top_layers=1, views="L-1-mean")
     assert "sst2" in str(caught.value)
     assert not read_runs(live.runs_dir)

@@ -12,7 +12,9 @@ from pipeline.backbone.light_gradients import LightGatedMLP, LightRMSNorm, _Gate
 def test_gradients_are_those_of_finite_differences():
     torch.manual_seed(0)
     x, y, weight = torch.randn(5, 7).double(), torch.randn(5, 7).double(), torch.rand(7).double()
-    assert torch.autograd.gradcheck(lambda states: _Normalise.apply(states, weight, 1e-5), x.requires_grad_())
+    for trains in (False, True):
+        weight.requires_grad_(trains)
+        assert torch.autograd.gradcheck(_Normalise.apply, (x.requires_grad_(), weight, 1e-5))
     assert torch.autograd.gradcheck(_Gated.apply, (x, y.requires_grad_()))
 
 

@@ -219,4 +219,5 @@ def test_a_training_under_way_stays(places, stopped):
         fcntl.flock(lock, fcntl.LOCK_EX)
         [record] = collect_leftovers([left], dry_run=False, ask=yes)
     assert record["status"] == "kept"
+    assert "a process is at this training" in record["why"]
     assert (stopped / "0" / "state.safetensors").exists()
