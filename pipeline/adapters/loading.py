@@ -88,6 +88,7 @@ class LiveRun:
                     found="; ".join(f"{name} {now.get(name)}" for name in changed),
                 )
             is_lora = run.adapter["kind"] == "lora"
+            # read here, so that a field that is missing is told from a fault further down
             needed = ("views",) if is_lora else ("prompts", "label_words", "prompt_tuning", "tokens")
             _ = [config["training"]["token_budget"], *(config[name] for name in needed)]
         except (KeyError, TypeError, AttributeError) as error:

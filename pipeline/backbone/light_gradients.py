@@ -34,7 +34,7 @@ class _Normalise(torch.autograd.Function):
 
 
 class _Gated(torch.autograd.Function):
-    """`silu(gate) * up`, whose backward computes no sigmoid that forward computed already."""
+    """`silu(gate) * up`, as one step of the graph."""
 
     @staticmethod
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
