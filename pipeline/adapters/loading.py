@@ -18,12 +18,12 @@ from pipeline.adapters.session import Session
 from pipeline.adapters.soft_prompt import LabelReading, PromptedNetwork, read_soft_prompt
 from pipeline.adapters.starting_heads import HEADS
 from pipeline.adapters.training import LiveNetwork
-from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.lm_head import lm_head_weight
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.classifier import StoredClassifier
 from pipeline.config import BackboneConfig, TokensConfig
 from pipeline.errors import AdapterError, RunError
+from pipeline.kernels import exact_float32
 from pipeline.results.ledger import Run, read_run
 from pipeline.results.scored import over_labels
 from pipeline.tasks.examples import parse_examples

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeVar
 
 from pipeline.adapters.training import LOGS
-from pipeline.backbone.kernels import exact_float32
 from pipeline.cache.files import whole_file
 from pipeline.config import RunsConfig
 from pipeline.digests import sha256_of_record
 from pipeline.errors import AdapterError, RunError
+from pipeline.kernels import exact_float32
 from pipeline.progress import say
 from pipeline.results.ledger import TRAININGS, Run, find_run, read_run
 from pipeline.threads import limited_threads

@@ -6,7 +6,6 @@ from typing import Any
 
 from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.facts import check_unchanged, read_facts, resolve_device, resolve_dtype
-from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import Backbone, load_backbone
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import load_tokenizer, tokenize
@@ -19,6 +18,7 @@ from pipeline.config import BackboneConfig
 from pipeline.errors import BackboneError, DamagedFeatureSet
 from pipeline.extract.canaries import Recomputed
 from pipeline.extract.shard_pass import shared_prefix
+from pipeline.kernels import exact_float32
 from pipeline.progress import say
 from pipeline.views import View, check_pooling
 

@@ -15,7 +15,6 @@ import torch
 from pipeline.backbone.batch import Batch
 from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.facts import BackboneFacts, check_unchanged, read_facts, resolve_device, resolve_dtype
-from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import Backbone, load_backbone
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows, load_tokenizer, tokenize
@@ -31,6 +30,7 @@ from pipeline.extract.preflight import check_room
 from pipeline.extract.probe import find_token_budget
 from pipeline.extract.shard_pass import compute_rows, index_of, plan_rows, shared_ids, to_shard_data
 from pipeline.extract.sharing import Claim, claimed_shards
+from pipeline.kernels import exact_float32
 from pipeline.progress import ProgressLine, say
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks

@@ -7,10 +7,10 @@ from torch import nn
 from pipeline.backbone import facts, kernels
 from pipeline.backbone import load as loading
 from pipeline.backbone.catalogue import BackboneSource
-from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import load_backbone
 from pipeline.config import BackboneConfig
 from pipeline.errors import BackboneError
+from pipeline.kernels import exact_float32
 
 
 def load(folder, quantization, dtype="float32"):

@@ -23,7 +23,6 @@ from sklearn.preprocessing import StandardScaler
 
 from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.facts import resolve_device, resolve_dtype
-from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.plan import plan_batches
 from pipeline.backbone.pooling import pool
@@ -32,6 +31,7 @@ from pipeline.backbone.tokens import load_tokenizer, tokenize
 from pipeline.config import BackboneConfig, DataConfig
 from pipeline.extract.shard_pass import shared_prefix
 from pipeline.holdout import sentence_groups
+from pipeline.kernels import exact_float32
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 

@@ -71,12 +71,12 @@ def _pooled(states: Any, spans: list[tuple[int, int]], request: Request) -> np.n
 
 def ours(dtype: str) -> Contender:
     """This project's stage one, without writing: tokenise, plan, compute, pool."""
-    from pipeline.backbone.kernels import exact_float32
     from pipeline.backbone.load import load_backbone
     from pipeline.backbone.prefill import PrefillEngine
     from pipeline.backbone.tokens import load_tokenizer, tokenize
     from pipeline.extract.probe import find_token_budget
     from pipeline.extract.shard_pass import compute_rows, plan_rows, shared_prefix
+    from pipeline.kernels import exact_float32
     from pipeline.views import View
 
     config = BackboneConfig(quantization="checkpoint")

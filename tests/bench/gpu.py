@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from pipeline.backbone.catalogue import find_backbone
-from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import Backbone
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.quantize import dequantize_once
@@ -26,6 +25,7 @@ from pipeline.backbone.tokens import TokenRows, load_tokenizer, tokenize
 from pipeline.config import BackboneConfig, DataConfig
 from pipeline.extract.probe import find_token_budget
 from pipeline.extract.shard_pass import compute_rows, plan_rows, shared_prefix
+from pipeline.kernels import exact_float32
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 from pipeline.views import View

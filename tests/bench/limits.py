@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from pipeline.backbone.catalogue import find_backbone
-from pipeline.backbone.kernels import exact_float32
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.packed import PackedLinear
 from pipeline.backbone.plan import distinct_prefixes, plan_batches
@@ -17,6 +16,7 @@ from pipeline.config import BackboneConfig, DataConfig
 from pipeline.extract.cut import choose_order, default_shard_rows, ordered_rows
 from pipeline.extract.probe import CANDIDATES
 from pipeline.extract.shard_pass import compute_rows, plan_rows, shared_ids, shared_prefix
+from pipeline.kernels import exact_float32
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 
