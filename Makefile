@@ -31,7 +31,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads lora prompt push pull choose-views bench bench-gpu bench-top-layers bench-reading chaos test lint clean
+.PHONY: help setup setup-cpu demo data features heads sweep lora prompt push pull choose-views bench bench-gpu bench-top-layers bench-reading bench-heads chaos test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -82,6 +82,9 @@ features: setup ## stage one: write the features of TASKS
 heads: $(VENV)/.base ## stage two: train HEADS on the features, from the cache alone
 	@$(PIPELINE) heads $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' --heads $(HEADS) $(call ARGS_OF,heads)
 
+sweep: $(VENV)/.base ## try many heads on all cached views together, select on held-out training rows
+	@$(PIPELINE) sweep $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,sweep)
+
 lora: setup ## train LoRA adapters and heads through the backbone
 	@$(PIPELINE) adapt lora $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,lora)
 
@@ -113,6 +116,9 @@ bench-top-layers: setup ## measure adapters that begin at cached states against 
 
 bench-reading: $(VENV)/.base ## measure opening and reading 600 MB of features against np.load
 	@$(BIN)/python -m tests.bench.read_features $(call ARGS_OF,bench-reading)
+
+bench-heads: $(VENV)/.base ## measure 64 heads fitted together against scikit-learn one by one
+	@$(BIN)/python -m tests.bench.fused_heads $(call ARGS_OF,bench-heads)
 
 chaos: setup ## kill, fill, damage and edit in every way: some 390 faults, and what each of them did
 	@$(BIN)/python -m tests.chaos.campaign $(call ARGS_OF,chaos)

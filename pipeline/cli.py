@@ -16,6 +16,7 @@ from pipeline.config import (
     CacheConfig,
     DataConfig,
     ExtractConfig,
+    FeaturesConfig,
     FetchConfig,
     HeadsConfig,
     PassConfig,
@@ -23,6 +24,7 @@ from pipeline.config import (
     TokensConfig,
 )
 from pipeline.errors import ConfigError, DataError, PipelineError
+from pipeline.heads_config import SweepConfig
 from pipeline.predict_command import predict_app
 from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result, say_if_missing
 
@@ -152,7 +154,42 @@ def heads(
     print_result([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))
 
 
-def _own_rows(what: HeadsConfig, tasks: "Iterable[TaskSpec]") -> "Own":
+@app.command
+def sweep(
+    *,
+    what: Annotated[SweepConfig, Flat] = SweepConfig(),
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    json: Json = False,
+) -> None:
+    """Try many heads on many views together; select on rows held out of training, score the selected on validation."""
+    from rich.console import Group
+
+    from pipeline.heads.sweep import sweep as run
+    from pipeline.results.trials import by_layer
+    from pipeline.results.trials_table import layers_table, leaderboard_table
+    from pipeline.tasks.spec import find_tasks
+
+    tasks = find_tasks(what.tasks, what.task_files)
+    done = run(what, cache, runs, _own_rows(what, tasks))
+    layers = [by_layer(each.trials, task.metric) for each, task in zip(done, tasks, strict=True)]
+    tables = []
+    for each, of_layers, task in zip(done, layers, tasks, strict=True):
+        tables.append(leaderboard_table(each.run, each.standings, task.metric, what.show))
+        if len({row["layer"] for row in of_layers}) > 1:
+            tables.append(layers_table(task.name, of_layers, task.metric))
+    result = [
+        {
+            "run": each.run.to_dict(),
+            "leaderboard": [standing.to_dict() for standing in each.standings[: what.show]],
+            "layers": of_layers,
+        }
+        for each, of_layers in zip(done, layers, strict=True)
+    ]
+    print_result(result, json, lambda _: Group(*tables))
+
+
+def _own_rows(what: FeaturesConfig, tasks: "Iterable[TaskSpec]") -> "Own":
     """What a folder of one's own files holds, where `--data` names one that is here; the cache must hold just that."""
     from pipeline.config import source_name
     from pipeline.digests import sha256_of_texts
@@ -187,6 +224,33 @@ def runs_ls(*, runs: Annotated[RunsConfig, Flat] = RunsConfig(), json: Json = Fa
     done = read_runs(runs.runs_dir)
     metrics = {task.name: task.metric for task in BUILT_IN.values()}
     print_result([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))
+
+
+@runs_app.command(name="compare")
+def runs_compare(
+    first: str,
+    second: str,
+    /,
+    *,
+    metric: str | None = None,
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    json: Json = False,
+) -> None:
+    """Compare two runs' scores on the same validation rows: is the difference more than those rows' chance?
+
+    Args:
+        first: the run's name, or its beginning.
+        second: the same of the run that is held against it.
+        metric: mcc, accuracy, balanced_accuracy, f1, auroc, log_loss or ece; each task's deciding one by default.
+    """
+    from pipeline.results.compare import compare_runs, comparison_table
+    from pipeline.results.ledger import find_run
+    from pipeline.tasks.spec import BUILT_IN
+
+    folders = [find_run(runs.runs_dir, name) for name in (first, second)]
+    metrics = {task.name: task.metric for task in BUILT_IN.values()}
+    found = compare_runs(*folders, metric=metric, metrics=metrics)
+    print_result([each.to_dict() for each in found], json, lambda _: comparison_table(found))
 
 
 @runs_app.command(name="show")

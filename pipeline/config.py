@@ -246,14 +246,12 @@ class ExtractConfig:
 
 
 @dataclass(frozen=True)
-class HeadsConfig:
-    """What stage two trains, and on which features.
+class FeaturesConfig:
+    """Which features of the cache stage two works on.
 
     Args:
         tasks: their names.
         task_files: TOML files that describe tasks of your own.
-        heads: `logreg`, `linear`, `mlp`, or any scikit-learn classifier by its class name.
-        views: such as L20-mean, L-1-last, or several side by side: L16-mean+L20-mean; by default each task's own.
         backbone: the backbone whose features to train on.
         quantization: and its quantisation.
         adapter: the beginning of the digest of the adapter that was merged into it, as it stands after `lora-` in the
@@ -261,7 +259,6 @@ class HeadsConfig:
         data: and the source of its sentences (glue, hub, sample, or a folder of files).
         prompt: and the text around them; by default each task's own.
         where: other fields of the features' identity, such as quantization.compute_dtype=float32.
-        params: settings of the scikit-learn classifier, such as C=0.1.
         held_out: about the share of the training rows to select on (one over a whole number).
         seed: of the held-out rows, of a head's first weights and of its batches.
         threads: CPU threads; 0 is all cores.
@@ -269,20 +266,21 @@ class HeadsConfig:
 
     tasks: tuple[str, ...] = ("cola", "sst2")
     task_files: tuple[Path, ...] = ()
-    heads: tuple[str, ...] = ("logreg", "linear", "mlp")
-    views: tuple[str, ...] = ()
     backbone: str = "smollm2-135m"
     quantization: Quantization = "nf4"
     adapter: str | None = None
     data: str = "glue"
     prompt: str | None = None
     where: tuple[str, ...] = ()
-    params: tuple[str, ...] = ()
     held_out: float = 0.1
     seed: int = 0
     threads: int = 0
 
     def __post_init__(self) -> None:
+        raise_problems(self._problems())
+
+    def _problems(self) -> list[str]:
+        """What is wrong with the settings, a line each."""
         problems = []
         if not 0 < self.held_out <= 0.5:
             problems.append(f"held_out: expected a share above 0 and up to 0.5, found {self.held_out}")
@@ -290,10 +288,29 @@ class HeadsConfig:
             problems.append(f"seed: expected a number from 0 to {2**32 - 1}, found {self.seed}")
         if self.threads < 0:
             problems.append(f"threads: expected at least 0, found {self.threads}")
-        if not self.heads:
-            problems.append("heads: expected at least one, found none")
         if self.adapter is not None and not re.fullmatch(r"(sha256:)?[0-9a-f]{6,64}", self.adapter):
             problems.append(f"adapter: expected six or more hex digits of its digest, found {self.adapter!r}")
-        for name, values in (("where", self.where), ("params", self.params)):
-            problems += [f"{name}: expected <field>=<value>, found {text!r}" for text in values if "=" not in text]
-        raise_problems(problems)
+        problems += [f"where: expected <field>=<value>, found {text!r}" for text in self.where if "=" not in text]
+        return problems
+
+
+@dataclass(frozen=True)
+class HeadsConfig(FeaturesConfig):
+    """What stage two trains, and on which features.
+
+    Args:
+        heads: `logreg`, `linear`, `mlp`, or any scikit-learn classifier by its class name.
+        views: such as L20-mean, L-1-last, or several side by side: L16-mean+L20-mean; by default each task's own.
+        params: settings of the scikit-learn classifier, such as C=0.1.
+    """
+
+    heads: tuple[str, ...] = ("logreg", "linear", "mlp")
+    views: tuple[str, ...] = ()
+    params: tuple[str, ...] = ()
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if not self.heads:
+            problems.append("heads: expected at least one, found none")
+        problems += [f"params: expected <field>=<value>, found {text!r}" for text in self.params if "=" not in text]
+        return problems

@@ -13,10 +13,11 @@ class FittingTable(Table):
     Args:
         dispensable: the headers of columns that may go, the least missed first.
         caption: below it.
+        title: above it.
     """
 
-    def __init__(self, dispensable: Sequence[str], caption: str | None = None) -> None:
-        super().__init__(caption=caption)
+    def __init__(self, dispensable: Sequence[str] = (), caption: str | None = None, title: str | None = None) -> None:
+        super().__init__(caption=caption, title=title)
         self.dispensable = tuple(dispensable)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

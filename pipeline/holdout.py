@@ -1,6 +1,7 @@
 """A held-out part of the training rows, to select on: stratified, and phrases of one sentence stay together."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -42,16 +43,27 @@ def sentence_groups(texts: Sequence[str]) -> np.ndarray:
 
 
 def hold_out(texts: Sequence[str], y: np.ndarray, *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split training rows into a part to fit and a part to select on.
+    """Split training rows into a part to fit and a part to select on: the first of `hold_outs`."""
+    return hold_outs(texts, y, share=share, seed=seed, count=1)[0]
+
+
+def hold_outs(
+    texts: Sequence[str], y: np.ndarray, *, share: float, seed: int, count: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split training rows into a part to fit and a part to select on, in several ways.
+
+    The parts held out are the folds of a cross-validation, so that no row is held out twice before every row was once;
+    where there are more ways than folds, the rows are dealt out anew by the next seed.
 
     Args:
         texts: `[n]` the sentences.
         y: `[n]` their classes.
         share: of the rows to hold out, about; between 0 and 0.5.
-        seed: which of the possible splits.
+        seed: which of the possible ways come first.
+        count: how many ways.
 
     Returns:
-        row numbers to fit on and row numbers held out, both sorted; together every row once.
+        of each, the row numbers to fit on and the row numbers held out, both sorted; together every row once.
 
     Raises:
         HeadError: a class has too few rows, or too few distinct sentences, to stand on both sides.
@@ -70,6 +82,9 @@ def hold_out(texts: Sequence[str], y: np.ndarray, *, share: float, seed: int) ->
             found=f"{len(y)} rows; sentences by class: {sentences}",
             remedy="bring more rows, or hold out a larger share of them with --held-out",
         )
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    fit, held = next(splitter.split(np.zeros(len(y)), y, groups))
-    return np.sort(fit), np.sort(held)
+    ways: list[tuple[np.ndarray, np.ndarray]] = []
+    while len(ways) < count:
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=(seed + len(ways) // folds) % 2**32)
+        dealt = islice(splitter.split(np.zeros(len(y)), y, groups), count - len(ways))
+        ways += [(np.sort(fit), np.sort(held)) for fit, held in dealt]
+    return ways

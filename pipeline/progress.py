@@ -210,3 +210,42 @@ class StepsLine(_Line):
 
     def _result(self) -> str:
         return f"step {self._done} of {self.total}, {self._now()}, in {self.seconds:,.1f} s"
+
+
+class TrialsLine(_Line):
+    """Counts the heads of a sweep; says which views and heads are at work, and the time left. A context manager.
+
+    Args:
+        label: what is swept.
+        heads: how many there are to fit, at most.
+    """
+
+    def __init__(self, label: str, heads: int) -> None:
+        super().__init__(label, heads, MofNCompleteColumn(), TextColumn("heads, {task.fields[speed]}"))
+        self._done = 0
+        self._at = "-"
+
+    def tell(self, views: str, kind: str, reads: int, done: int) -> None:
+        """So many heads of a kind are done on some views, after so many reads of their features."""
+        self._at = f"{views}: {kind}, {done} done" + (f" after {reads} reads" if reads else "")
+        self._show(self._done, self._at)
+
+    def now(self, what: str) -> None:
+        """Say what else is being done."""
+        self._at = what
+        self._show(self._done, what)
+
+    def advance(self, heads: int) -> None:
+        """So many more heads are fitted and scored."""
+        self._done += heads
+        self._show(self._done, self._at)
+
+    def _all(self) -> str:
+        return f"up to {self.total:,} heads"
+
+    def _so_far(self) -> str:
+        left = (self.total - self._done) * self.seconds / max(self._done, 1)
+        return f"{self._done:,} of up to {self.total:,} heads, {self._at}; {left:,.0f} s left at most"
+
+    def _result(self) -> str:
+        return f"{self._done:,} heads in {self.seconds:,.1f} s"

@@ -185,7 +185,7 @@ def _enter(
     about: Mapping[str, Any],
 ) -> Run:
     """Score what was trained, and write the run, adapters aside."""
-    scores, baseline, tables = score_tasks(network, plan.rows, trained)
+    scores, baseline, statistics, tables = score_tasks(network, plan.rows, trained)
     lora = settings.lora
     run = Run(
         run=name,
@@ -208,6 +208,7 @@ def _enter(
         seconds=round(trained.seconds, 3),
         scores=scores,
         baseline=baseline,
+        statistics=statistics,
         selection=selection_record(trained),
         adapter={
             "kind": "lora",

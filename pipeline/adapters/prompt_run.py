@@ -258,7 +258,7 @@ def _enter(
     frozen: str,
 ) -> Run:
     """Score what was trained, and write the run."""
-    scores, baseline, tables = score_tasks(network, rows, trained)
+    scores, baseline, statistics, tables = score_tasks(network, rows, trained)
     options = settings.prompt
     run = Run(
         run=name,
@@ -280,6 +280,7 @@ def _enter(
         seconds=round(trained.seconds, 3),
         scores=scores,
         baseline=baseline,
+        statistics=statistics,
         selection=selection_record(trained),
         adapter={
             "kind": "prompt",

@@ -22,6 +22,7 @@ from pipeline.digests import sha256_of_record, sha256_of_texts
 from pipeline.errors import AdapterError, ConfigError
 from pipeline.live_config import TrainingConfig
 from pipeline.progress import say
+from pipeline.results.counts import COUNTED
 from pipeline.results.ledger import Run, write_predictions, write_record
 from pipeline.results.scored import ScoredSplits
 from pipeline.tasks.read import read_task
@@ -165,7 +166,7 @@ def seeded(seed: int) -> Iterator[None]:
 def score_splits(network: LiveNetwork, rows: TaskRows, *, unlabelled: bool = True) -> ScoredSplits:
     """Predict every split but train, once; those without labels only if they are wanted."""
     task = rows.task
-    scored = ScoredSplits(task.name, len(task.labels), rows.y)
+    scored = ScoredSplits(task.name, len(task.labels), rows.y, rows.train.examples.sources)
     classes = network.classes_of(task.name)
     for split, of_split in rows.splits.items():
         if split == "train" or (of_split.y is None and not unlabelled):
@@ -173,24 +174,29 @@ def score_splits(network: LiveNetwork, rows: TaskRows, *, unlabelled: bool = Tru
         logits = predict_logits(network, of_split, np.arange(len(of_split)))
         sample_ids = np.asarray(of_split.examples.idx, dtype=np.int64)
         probabilities = torch.from_numpy(logits).double().softmax(dim=1).numpy()
-        scored.add(split, sample_ids, of_split.y, classes[logits.argmax(axis=1)], probabilities, classes)
+        predictions, sources = classes[logits.argmax(axis=1)], of_split.examples.sources
+        scored.add(split, sample_ids, of_split.y, predictions, probabilities, classes, sources)
     return scored
 
 
 def score_tasks(
     network: LiveNetwork, rows: Mapping[str, TaskRows], trained: Trained
-) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
-    """Scores and those of the majority class by task and split, the held-out ones too, and tables of predictions."""
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], list[Any]]:
+    """Scores, those of the majority class and statistics by task and split, the scores of the held-out rows too, and
+    tables of predictions."""
     scores: dict[str, Any] = {}
     baseline: dict[str, Any] = {}
+    statistics: dict[str, Any] = {}
     tables: list[Any] = []
     for task, of_task in rows.items():
         scored = score_splits(network, of_task)
         held_out = trained.evaluations[trained.best]["held_out"][task]
-        scores[task] = {**scored.scores, "held_out": {name: held_out[name] for name in ("mcc", "accuracy", "f1")}}
+        # an evaluation of a training that began before there was another score lacks it
+        scores[task] = {**scored.scores, "held_out": {name: held_out[name] for name in COUNTED if name in held_out}}
         baseline[task] = scored.baseline
+        statistics[task] = scored.statistics
         tables += scored.tables
-    return scores, baseline, tables
+    return scores, baseline, statistics, tables
 
 
 def config_record(

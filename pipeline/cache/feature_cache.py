@@ -137,6 +137,21 @@ class FeatureCache:
             ) from alike[0]
         return FeatureSet(self.folder(matching[0]), verify=verify)
 
+    def matching(
+        self, task: str, split: str, *, backbone: str, source: str, identity: Mapping[str, Any]
+    ) -> list[Manifest]:
+        """The manifests of all whole feature sets that are what was asked for, by layer and pooling.
+
+        Args:
+            backbone, source, identity: as in `open`.
+
+        Raises:
+            DamagedFeatureSet: a manifest of the split cannot be read: then nobody knows what it would have been.
+        """
+        wanted = {"adapter": None, **flatten(dict(identity)), "backbone": backbone, "source": source}
+        found = [manifest for manifest in self.manifests(task, split) if not _differences(wanted, manifest)]
+        return sorted(found, key=lambda manifest: (manifest.identity.layer, manifest.identity.pooling, manifest.name))
+
     def _readable(self, task: str | None, split: str | None) -> tuple[list[Manifest], list[DamagedFeatureSet]]:
         """The manifests that can be read, and what is wrong with the others."""
         manifests, damaged = [], []

@@ -16,7 +16,7 @@ from pipeline.cache.manifest import Manifest
 from pipeline.cache.mapping import Extent, map_extents
 from pipeline.cache.reading import FileKey, Remembered
 from pipeline.cache.sealed_files import STATES, SealedFiles
-from pipeline.cache.shard import RAW, REPAIR, ShardData, ShardLayout, locate, map_offsets, states_extent
+from pipeline.cache.shard import RAW, REPAIR, ShardData, ShardLayout, locate, map_offsets, states_extent, to_float32
 from pipeline.cache.sound import Sound, read_sound, tells_of_writes
 from pipeline.errors import DamagedFeatureSet
 
@@ -201,7 +201,7 @@ class StoredStates:
                 before, after = self._around[number]
                 todo[number] = partial(examine, before, states, after, self.dtype)
         for number, (finite, digest) in zip(todo, examine_all(list(todo.values())), strict=True):
-            expected, key = self._files.seals[number].states_xxh3, shards[number][1]
+            expected, (states, key) = self._files.seals[number].states_xxh3, shards[number]
             if not finite or digest != expected:
                 raise DamagedFeatureSet(
                     "a shard holds a value that is not finite"
@@ -209,13 +209,26 @@ class StoredStates:
                     else "a shard does not hold the bytes that were sealed",
                     where=self._files.path(number, STATES),
                     expected="finite numbers, as when it was written" if not finite else f"XXH3 {expected}",
-                    found="NaN or infinity" if not finite else digest,
+                    found=self._first_not_finite(number, states) if not finite else digest,
                     remedy=REPAIR,
                 )
             if tells_of_writes(key):
                 _SOUND.keep(digest, key, keys=[key])
         self._sound |= {number: key for number, (_, key) in shards.items()}
         self._around.clear()
+
+    def _first_not_finite(self, number: int, states: np.ndarray) -> str:
+        """Which value it is, for people: by its row in the split, where the index can be read."""
+        numbers = to_float32(states, self.dtype)
+        place, feature = (int(each) for each in np.argwhere(~np.isfinite(numbers))[0])
+        where = f"feature {feature}, {numbers[place, feature]}"
+        if self.is_tokens:
+            return f"hidden state {place} of the shard, {where}"
+        stored = number * self._manifest.shard_rows + place
+        with contextlib.suppress(DamagedFeatureSet):
+            row = stored if self._manifest.order == "split" else int(np.argsort(self._places_of_all())[stored])
+            return f"row {row}, {where}"
+        return f"row {place} of the shard, {where}"
 
     def _replaced(self, number: int) -> DamagedFeatureSet:
         return DamagedFeatureSet(

@@ -1,6 +1,6 @@
 """The matrices that heads train on: one view of a task, or several side by side, out of the cache alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -9,13 +9,15 @@ import numpy as np
 
 from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.cache.identity import flatten
-from pipeline.config import HeadsConfig, backbone_slug, parse_settings, source_name
+from pipeline.config import FeaturesConfig, backbone_slug, parse_settings, source_name
 from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound
 from pipeline.tasks.spec import SPLITS, Split, TaskSpec
-from pipeline.views import View
+from pipeline.views import View, check_pooling
 
 READ_ROWS = 4096
 """Rows that are read at once."""
+NOT_READ = np.empty((0, 0), dtype=np.float32)
+"""Stands for features that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class SplitFeatures:
         sample_ids: `[n]` int64.
         texts: `[n]`.
         fingerprints: of the feature sets, in the order of the views.
+        sources: `[n]` codes of where the sentences are from (CoLA's), or None where no row has one.
     """
 
     X: np.ndarray
@@ -35,6 +38,7 @@ class SplitFeatures:
     sample_ids: np.ndarray
     texts: list[str]
     fingerprints: tuple[str, ...]
+    sources: tuple[str | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,32 @@ Own = Mapping[str, Mapping[Split, OwnRows]]
 """By task and split. Where it is empty, the cache alone decides which rows are trained on."""
 
 
+Opened = dict[str, list[FeatureSet]]
+"""By split, one feature set a view, all of the same rows."""
+
+
 def load_features(
     cache: FeatureCache,
     task: TaskSpec,
     views: tuple[View, ...],
-    config: HeadsConfig,
+    config: FeaturesConfig,
     own: Mapping[Split, OwnRows] = MappingProxyType({}),
 ) -> dict[str, SplitFeatures]:
-    """Load a task's train and validation features, and test where there is one.
+    """Load a task's train and validation features, and test where there is one, views side by side.
+
+    Args, raises: as `open_features`.
+    """
+    return {split: side_by_side(sets) for split, sets in open_features(cache, task, views, config, own).items()}
+
+
+def open_features(
+    cache: FeatureCache,
+    task: TaskSpec,
+    views: Sequence[View],
+    config: FeaturesConfig,
+    own: Mapping[Split, OwnRows] = MappingProxyType({}),
+) -> Opened:
+    """Open the views of a task's train and validation rows, and of test where there is one.
 
     Train decides: the other splits must have its identity in every field but the texts.
 
@@ -72,9 +94,62 @@ def load_features(
 
     Raises:
         FeatureSetNotFound: the cache does not hold them.
-        CacheError: several feature sets match, those side by side are not of the same rows, or their labels are not
+        CacheError: several feature sets match, those of one split are not of the same rows, or their labels are not
             those of the files.
     """
+    wanted = _wanted(task, config, own)
+    backbone, source = backbone_slug(config.backbone), source_name(config.data)
+    train = [
+        cache.open(
+            task.name,
+            "train",
+            layer=view.layer,
+            pooling=view.pooling,
+            backbone=backbone,
+            source=source,
+            identity=wanted["train"],
+        )
+        for view in views
+    ]
+    opened = {"train": train}
+    for split in ("validation", "test"):
+        try:
+            opened[split] = [_sibling(cache, task, split, feature_set, source, wanted[split]) for feature_set in train]
+        except FeatureSetNotFound:
+            if split == "validation":  # test, not every task has
+                raise
+    for sets in opened.values():
+        _check_same_rows(sets)
+    for split, rows in own.items():
+        if split in opened:
+            _check_labels(opened[split][0], rows)
+    return opened
+
+
+def cached_views(
+    cache: FeatureCache,
+    task: TaskSpec,
+    config: FeaturesConfig,
+    own: Mapping[Split, OwnRows] = MappingProxyType({}),
+) -> list[View]:
+    """All pooled views of a task that the cache holds of its training rows.
+
+    Raises:
+        FeatureSetNotFound: it holds none.
+    """
+    wanted = _wanted(task, config, own)["train"]
+    backbone, source = backbone_slug(config.backbone), source_name(config.data)
+    found = cache.matching(task.name, "train", backbone=backbone, source=source, identity=wanted)
+    views = dict.fromkeys(View(m.identity.layer, check_pooling(m.identity.pooling)) for m in found)
+    pooled = [view for view in views if view.pooling != "tokens"]
+    if not pooled:  # opening the task's own view says what is nearest
+        cache.open(task.name, "train", backbone=backbone, source=source, identity=wanted)
+        raise FeatureSetNotFound("the cache holds no pooled view of these rows", where=f"{task.name}/train")
+    return pooled
+
+
+def _wanted(task: TaskSpec, config: FeaturesConfig, own: Mapping[Split, OwnRows]) -> dict[str, dict[str, Any]]:
+    """By split, the fields of the identity that are asked for; of train all, of others what only they differ in."""
     wanted: dict[str, Any] = {
         "quantization.type": config.quantization,
         "adapter": config.adapter,
@@ -85,42 +160,16 @@ def load_features(
         raise ConfigError(
             "these have settings of their own: --backbone, --data, --views", where="where", found=", ".join(wrong)
         )
-    of_split = {split: _of_split(where, split) for split in SPLITS}
+    of_split: dict[str, dict[str, Any]] = {split: _of_split(where, split) for split in SPLITS}
     for split, rows in own.items():
         of_split[split] = {"texts": rows.texts, **of_split[split]}
     wanted |= {name: value for name, value in where.items() if name.split(".")[0] not in SPLITS}
-    wanted |= of_split["train"]
-    backbone, source = backbone_slug(config.backbone), source_name(config.data)
-    train = [
-        cache.open(
-            task.name,
-            "train",
-            layer=view.layer,
-            pooling=view.pooling,
-            backbone=backbone,
-            source=source,
-            identity=wanted,
-        )
-        for view in views
-    ]
-    features = {"train": _side_by_side(train)}
-    for split in ("validation", "test"):
-        try:
-            others = [_sibling(cache, task, split, feature_set, source, of_split[split]) for feature_set in train]
-        except FeatureSetNotFound:
-            if split == "test":  # not every task has one
-                continue
-            raise
-        features[split] = _side_by_side(others)
-    for split, rows in own.items():
-        if split in features:
-            _check_labels(features[split], rows)
-    return features
+    return {**of_split, "train": wanted | of_split["train"]}
 
 
-def _check_labels(features: SplitFeatures, rows: OwnRows) -> None:
-    cached = None if features.y is None else tuple(features.y.tolist())
-    if cached != rows.labels:
+def _check_labels(feature_set: FeatureSet, rows: OwnRows) -> None:
+    y = feature_set.y
+    if (None if y is None else tuple(y.tolist())) != rows.labels:
         raise CacheError(
             "the labels in the cache are not those of the files",
             where=rows.origin,
@@ -147,7 +196,7 @@ def _sibling(
     )
 
 
-def _side_by_side(sets: list[FeatureSet]) -> SplitFeatures:
+def _check_same_rows(sets: Sequence[FeatureSet]) -> None:
     first = sets[0]
     for other in sets[1:]:
         if other.manifest.identity.texts != first.manifest.identity.texts:
@@ -156,16 +205,37 @@ def _side_by_side(sets: list[FeatureSet]) -> SplitFeatures:
                 expected=first.manifest.name,
                 found=other.manifest.name,
             )
+
+
+def side_by_side(sets: Sequence[FeatureSet]) -> SplitFeatures:
+    """The rows of views `[n, d]` each as one matrix `[n, d + d + …]`.
+
+    Raises:
+        CacheError: the views are of different sentences.
+    """
+    _check_same_rows(sets)
+    return facts_of(*sets, X=_joined(sets))
+
+
+def facts_of(*sets: FeatureSet, X: np.ndarray = NOT_READ) -> SplitFeatures:
+    """What is known of the rows of one or several views, whose features are not read."""
+    first = sets[0]
     return SplitFeatures(
-        X=_joined(sets),
+        X=X,
         y=first.y,
         sample_ids=first.sample_ids,
         texts=first.texts,
         fingerprints=tuple(feature_set.fingerprint for feature_set in sets),
+        sources=_sources(first),
     )
 
 
-def _joined(sets: list[FeatureSet]) -> np.ndarray:
+def _sources(feature_set: FeatureSet) -> tuple[str | None, ...] | None:
+    codes = feature_set.index["source"]
+    return None if codes.null_count == len(codes) else tuple(codes.to_pylist())
+
+
+def _joined(sets: Sequence[FeatureSet]) -> np.ndarray:
     """`[n, d + d + …]` float32: read in blocks, so that the matrix is in memory once."""
     ends = np.cumsum([0, *(feature_set.hidden_size for feature_set in sets)])
     X = np.empty((len(sets[0]), ends[-1]), dtype=np.float32)

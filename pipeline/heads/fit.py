@@ -127,6 +127,15 @@ def _fit_sklearn(name: str, rows: TrainingRows, params: Mapping[str, Any], seed:
     return Fitted(head, held_out, {"tried": 1})
 
 
+def fit_sklearn(name: str, X: np.ndarray, y: np.ndarray, *, seed: int = 0) -> Any:
+    """A scikit-learn classifier by its class name, on standardised features, fitted on `X` `[n, d]`, `y` `[n]`.
+
+    Raises:
+        HeadError: there is no such classifier, or it refuses.
+    """
+    return _fit_quietly(_sklearn_classifier(name, {}, seed), X, y)
+
+
 def _sklearn_classifier(name: str, params: Mapping[str, Any], seed: int) -> Pipeline:
     from sklearn.utils import all_estimators
 

@@ -1,13 +1,20 @@
-"""Heads on disk, without pickle: PyTorch ones as safetensors, scikit-learn ones as skops."""
+"""Heads on disk, without pickle: the project's own as safetensors, scikit-learn's as skops."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from pipeline.errors import HeadError
+from pipeline.heads.linear_head import LinearHead
 from pipeline.heads.torch_head import TorchHead
 
-TORCH_FILE = "head.safetensors"
+TENSORS_FILE = "head.safetensors"
 SKLEARN_FILE = "head.skops"
+KINDS: Mapping[str, Any] = {"torch": TorchHead, "linear_model": LinearHead}
+"""Heads that store themselves as safetensors, by the `kind` in their file's metadata; the oldest files name none."""
 VETTED = frozenset(
     {
         "sklearn.calibration._CalibratedClassifier",
@@ -32,8 +39,8 @@ def save_head(head: Any, folder: Path) -> Path:
     Raises:
         HeadError: the head holds something that could not be loaded again without trusting it.
     """
-    if isinstance(head, TorchHead):
-        path = folder / TORCH_FILE
+    if type(head) in KINDS.values():
+        path = folder / TENSORS_FILE
         head.save(path)
         return path
     import skops.io
@@ -50,17 +57,27 @@ def load_head(folder: Path) -> Any:
     Raises:
         HeadError: there is none, it is damaged, or it holds types that are neither scikit-learn's nor NumPy's.
     """
-    if (folder / TORCH_FILE).is_file():
-        return TorchHead.load(folder / TORCH_FILE)
+    if (folder / TENSORS_FILE).is_file():
+        return _kind_of(folder / TENSORS_FILE).load(folder / TENSORS_FILE)
     path = folder / SKLEARN_FILE
     if not path.is_file():
-        raise HeadError("the run has no head", where=folder, expected=f"{TORCH_FILE} or {SKLEARN_FILE}")
+        raise HeadError("the run has no head", where=folder, expected=f"{TENSORS_FILE} or {SKLEARN_FILE}")
     import skops.io
 
     vetted = _refuse_untrusted(path)
     try:
         return skops.io.load(path, trusted=vetted)
     except Exception as error:  # a damaged file makes skops raise almost anything
+        raise HeadError("a head cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
+
+
+def _kind_of(path: Path) -> Any:
+    """The class of the head in a safetensors file."""
+    try:
+        with safe_open(path, framework="np") as file:
+            kind = json.loads((file.metadata() or {})["head"]).get("kind", "torch")
+        return KINDS[kind]
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise HeadError("a head cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
 
 

@@ -61,10 +61,11 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own:
                 settings["data"] = config.data if task.name in own else source_name(config.data)
                 run = _enter(task, kind, fitted, features, settings, config.seed, seconds, runs)
                 shown, base = (which[task.name]["validation"] for which in (run.scores, run.baseline))
+                as_commonest = base.items() <= shown.items()  # classes alone: it has no probabilities
                 say(
                     f"{task.name}: {kind} on {name_views(views)}: "
                     + ", ".join(f"{k} {v:.3f}" for k, v in shown.items())
-                    + (", which is what always saying the commonest class scores" if shown == base else "")
+                    + (", which is what always saying the commonest class scores" if as_commonest else "")
                 )
                 done.append(run)
     return done
@@ -89,13 +90,13 @@ def _enter(
 ) -> Run:
     """Score a fitted head on validation, predict every split but train, and enter the run."""
     assert features["train"].y is not None
-    scored = ScoredSplits(task.name, len(task.labels), features["train"].y)
+    scored = ScoredSplits(task.name, len(task.labels), features["train"].y, features["train"].sources)
     for split, rows in features.items():
         if split == "train":
             continue
         predictions = np.asarray(fitted.head.predict(rows.X), dtype=np.int64)
         probabilities = fitted.head.predict_proba(rows.X) if hasattr(fitted.head, "predict_proba") else None
-        scored.add(split, rows.sample_ids, rows.y, predictions, probabilities, fitted.head.classes_)
+        scored.add(split, rows.sample_ids, rows.y, predictions, probabilities, fitted.head.classes_, rows.sources)
     name = new_run_name(task.name, kind)
     run = Run(
         run=name,
@@ -108,6 +109,7 @@ def _enter(
         seconds=round(seconds, 3),
         scores={task.name: {"held_out": fitted.held_out, **scored.scores}},
         baseline={task.name: scored.baseline},
+        statistics={task.name: scored.statistics},
         selection=fitted.selection,
     )
     with new_run(runs.runs_dir, name) as folder:

@@ -50,6 +50,8 @@ class Run:
         baseline: the scores of the majority class of the training rows, alike.
         selection: what was chosen on the held-out rows.
         adapter: of a live run, what was put on or before the backbone: its `kind` (`lora`, `prompt`), its settings.
+        statistics: by task and split, how sure its scores are and of which rows: `intervals` by metric, and where the
+            rows' sources are known `sources` and `domains`.
     """
 
     run: str
@@ -64,6 +66,7 @@ class Run:
     baseline: Scores
     selection: Mapping[str, Any]
     adapter: Mapping[str, Any] | None = None
+    statistics: Mapping[str, Any] = field(default_factory=dict)
     created: str = field(default_factory=lambda: _now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
     versions: Mapping[str, str] = field(default_factory=lambda: {name: _version(name) for name in PACKAGES})
 
@@ -127,6 +130,7 @@ def predictions_table(
     y: np.ndarray | None,
     predictions: np.ndarray,
     probabilities: np.ndarray | None,
+    sources: Sequence[str | None] | None = None,
 ) -> pa.Table:
     """Per-row predictions: row i is example i of its split.
 
@@ -135,6 +139,7 @@ def predictions_table(
         y: `[n]` labels, or None for an unlabelled split.
         predictions: `[n]` predicted classes.
         probabilities: `[n, c]`, or None for a head that has none.
+        sources: `[n]` codes of where the rows are from, or None where nobody says.
     """
     rows = len(predictions)
     lists = pa.nulls(rows, pa.list_(pa.float64()))
@@ -149,8 +154,25 @@ def predictions_table(
             "label": pa.nulls(rows, pa.int64()) if y is None else pa.array(y, pa.int64()),
             "prediction": pa.array(predictions, pa.int64()),
             "probabilities": lists,
+            "source": pa.nulls(rows, pa.string()) if sources is None else pa.array(sources, pa.string()),
         }
     )
+
+
+def read_predictions(folder: Path) -> pa.Table:
+    """Read a run's predictions: the columns of `predictions_table`, all tasks and splits.
+
+    Raises:
+        RunError: the folder holds none, or they cannot be read.
+    """
+    path = folder / PREDICTIONS
+    try:
+        table = pq.read_table(path)
+        if "source" not in table.column_names:  # predictions had no such column at first
+            table = table.append_column("source", pa.nulls(table.num_rows, pa.string()))
+        return table.select(["task", "split", "row", "idx", "label", "prediction", "probabilities", "source"])
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise RunError("a run's predictions cannot be read", where=path, found=error) from error
 
 
 def read_run(folder: Path) -> Run:
@@ -162,7 +184,7 @@ def read_run(folder: Path) -> Run:
     path = folder / RECORD
     try:
         record = json.loads(path.read_text("utf-8"))
-        record = {"adapter": None, **record}  # runs of heads had no such field at first
+        record = {"adapter": None, "statistics": {}, **record}  # runs had no such fields at first
         return Run(**{**{f.name: record[f.name] for f in fields(Run)}, "tasks": tuple(record["tasks"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError("a run's record cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error

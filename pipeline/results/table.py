@@ -1,6 +1,7 @@
 """Runs as a table for people."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -17,11 +18,12 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
             held-out score by it is starred: a choice made without looking at validation.
     """
     table = FittingTable(
-        dispensable=("seconds", "F1", "weights, data", "views", "majority", "held-out"),
+        dispensable=("seconds", "F1", "weights, data", "views", "majority", "95 %", "held-out"),
         caption="held-out: training rows not fitted on; * the best there. MCC, accuracy, F1: validation. "
+        "95 %: an interval of the metric named under held-out, over validation rows. "
         "majority: the accuracy of always saying the commonest class",
     )
-    numbers = ("held-out", "MCC", "accuracy", "F1", "majority", "seconds")
+    numbers = ("held-out", "MCC", "accuracy", "F1", "95 %", "majority", "seconds")
     for name in ("task", "head", "views", "weights, data", *numbers, "run"):
         table.add_column(
             name, justify="right" if name in numbers else "left", overflow="fold", no_wrap=name in (*numbers, "run")
@@ -35,8 +37,8 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
             scores = run.scores[task].get("validation", {})
             base = run.baseline.get(task, {}).get("validation", {})
             held = run.scores[task].get("held_out", {}).get(metric)
+            statistics = run.statistics.get(task, {}).get("validation", {})
             mark = " *" if run is best and len(of_task) > 1 and held is not None else ""
-            cells = [scores.get("mcc"), scores.get("accuracy"), scores.get("f1"), base.get("accuracy")]
             of = [str(run.config[name]) for name in ("backbone", "quantization", "data") if name in run.config]
             if run.config.get("adapter"):
                 of.insert(2, f"lora {run.config['adapter']}")
@@ -46,8 +48,18 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
                 escape(str(run.config.get("features", ""))),
                 escape(", ".join(of)),
                 "-" if held is None else f"{metric} {held:.3f}",
-                *("-" if value is None else f"{value:.3f}" for value in cells),
+                *(_number(scores.get(name)) for name in ("mcc", "accuracy", "f1")),
+                escape(_bounds(statistics.get("intervals", {}).get(metric))),
+                _number(base.get("accuracy")),
                 f"{run.seconds:.1f}",
                 escape(run.run),
             )
     return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _bounds(interval: Mapping[str, Any] | None) -> str:
+    return "-" if interval is None else f"[{interval['low']:.2f}, {interval['high']:.2f}]"

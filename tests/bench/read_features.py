@@ -89,7 +89,7 @@ def milliseconds(action: Callable[[], object]) -> float:
 
 
 def resident_kib(kind: str = "VmRSS") -> int:
-    """This process's resident memory, or its own part (RssAnon) without the pages of files."""
+    """This process's resident memory, its own part without the pages of files (RssAnon), or the most so far (VmHWM)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:"))
 

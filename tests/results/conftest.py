@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.results.intervals import Interval
 from pipeline.results.ledger import Run, new_run, write_record
 
 
@@ -34,6 +35,16 @@ def make_run() -> Callable[..., Run]:
             "scores": {"cola": scores},
             "baseline": {"cola": {"validation": {"mcc": 0.0, "accuracy": 0.691, "f1": 0.817}}},
             "selection": {"C": 0.01, "tried": 7},
+            "statistics": {
+                "cola": {
+                    "validation": {
+                        "intervals": {
+                            "mcc": Interval(0.4, 0.341, 0.459, 0.95, "bca").to_dict(),
+                            "accuracy": Interval(0.8, 0.78, 0.82, 0.95, "bca").to_dict(),
+                        }
+                    }
+                }
+            },
         }
         return Run(**{**facts, **changes})
 

@@ -15,6 +15,7 @@ from pipeline.results.ledger import (
     new_run,
     new_run_name,
     predictions_table,
+    read_predictions,
     read_run,
     read_runs,
     write_predictions,
@@ -187,3 +188,44 @@ def test_predictions_keep_their_rows_splits_and_gaps(tmp_path):
     assert table["prediction"] == [1, 0, 1, 1, 0, 1]
     assert table["probabilities"] == [*probabilities.tolist(), None, None, None]
     assert table["task"] == ["cola"] * 6
+
+
+def test_a_record_from_before_there_were_statistics_is_read(tmp_path, enter):
+    run = enter("20260101-000000-a")
+    path = tmp_path / run.run / "run.json"
+    record = json.loads(path.read_text("utf-8"))
+    assert record.pop("statistics")["cola"]["validation"]["intervals"]["mcc"]["low"] == 0.341
+    record.pop("adapter")
+    path.write_text(json.dumps(record), "utf-8")
+    read = read_run(tmp_path / run.run)
+    assert (read.statistics, read.adapter, read.scores) == ({}, None, run.scores)
+
+
+def test_predictions_say_where_their_rows_are_from(tmp_path):
+    rows = {"task": "cola", "sample_ids": np.arange(3), "predictions": np.asarray([1, 0, 1]), "probabilities": None}
+    named = predictions_table(**rows, split="validation", y=np.asarray([1, 1, 0]), sources=["gj04", None, "swb04"])
+    nameless = predictions_table(**rows, split="test", y=None)
+    write_predictions(tmp_path, [named, nameless])
+    assert read_predictions(tmp_path)["source"].to_pylist() == ["gj04", None, "swb04", None, None, None]
+
+
+def test_predictions_from_before_rows_had_sources_are_read(tmp_path):
+    table = _table("validation", np.asarray([1, 1, 0]), None)
+    pq.write_table(table.drop_columns(["source"]), tmp_path / "predictions.parquet")
+    assert read_predictions(tmp_path).equals(table)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1", b"not parquet"])
+def test_predictions_that_cannot_be_read_are_said_with_their_path(tmp_path, content):
+    path = tmp_path / "predictions.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RunError, match="predictions cannot be read") as caught:
+        read_predictions(tmp_path)
+    assert caught.value.where == path
+
+
+def test_a_table_that_is_no_table_of_predictions_is_refused(tmp_path):
+    pq.write_table(pa.table({"row": [1]}), tmp_path / "predictions.parquet")
+    with pytest.raises(RunError, match="predictions cannot be read"):
+        read_predictions(tmp_path)

@@ -17,7 +17,7 @@ def test_in_a_narrow_terminal_columns_go_and_names_stay_whole(make_run):
     name = "20261123-101112-123456-cola-ridgeclassifier-cc6106"
     runs = [make_run(name), make_run("2")]
     wide, narrow = (_printed(runs_table(runs, {"cola": "mcc"}), width) for width in (200, 90))
-    assert all(header in wide for header in ("views", "weights, data", "seconds", "F1", name))
+    assert all(header in wide for header in ("views", "weights, data", "seconds", "F1", "95 %", name))
     assert "left out" not in wide
     assert name in narrow
     assert "0.400" in narrow
@@ -39,6 +39,7 @@ def test_a_run_is_one_line_with_its_scores(make_run):
         "MCC": "0.400",
         "accuracy": "0.800",
         "F1": "0.875",
+        "95 %": "[0.34, 0.46]",
         "majority": "0.691",
         "seconds": "1.2",
         "run": "a-run",
@@ -106,3 +107,9 @@ def test_runs_on_other_data_are_starred_apart(make_run):
         make_run("4", held_out=0.5, head="d", config={**config, "data": "sample"}),
     ]
     assert _cells(runs_table(runs, {"cola": "mcc"}))["head"] == ["a *", "b", "c *", "d"]
+
+
+def test_the_interval_is_of_the_deciding_metric(make_run):
+    runs = [make_run("1"), make_run("2", statistics={})]
+    assert _cells(runs_table(runs, {"cola": "mcc"}))["95 %"] == ["[0.34, 0.46]", "-"]  # older runs have none
+    assert _cells(runs_table(runs, {"cola": "accuracy"}))["95 %"] == ["[0.78, 0.82]", "-"]

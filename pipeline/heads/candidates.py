@@ -1,0 +1,146 @@
+"""What a sweep tries of each kind of head, and how heads of a kind are fitted: all ways and strengths of it at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline.heads.fit import check_head, fit_sklearn
+from pipeline.heads.fused.fit import FITS, Candidate, decide, fit_candidates
+from pipeline.heads.fused.moments import FitRows
+from pipeline.heads.fused.stream import FeatureStream
+from pipeline.heads.linear_head import LinearHead
+from pipeline.results.calibration import fit_temperature
+
+STRENGTHS: Mapping[str, tuple[float, ...]] = {
+    "logreg": tuple(np.logspace(-4, 0, 9).tolist()),
+    "svm": tuple(np.logspace(-5, -1, 9).tolist()),
+    "ridge": tuple(np.logspace(-6, -1, 11).tolist()),
+    "lda": (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7),
+}
+"""`C` of logreg, svm and ridge, `shrinkage` of lda."""
+
+Told = Callable[[str, int, int], None]
+"""Told of the progress: the kind of head, how many reads of the features there were, how many heads are done."""
+
+
+@dataclass(frozen=True)
+class SpecRows:
+    """The training rows of one spec of views, all arrays in the stream's order.
+
+    Args:
+        stream: the features.
+        y: `[n]` int64 class numbers.
+        fits: `[n]` bool each, the rows to fit on; the others are held out. One for each way of holding out.
+    """
+
+    stream: FeatureStream
+    y: np.ndarray
+    fits: tuple[np.ndarray, ...]
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """`[c]` the classes that there are."""
+        return np.unique(self.y)
+
+    @cached_property
+    def ways(self) -> list[FitRows]:
+        """The rows to fit on, one set for each way of holding out."""
+        return [self._of(fit) for fit in self.fits]
+
+    @cached_property
+    def whole(self) -> FitRows:
+        """All rows to fit on."""
+        return self._of(np.ones(len(self.y), dtype=bool))
+
+    @cached_property
+    def X(self) -> np.ndarray:
+        """`[n, d]` float32, in memory."""
+        return np.concatenate([block.numpy() for _, block in self.stream.blocks()])
+
+    def _of(self, fit: np.ndarray) -> FitRows:
+        return FitRows(fit, np.searchsorted(self.classes, self.y).astype(np.int64), len(self.classes))
+
+
+class Family(Protocol):
+    """Kinds of heads that are fitted in one manner."""
+
+    def candidates(self, kind: str, strengths: Sequence[float]) -> list[Candidate]:
+        """What is tried of a kind; strengths where the caller names them, else this family's own."""
+
+    def predict_held_out(self, rows: SpecRows, candidates: Sequence[Candidate], told: Told) -> list[list[np.ndarray]]:
+        """For each way of holding out, each candidate's classes for the rows held out, `[m]`."""
+
+    def fit(self, rows: SpecRows, candidate: Candidate) -> Any:
+        """A head on all rows, with scikit-learn's manners; its probabilities are calibrated on rows held out."""
+
+
+class Fused:
+    """Linear heads, fitted together from shared reads."""
+
+    def candidates(self, kind: str, strengths: Sequence[float]) -> list[Candidate]:
+        """A range of strengths; named ones are `C`, which lda and centroid do not have."""
+        if FITS[kind].strength is None:
+            return [Candidate(kind, None)]
+        named = strengths if FITS[kind].strength == "C" else ()
+        return [Candidate(kind, strength) for strength in named or STRENGTHS[kind]]
+
+    def predict_held_out(self, rows: SpecRows, candidates: Sequence[Candidate], told: Told) -> list[list[np.ndarray]]:
+        """One read gives the decisions of all heads."""
+        found = fit_candidates(rows.stream, rows.ways, candidates, told)
+        predictions = []
+        for fit, heads in zip(rows.fits, found, strict=True):
+            decisions = decide(rows.stream, heads, ~fit)  # [m, k, 1 or c]
+            numbers = decisions.argmax(axis=2) if decisions.shape[2] > 1 else (decisions[..., 0] > 0).astype(np.int64)
+            predictions.append(list(rows.classes[numbers].T))
+        return predictions
+
+    def fit(self, rows: SpecRows, candidate: Candidate) -> LinearHead:
+        """The temperature is fitted on what heads of the same strength say of the rows that they were not fitted on."""
+        *ways, whole = fit_candidates(rows.stream, [*rows.ways, rows.whole], [candidate])
+        head = LinearHead.of(candidate, whole[0], rows.classes)
+        decisions = np.concatenate(
+            [decide(rows.stream, heads, ~fit)[:, 0] for fit, heads in zip(rows.fits, ways, strict=True)]
+        )
+        y = np.concatenate([rows.y[~fit] for fit in rows.fits])
+        decisions = decisions[:, 0] if decisions.shape[1] == 1 else decisions
+        head.temperature_ = fit_temperature(decisions, y, rows.classes)
+        return head
+
+
+class OneByOne:
+    """A scikit-learn classifier by its class name, fitted in memory."""
+
+    def candidates(self, kind: str, strengths: Sequence[float]) -> list[Candidate]:
+        """The classifier with its own defaults."""
+        return [Candidate(kind, None)]
+
+    def predict_held_out(self, rows: SpecRows, candidates: Sequence[Candidate], told: Told) -> list[list[np.ndarray]]:
+        """One fit after the other."""
+        predictions = []
+        for done, fit in enumerate(rows.fits):
+            heads = [fit_sklearn(each.kind, rows.X[fit], rows.y[fit]) for each in candidates]
+            predictions.append([np.asarray(head.predict(rows.X[~fit])) for head in heads])
+            told(candidates[0].kind, 0, (done + 1) * len(candidates))
+        return predictions
+
+    def fit(self, rows: SpecRows, candidate: Candidate) -> Any:
+        """On all rows."""
+        return fit_sklearn(candidate.kind, rows.X, rows.y)
+
+
+def families_of(kinds: Sequence[str]) -> dict[str, Family]:
+    """How heads of each kind are fitted.
+
+    Raises:
+        HeadError: there is no such head.
+    """
+    fused, one_by_one = Fused(), OneByOne()
+    families: dict[str, Family] = {}
+    for kind in kinds:
+        if kind not in FITS:
+            check_head(kind, {})
+        families[kind] = fused if kind in FITS else one_by_one
+    return families

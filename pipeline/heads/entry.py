@@ -1,0 +1,102 @@
+"""A trained head becomes a run: scored on the splits that it did not train on, stored, and entered in the ledger."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import RunsConfig
+from pipeline.heads.features import SplitFeatures
+from pipeline.heads.store import save_head
+from pipeline.results.calibration import probabilities_of
+from pipeline.results.ledger import Run, new_run, new_run_name, write_predictions, write_record
+from pipeline.results.metrics import score_probabilities
+from pipeline.results.scored import ScoredSplits, over_labels
+from pipeline.tasks.spec import TaskSpec
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A head with what is known of its training.
+
+    Args:
+        kind: its name in the ledger.
+        head: with scikit-learn's `predict`.
+        held_out: its scores on training rows that it was not fitted on when these were taken.
+        selection: what was chosen there.
+        temperature: that its decision values were found to need there, or None where it has none.
+        seconds: of training.
+        seed: of everything random.
+    """
+
+    kind: str
+    head: Any
+    held_out: Mapping[str, float]
+    selection: Mapping[str, Any]
+    temperature: float | None
+    seconds: float
+    seed: int
+
+
+def enter_run(
+    task: TaskSpec,
+    trained: TrainedHead,
+    train: SplitFeatures,
+    splits: Mapping[str, SplitFeatures],
+    settings: Mapping[str, Any],
+    runs: RunsConfig,
+    also: Callable[[Path, Run], None] = lambda folder, run: None,
+) -> Run:
+    """Score a head, store it with its predictions, and enter the run.
+
+    Args:
+        train: the rows it was trained on; their `X` is not looked at.
+        splits: the others.
+        settings: every setting of the run.
+        also: stores more in the run's folder, before the run appears in the ledger.
+    """
+    assert train.y is not None
+    scored = ScoredSplits(task.name, len(task.labels), train.y, train.sources)
+    head = trained.head
+    for split, rows in splits.items():
+        predictions = np.asarray(head.predict(rows.X), dtype=np.int64)
+        probabilities = head.predict_proba(rows.X) if hasattr(head, "predict_proba") else None
+        scored.add(split, rows.sample_ids, rows.y, predictions, probabilities, head.classes_, rows.sources)
+        if rows.y is not None and trained.temperature is not None:
+            decisions = head.decision_function(rows.X)
+            scored.statistics[split]["calibration"] = calibration(
+                rows.y, decisions, trained.temperature, head.classes_, len(task.labels)
+            )
+    run = Run(
+        run=new_run_name(task.name, trained.kind),
+        path="cached",
+        tasks=(task.name,),
+        head=trained.kind,
+        config=settings,
+        seed=trained.seed,
+        features={task.name: {split: list(rows.fingerprints) for split, rows in {"train": train, **splits}.items()}},
+        seconds=round(trained.seconds, 3),
+        scores={task.name: {"held_out": dict(trained.held_out), **scored.scores}},
+        baseline={task.name: scored.baseline},
+        selection=trained.selection,
+        statistics={task.name: scored.statistics},
+    )
+    with new_run(runs.runs_dir, run.run) as folder:
+        save_head(head, folder)
+        write_predictions(folder, scored.tables)
+        write_record(folder, run)
+        also(folder, run)
+    return run
+
+
+def calibration(
+    y: np.ndarray, decisions: np.ndarray, temperature: float, classes: np.ndarray, labels: int
+) -> dict[str, Any]:
+    """Log-loss and expected calibration error before and after decision values are divided by a temperature."""
+    found: dict[str, Any] = {"temperature": temperature}
+    for name, divisor in (("before", 1.0), ("after", temperature)):
+        scores = score_probabilities(y, over_labels(probabilities_of(decisions, divisor), classes, labels))
+        found[name] = {metric: scores[metric] for metric in ("log_loss", "ece") if metric in scores}
+    return found

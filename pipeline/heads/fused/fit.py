@@ -1,0 +1,200 @@
+"""Fit many linear heads on one stream of features: every kind, strength and set of rows together."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.heads.fused.closed_forms import Solution, lda, nearest_centroid, ridge
+from pipeline.heads.fused.moments import F32, FitRows, Moments, measure_moments
+from pipeline.heads.fused.objectives import Logistic, Loss, SquaredHinge
+from pipeline.heads.fused.problems import Problem, Problems
+from pipeline.heads.fused.quasi_newton import minimise
+from pipeline.heads.fused.spectrum import Spectrum, correlations, preconditioner
+from pipeline.heads.fused.stream import FeatureStream
+from pipeline.kernels import exact_float32
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a kind of linear head is found.
+
+    Args:
+        strength: the name of the setting that its penalty's strength goes by, or None where it has none.
+        loss: what is minimised by iterations, or None for a closed form.
+        closed_form: from moments, spectrum and strength.
+    """
+
+    strength: str | None
+    loss: Loss | None = None
+    closed_form: Callable[[Moments, Spectrum, float], Solution] | None = None
+
+
+FITS: Mapping[str, Kind] = {
+    "logreg": Kind("C", loss=Logistic()),
+    "svm": Kind("C", loss=SquaredHinge()),
+    "ridge": Kind("C", closed_form=lambda moments, spectrum, C: ridge(moments, spectrum, 1 / (2 * C))),
+    "lda": Kind("shrinkage", closed_form=lda),
+    "centroid": Kind(None, closed_form=lambda moments, spectrum, strength: nearest_centroid(moments)),
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kind of linear head and the strength of its penalty, in that kind's own terms."""
+
+    kind: str
+    strength: float | None
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """A fitted linear head.
+
+    Args:
+        mean, scale: `[d]` float64, the standardisation.
+        coef: `[m, d]` float64 on standardised features.
+        intercept: `[m]` float64.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    coef: np.ndarray
+    intercept: np.ndarray
+
+
+def decide(stream: FeatureStream, fits: Sequence[LinearFit], which: np.ndarray) -> np.ndarray:
+    """Decision values of many heads from one read.
+
+    Args:
+        which: `[n]` bool, the rows of the stream that they are wanted for.
+
+    Returns:
+        `[m, k, 1]` for two classes, else `[m, k, c]`, float32, the wanted rows in the stream's order.
+    """
+    scales = np.stack([fit.coef / fit.scale for fit in fits])
+    offsets = np.stack([fit.intercept - scale @ fit.mean for fit, scale in zip(fits, scales, strict=True)])
+    weights = torch.from_numpy(scales.reshape(-1, stream.width).T.astype(np.float32))
+    bias, wanted = torch.from_numpy(offsets.ravel()).to(F32), torch.from_numpy(which)
+    with exact_float32("cpu"), torch.inference_mode():
+        parts = [torch.addmm(bias, block[wanted[rows]], weights) for rows, block in stream.blocks()]
+        return np.asarray(torch.cat(parts).view(-1, *offsets.shape).numpy())
+
+
+Told = Callable[[str, int, int], None]
+"""Told of the progress: the kind of head, how many reads there were, and how many of its heads are done."""
+
+
+def fit_candidates(
+    stream: FeatureStream,
+    fits: Sequence[FitRows],
+    candidates: Sequence[Candidate],
+    told: Told | None = None,
+    *,
+    tolerance: float = 1e-7,
+) -> list[list[LinearFit]]:
+    """Fit every candidate on every set of rows.
+
+    Args:
+        fits: the sets, all with as many classes.
+        tolerance: iterations of a head end when another step promises less than this share of its objective.
+
+    Returns:
+        for each set of rows, each candidate's fit, in their orders.
+
+    Raises:
+        HeadError: no feature varies among some rows, or a value is not finite.
+    """
+    kinds = dict.fromkeys(candidate.kind for candidate in candidates)
+    with exact_float32("cpu"), torch.inference_mode():
+        moments = measure_moments(stream, fits)
+        found: dict[tuple[int, Candidate], LinearFit] = {}
+        if solved := [each for each in dict.fromkeys(candidates) if FITS[each.kind].closed_form]:
+            found |= _solve(moments, _exact_spectra(stream, fits, moments, solved), solved)
+            if told is not None:
+                told(", ".join(dict.fromkeys(each.kind for each in solved)), 0, len(solved) * len(fits))
+        if any(FITS[kind].loss for kind in kinds):
+            spectrum = preconditioner(stream, fits, moments[0])
+            for kind in kinds:
+                if (loss := FITS[kind].loss) is not None:
+                    some = [each for each in dict.fromkeys(candidates) if each.kind == kind]
+                    found |= _minimise(kind, loss, stream, fits, moments, spectrum, some, told, tolerance)
+        return [[found[number, candidate] for candidate in candidates] for number in range(len(fits))]
+
+
+def _exact_spectra(
+    stream: FeatureStream, fits: Sequence[FitRows], moments: Sequence[Moments], candidates: Sequence[Candidate]
+) -> list[Spectrum]:
+    """Of each set of rows, where a closed form needs it; sets of the same rows share one."""
+    if all(candidate.kind == "centroid" for candidate in candidates):
+        return [Spectrum(torch.zeros(stream.width, 0), torch.zeros(0), 1.0)] * len(fits)
+    matrices = correlations(stream, fits, moments)
+    known = {id(matrix): Spectrum.of(matrix) for matrix in matrices}
+    return [known[id(matrix)] for matrix in matrices]
+
+
+def _solve(
+    moments: Sequence[Moments], spectra: Sequence[Spectrum], candidates: Sequence[Candidate]
+) -> dict[tuple[int, Candidate], LinearFit]:
+    found = {}
+    for number, (of_rows, spectrum) in enumerate(zip(moments, spectra, strict=True)):
+        for candidate in candidates:
+            closed_form = FITS[candidate.kind].closed_form
+            assert closed_form is not None
+            weights, intercept = closed_form(of_rows, spectrum, candidate.strength or 0.0)
+            found[number, candidate] = _as_fit(of_rows, weights, intercept)
+    return found
+
+
+def _minimise(
+    kind: str,
+    loss: Loss,
+    stream: FeatureStream,
+    fits: Sequence[FitRows],
+    moments: Sequence[Moments],
+    spectrum: Spectrum,
+    candidates: Sequence[Candidate],
+    told: Told | None,
+    tolerance: float,
+) -> dict[tuple[int, Candidate], LinearFit]:
+    classes = fits[0].classes
+    heads = range(loss.heads(classes))
+    keys = [(number, candidate) for number in range(len(fits)) for candidate in candidates]
+    listed = [
+        Problem(number, head, 1 / (float(candidate.strength or 1.0) * moments[number].rows))
+        for number, candidate in keys
+        for head in heads
+    ]
+    problems = Problems(stream, loss, fits, moments, listed)
+    begin = torch.zeros(stream.width + 1, len(listed) * problems.columns)
+    optimum = minimise(
+        problems,
+        spectrum,
+        begin,
+        tolerance=tolerance,
+        after_read=None if told is None else lambda reads, done: told(kind, reads, done // len(heads)),
+    )
+    if not bool(optimum.converged.all()):
+        _say_not_converged(kind, listed, optimum.converged)
+    weights = optimum.weights.double().view(stream.width + 1, len(keys), len(heads) * problems.columns)
+    return {key: _as_fit(moments[key[0]], weights[:-1, place], weights[-1, place]) for place, key in enumerate(keys)}
+
+
+def _say_not_converged(kind: str, problems: Sequence[Problem], converged: torch.Tensor) -> None:
+    from pipeline.progress import say
+
+    penalties = [problem.penalty for problem, done in zip(problems, converged.tolist(), strict=True) if not done]
+    say(
+        f"note: {len(penalties)} of {len(problems)} heads of kind {kind} stopped short of their optimum, "
+        f"with penalties from {min(penalties):.2g} to {max(penalties):.2g}"
+    )
+
+
+def _as_fit(moments: Moments, weights: torch.Tensor, intercept: torch.Tensor) -> LinearFit:
+    return LinearFit(
+        mean=moments.mean.numpy(),
+        scale=moments.scale.numpy(),
+        coef=np.ascontiguousarray((weights * moments.varies[:, None]).T.numpy()),
+        intercept=np.ascontiguousarray(intercept.numpy()),
+    )

@@ -1,0 +1,144 @@
+"""How features vary together: correlation matrices and their eigenvectors, which serve every strength of a penalty."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.heads.fused.moments import F32, F64, FitRows, Moments
+from pipeline.heads.fused.stream import FeatureStream
+
+WHOLE_WIDTH = 2048
+"""Up to this width all eigenvectors are found for a preconditioner; beyond, the greatest `MOST_VECTORS`."""
+MOST_VECTORS = 512
+ROWS_A_FEATURE = 4
+"""Of wide features a preconditioner takes about so many rows for each."""
+POWERS = 2
+"""Subspace iterations before the eigenvectors are read off."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenvectors of a correlation matrix `[d, d]`, all of them or the greatest.
+
+    Args:
+        vectors: `[d, r]`, orthonormal.
+        values: `[r]`, their eigenvalues.
+        rest: the eigenvalue that stands for all others, where `r < d`.
+    """
+
+    vectors: torch.Tensor
+    values: torch.Tensor
+    rest: float
+
+    @classmethod
+    def of(cls, correlation: torch.Tensor) -> "Spectrum":
+        """All eigenvectors of a correlation matrix."""
+        values, vectors = torch.linalg.eigh(correlation)
+        return cls(vectors, values.clamp_min(0.0), 0.0)
+
+    def solve(self, q: torch.Tensor, curvature: float, penalties: torch.Tensor) -> torch.Tensor:
+        """`(curvature * A + penalty * I)^-1 q`, for every column with its own penalty.
+
+        Args:
+            q: `[d, k]`.
+            penalties: `[k]`, positive.
+        """
+        of_vectors = 1 / (curvature * self.values[:, None] + penalties)
+        turned = self.vectors.T @ q
+        if self.vectors.shape[1] == len(q):
+            return self.vectors @ (of_vectors * turned)
+        of_rest = 1 / (curvature * self.rest + penalties)
+        return of_rest * q + self.vectors @ ((of_vectors - of_rest) * turned)
+
+
+def preconditioner(stream: FeatureStream, fits: Sequence[FitRows], moments: Moments) -> Spectrum:
+    """About the spectrum of the standardised features of all rows that something is fitted on, in float32.
+
+    All eigenvectors come from all rows: a direction that only a few rows have must not be missed, or a step along it
+    would be far too long. Of wide features the greatest eigenvectors come from a part of the rows, by subspace
+    iteration (Halko et al., 2011, arXiv:0909.4061), without ever holding a matrix `[d, d]`; a missed direction counts
+    as one of the rest.
+    """
+    used = torch.from_numpy(np.any([each.fit for each in fits], axis=0))
+    if stream.width <= WHOLE_WIDTH:
+        return Spectrum.of(_StandardisedRows(stream, moments, used).correlation())
+    used[torch.arange(len(used)) % max(1, len(used) // (ROWS_A_FEATURE * stream.width)) > 0] = False
+    rows = _StandardisedRows(stream, moments, used)
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(stream.width, MOST_VECTORS, generator=generator)
+    for _ in range(POWERS):
+        basis = torch.linalg.qr(rows.times(basis))[0]
+    values, turned = torch.linalg.eigh(basis.T @ rows.times(basis))
+    left = max(float(moments.varies.sum()) - float(values.sum()), 0.0) / (stream.width - MOST_VECTORS)
+    return Spectrum(basis @ turned, values.clamp_min(0.0), left)
+
+
+class _StandardisedRows:
+    """Rows of a stream, standardised, and products with their correlation matrix.
+
+    Args:
+        which: `[n]` bool.
+    """
+
+    def __init__(self, stream: FeatureStream, moments: Moments, which: torch.Tensor) -> None:
+        self.stream, self.which = stream, which
+        self.mean, self.scale = moments.mean.to(F32), moments.scale.to(F32)
+
+    def blocks(self) -> Iterator[torch.Tensor]:
+        """`[b, d]` each."""
+        for rows, block in self.stream.blocks():
+            yield (block[self.which[rows]] - self.mean).div_(self.scale)
+
+    def correlation(self) -> torch.Tensor:
+        """Their correlation matrix `A`, `[d, d]`."""
+        gram, rows = torch.zeros(self.stream.width, self.stream.width), 0
+        for block in self.blocks():
+            gram.addmm_(block.T, block)
+            rows += len(block)
+        return gram / rows
+
+    def times(self, matrix: torch.Tensor) -> torch.Tensor:
+        """`A @ matrix`, of a matrix `[d, k]`."""
+        product, rows = torch.zeros_like(matrix), 0
+        for block in self.blocks():
+            product.addmm_(block.T, block @ matrix)
+            rows += len(block)
+        return product / rows
+
+
+def correlations(stream: FeatureStream, fits: Sequence[FitRows], moments: Sequence[Moments]) -> list[torch.Tensor]:
+    """The correlation matrices `[d, d]` float64 of several sets of rows, in one read.
+
+    The Gram matrix of all rows is summed once; a set that leaves out the fewer rows takes theirs off, so many nearly
+    whole sets cost little more than one. Sets of the same rows share one. Products are float64: a weak penalty divides
+    by the smallest eigenvalues, which float32 would drown in its rounding.
+    """
+    keys = [each.fit.tobytes() for each in fits]
+    firsts = {key: keys.index(key) for key in dict.fromkeys(keys)}
+    centre, scale = moments[0].mean, moments[0].scale
+    leaves_out = {key: bool(fits[first].fit.mean() > 0.5) for key, first in firsts.items()}
+    few = {key: torch.from_numpy(fits[first].fit) ^ leaves_out[key] for key, first in firsts.items()}
+    whole = torch.zeros(stream.width, stream.width, dtype=F64)
+    parts = {key: torch.zeros_like(whole) for key, mask in few.items() if bool(mask.any())}
+    for rows, block in stream.blocks():
+        standardised = (block.to(F64) - centre).div_(scale)
+        if any(leaves_out.values()):
+            whole.addmm_(standardised.T, standardised)
+        for key, part in parts.items():
+            some = standardised[few[key][rows]]
+            part.addmm_(some.T, some)
+    found = {}
+    for key, first in firsts.items():
+        gram = whole - parts[key] if key in parts and leaves_out[key] else parts.get(key, whole)
+        found[key] = _centred(gram, moments[first], centre, scale)
+    return [found[key] for key in keys]
+
+
+def _centred(gram: torch.Tensor, moments: Moments, centre: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """The correlation matrix of rows whose Gram matrix was taken around another centre and scale."""
+    off = (moments.mean - centre) / scale
+    ratio = scale / moments.scale * moments.varies
+    covariance = gram / moments.rows - off[:, None] * off[None, :]
+    return covariance * ratio[:, None] * ratio[None, :]

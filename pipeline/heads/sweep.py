@@ -1,0 +1,228 @@
+"""Many heads on many views, trained together; the best on rows held out is trained on all rows, and it alone scored."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.cache import FeatureCache
+from pipeline.config import CacheConfig, RunsConfig, source_name
+from pipeline.digests import sha256_of_record
+from pipeline.errors import HeadError
+from pipeline.heads.candidates import Family, SpecRows, families_of
+from pipeline.heads.entry import TrainedHead, enter_run
+from pipeline.heads.features import Opened, Own, cached_views, facts_of, open_features, side_by_side
+from pipeline.heads.fused.fit import Candidate
+from pipeline.heads.fused.stream import FeatureStream
+from pipeline.heads.trials import run_trials
+from pipeline.heads_config import SweepConfig
+from pipeline.holdout import hold_outs
+from pipeline.partials import partial_path
+from pipeline.progress import TrialsLine, say
+from pipeline.results.ledger import Run
+from pipeline.results.trainings import note_done, run_there, state_folders
+from pipeline.results.trials import TRIALS, Standing, leaderboard, read_trials, write_trials
+from pipeline.tasks.spec import TaskSpec, find_tasks
+from pipeline.threads import limited_threads
+from pipeline.views import View, name_views, parse_views
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep of one task came to.
+
+    Args:
+        run: the selected head's.
+        standings: everything that was tried, the best first.
+        trials: one row a candidate and way of holding out.
+    """
+
+    run: Run
+    standings: list[Standing]
+    trials: pa.Table
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What decides a task's sweep.
+
+    Args:
+        singles: the specs of views that are tried first.
+        opened: the first of them, whose rows are everyone's.
+        settings: for the run's record.
+    """
+
+    task: TaskSpec
+    singles: list[tuple[View, ...]]
+    opened: Opened
+    settings: dict[str, Any]
+
+    @property
+    def settled(self) -> dict[str, Any]:
+        """All that decides what comes out."""
+        prints = {split: [each.fingerprint for each in sets] for split, sets in self.opened.items()}
+        return {"sweep": self.settings, "task": self.task.name, "specs": list(map(name_views, self.singles)), **prints}
+
+
+def sweep(config: SweepConfig, cache: CacheConfig, runs: RunsConfig, own: Own = MappingProxyType({})) -> list[Sweep]:
+    """Try every head of `config` on every view of it, for every task; enter the best of each task as a run.
+
+    Validation is looked at once, for the selected head. Where the command was stopped and is given again, it goes on
+    after the last spec of views that was done.
+
+    Raises:
+        PipelineError: a setting is wrong, the features are not there or are damaged, or a head cannot be trained.
+    """
+    families = families_of(config.heads)
+    features = FeatureCache(cache.cache_dir)
+    with limited_threads(config.threads):
+        plans = [_plan(task, config, cache, features, own) for task in find_tasks(config.tasks, config.task_files)]
+        with state_folders(runs, [plan.settled for plan in plans]) as folders:
+            return [
+                _found_before(folder, runs, plan.task) or _sweep(plan, config, families, features, folder, runs, own)
+                for plan, folder in zip(plans, folders, strict=True)
+            ]
+
+
+def _plan(task: TaskSpec, config: SweepConfig, cache: CacheConfig, features: FeatureCache, own: Own) -> _Plan:
+    of_task = own.get(task.name, {})
+    specs: list[tuple[View, ...]] = []
+    for text in config.views:
+        specs += (
+            [(view,) for view in cached_views(features, task, config, of_task)]
+            if text == "all"
+            else [parse_views(text)]
+        )
+    opened = open_features(features, task, specs[0], config, of_task)
+    if opened["train"][0].y is None or opened["validation"][0].y is None:
+        raise HeadError("the rows have no labels", where=task.name, expected="labelled train and validation splits")
+    settings = json.loads(json.dumps(asdict(config), default=str))  # paths become text
+    settings |= {"cache_dir": str(cache.cache_dir), "metric": task.metric}
+    settings["data"] = config.data if task.name in own else source_name(config.data)
+    return _Plan(task, list(dict.fromkeys(specs)), opened, settings)
+
+
+def _found_before(folder: Path, runs: RunsConfig, task: TaskSpec) -> Sweep | None:
+    run = run_there(folder, runs)
+    if run is None:
+        return None
+    trials = read_trials(runs.runs_dir / run.run / TRIALS)
+    return Sweep(run, leaderboard(trials, task.metric), trials)
+
+
+def _sweep(
+    plan: _Plan,
+    config: SweepConfig,
+    families: Mapping[str, Family],
+    features: FeatureCache,
+    folder: Path,
+    runs: RunsConfig,
+    own: Own,
+) -> Sweep:
+    began = time.monotonic()
+    task, train = plan.task, facts_of(plan.opened["train"][0])
+    y = train.y
+    assert y is not None
+    say(f"{task.name}: {len(y)} training rows, {config.seeds} ways of holding out about {config.held_out:.0%}")
+    ways = hold_outs(train.texts, y, share=config.held_out, seed=config.seed, count=config.seeds)
+    masks = [np.isin(np.arange(len(y)), fit, assume_unique=True) for fit, _ in ways]
+    tables: list[pa.Table] = []
+    heads = sum(len(family.candidates(kind, config.strengths)) for kind, family in families.items())
+
+    def rows_of(views: Sequence[View]) -> SpecRows:
+        opened = open_features(features, task, views, config, own.get(task.name, {}))
+        stream = FeatureStream.of_feature_sets(opened["train"]).within_memory()
+        return SpecRows(stream, y[stream.order], tuple(mask[stream.order] for mask in masks))
+
+    specs = len(plan.singles) + max(config.side_by_side - 1, 0)
+    with TrialsLine(f"{task.name}, sweep", specs * heads * config.seeds) as line:
+        for views in _specs(plan.singles, config.side_by_side, tables, task.metric):
+            name = name_views(views)
+            state = folder / f"{sha256_of_record(name)[:16]}.parquet"
+            if state.is_file():
+                tables.append(read_trials(state))
+            else:
+                tables.append(
+                    run_trials(
+                        name, rows_of(views), families, config.strengths, lambda *now, of=name: line.tell(of, *now)
+                    )
+                )
+                _keep(state, tables[-1])
+            line.advance(tables[-1].num_rows)
+        trials = pa.concat_tables(tables)
+        standings = leaderboard(trials, task.metric)
+        line.now("training the selected head on all rows")
+        rows = rows_of(parse_views(standings[0].views))
+        head = families[standings[0].head].fit(rows, Candidate(standings[0].head, standings[0].strength))
+    run = _enter(plan, config, features, own, standings, trials, head, time.monotonic() - began, folder, runs)
+    return Sweep(run, standings, trials)
+
+
+def _specs(
+    singles: Sequence[tuple[View, ...]], most: int, tables: Sequence[pa.Table], metric: str
+) -> Iterator[tuple[View, ...]]:
+    """What is named, then the best of the single views side by side; `tables` has the trials of what came before."""
+    yield from singles
+    if most < 2 or not tables:
+        return
+    best_first = dict.fromkeys(each.views for each in leaderboard(pa.concat_tables(tables), metric))
+    chosen: list[View] = []
+    for view in (parse_views(name)[0] for name in best_first if "+" not in name):
+        if any(each.pooling == view.pooling and abs(each.layer - view.layer) < 2 for each in chosen):
+            continue  # its neighbour says nearly the same
+        chosen.append(view)
+        together = tuple(sorted(chosen))
+        if len(chosen) > 1 and together not in singles:
+            yield together
+        if len(chosen) == most:
+            return
+
+
+def _keep(path: Path, trials: pa.Table) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(path)
+    write_trials(partial, trials)
+    partial.replace(path)
+
+
+def _enter(
+    plan: _Plan,
+    config: SweepConfig,
+    features: FeatureCache,
+    own: Own,
+    standings: Sequence[Standing],
+    trials: pa.Table,
+    head: Any,
+    seconds: float,
+    folder: Path,
+    runs: RunsConfig,
+) -> Run:
+    """Score the selected head on validation, for the first and only time."""
+    best, task = standings[0], plan.task
+    opened = open_features(features, task, parse_views(best.views), config, own.get(task.name, {}))
+    temperature = getattr(head, "temperature_", None)
+    selection = {
+        "tried": len(standings),
+        "trials": trials.num_rows,
+        "views": len({each.views for each in standings}),
+        "by": f"mean held-out {task.metric} over {config.seeds} ways of holding out",
+        "held_out": best.held_out.interval.to_dict(),
+        "temperature": temperature,
+    }
+    if best.setting is not None:
+        selection[best.setting] = best.strength
+    trained = TrainedHead(best.head, head, best.scores, selection, temperature, seconds, config.seed)
+
+    def also(run_folder: Path, run: Run) -> None:
+        write_trials(run_folder / TRIALS, trials)
+        note_done(folder, run)
+
+    splits = {split: side_by_side(sets) for split, sets in opened.items() if split != "train"}
+    train = facts_of(*opened["train"])
+    return enter_run(task, trained, train, splits, plan.settings | {"features": best.views}, runs, also)
