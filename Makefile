@@ -31,7 +31,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads sweep lora prompt push pull choose-views bench bench-gpu bench-top-layers bench-reading bench-heads chaos test lint clean
+.PHONY: help setup setup-cpu demo data features heads sweep joint lora prompt push pull choose-views bench bench-gpu bench-top-layers bench-reading bench-heads chaos test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -84,6 +84,9 @@ heads: $(VENV)/.base ## stage two: train HEADS on the features, from the cache a
 
 sweep: $(VENV)/.base ## try many heads on all cached views together, select on held-out training rows
 	@$(PIPELINE) sweep $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,sweep)
+
+joint: $(VENV)/.base ## train both tasks' heads on a shared trunk, one frozen or none, beside separate heads
+	@$(PIPELINE) joint $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,joint)
 
 lora: setup ## train LoRA adapters and heads through the backbone
 	@$(PIPELINE) adapt lora $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,lora)

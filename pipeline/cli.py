@@ -24,7 +24,7 @@ from pipeline.config import (
     TokensConfig,
 )
 from pipeline.errors import ConfigError, DataError, PipelineError
-from pipeline.heads_config import SweepConfig
+from pipeline.heads_config import JointConfig, SweepConfig
 from pipeline.predict_command import predict_app
 from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result, say_if_missing
 
@@ -187,6 +187,27 @@ def sweep(
         for each, of_layers in zip(done, layers, strict=True)
     ]
     print_result(result, json, lambda _: Group(*tables))
+
+
+@app.command
+def joint(
+    *,
+    what: Annotated[JointConfig, Flat] = JointConfig(),
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    json: Json = False,
+) -> None:
+    """Train two tasks' heads on a shared trunk, one of them frozen or none, and compare them with separate heads."""
+    from pipeline.heads.joint import train_joint
+    from pipeline.results.sharing import sharing_table
+    from pipeline.tasks.spec import find_tasks
+
+    done = train_joint(what, cache, runs, _own_rows(what, find_tasks(what.tasks, what.task_files)))
+    result = {
+        "runs": [run.to_dict() for run in done.runs],
+        "comparisons": [each.to_dict() for each in done.comparisons],
+    }
+    print_result(result, json, lambda _: sharing_table(done.comparisons))
 
 
 def _own_rows(what: FeaturesConfig, tasks: "Iterable[TaskSpec]") -> "Own":

@@ -75,13 +75,13 @@ class JointConfig(FeaturesConfig):
     head_from: str | None = None
     seeds: int = 3
     hidden_size: int = 256
-    dropout: float = 0.3
+    dropout: float = 0.5
     learning_rate: float | None = None
-    weight_decay: float = 0.1
+    weight_decay: float = 1.0
     batch_size: int = 128
     evaluation_steps: int = 50
     patience: int = 10
-    max_steps: int = 3000
+    max_steps: int = 5000
 
     @property
     def freezes(self) -> tuple[str, ...]:

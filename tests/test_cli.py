@@ -138,7 +138,7 @@ def test_features_that_are_not_there_name_the_nearest(command):
 
 def test_unknown_heads_and_settings(command):
     assert command("extract", "--tasks", "cola")[0] == 0
-    refused(command("heads", "--tasks", "cola", "--heads", "transformer"), "no such head", "logreg | linear | mlp")
+    refused(command("heads", "--tasks", "cola", "--heads", "transformer"), "no such head", "logreg | svm | ridge")
     words = ("heads", "--tasks", "cola", "--heads", "LinearSVC", "--params", "gamma=2")
     refused(command(*words), "no such setting", "gamma")
 

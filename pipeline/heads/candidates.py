@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.heads.fit import check_head, fit_sklearn
+from pipeline.heads.fit import check_head
 from pipeline.heads.fused.fit import FITS, Candidate, decide, fit_candidates
 from pipeline.heads.fused.moments import FitRows
 from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.linear_head import LinearHead
+from pipeline.heads.sklearn_head import SklearnHead
 from pipeline.results.calibration import fit_temperature
 
 STRENGTHS: Mapping[str, tuple[float, ...]] = {
@@ -121,14 +122,21 @@ class OneByOne:
         """One fit after the other."""
         predictions = []
         for done, fit in enumerate(rows.fits):
-            heads = [fit_sklearn(each.kind, rows.X[fit], rows.y[fit]) for each in candidates]
+            heads = [SklearnHead(each.kind).fit(rows.X[fit], rows.y[fit]) for each in candidates]
             predictions.append([np.asarray(head.predict(rows.X[~fit])) for head in heads])
             told(candidates[0].kind, 0, (done + 1) * len(candidates))
         return predictions
 
     def fit(self, rows: SpecRows, candidate: Candidate) -> Any:
-        """On all rows."""
-        return fit_sklearn(candidate.kind, rows.X, rows.y)
+        """On all rows; the temperature is of the heads that were not fitted on the rows it is fitted on."""
+        head = SklearnHead(candidate.kind).fit(rows.X, rows.y)
+        decisions, y = [], []
+        for fit in rows.fits:
+            way = SklearnHead(candidate.kind).fit(rows.X[fit], rows.y[fit])
+            decisions.append(way.decision_function(rows.X[~fit]))
+            y.append(rows.y[~fit])
+        head.temperature_ = fit_temperature(np.concatenate(decisions), np.concatenate(y), rows.classes)
+        return head
 
 
 def families_of(kinds: Sequence[str]) -> dict[str, Family]:

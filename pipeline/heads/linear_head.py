@@ -58,7 +58,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             HeadError: a setting is wrong, or the rows cannot be learned from (one class, nothing varies, not finite).
         """
-        self._check_params()
+        self.check_params()
         name = FITS[self.kind].strength
         candidate = Candidate(self.kind, getattr(self, name) if name else None)
         X = np.ascontiguousarray(X, dtype=np.float32)
@@ -69,13 +69,14 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             fit_candidates(FeatureStream.of_matrix(X), [rows], [candidate], tolerance=TOLERANCE)[0][0], classes
         )
 
-    def _check_params(self) -> None:
+    def check_params(self) -> None:
+        """Raise one error for all settings that are wrong."""
         problems = []
         if self.kind not in FITS:
             problems.append(f"kind: expected {' | '.join(FITS)}, found {self.kind!r}")
-        if not 0 < self.C < float("inf"):
+        if not isinstance(self.C, int | float) or not 0 < self.C < float("inf"):
             problems.append(f"C: expected a number above 0, found {self.C!r}")
-        if not 0 <= self.shrinkage <= 1:
+        if not isinstance(self.shrinkage, int | float) or not 0 <= self.shrinkage <= 1:
             problems.append(f"shrinkage: expected 0 to 1, found {self.shrinkage!r}")
         if problems:
             raise HeadError("the head's settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems))
@@ -85,6 +86,11 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.coef_, self.intercept_ = fit.coef, fit.intercept
         self.classes_, self.temperature_ = np.asarray(classes), 1.0
         return self
+
+    @property
+    def n_features_in_(self) -> int:
+        """Numbers a row."""
+        return len(self.mean_)
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Decision values of `X` `[n, d]`: `[n]` for two classes (positive is the second), else `[n, c]`.

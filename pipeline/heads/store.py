@@ -9,10 +9,13 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import HeadError
 from pipeline.heads.linear_head import LinearHead
+from pipeline.heads.sklearn_head import SklearnHead
 from pipeline.heads.torch_head import TorchHead
 
 TENSORS_FILE = "head.safetensors"
 SKLEARN_FILE = "head.skops"
+JOINT = "joint"
+"""The folder of a run of several tasks with one safetensors file a task: standardisation, the shared trunk, head."""
 KINDS: Mapping[str, Any] = {"torch": TorchHead, "linear_model": LinearHead}
 """Heads that store themselves as safetensors, by the `kind` in their file's metadata; the oldest files name none."""
 VETTED = frozenset(
@@ -34,7 +37,7 @@ VETTED = frozenset(
 
 
 def save_head(head: Any, folder: Path) -> Path:
-    """Store a head in a run's folder and return the file.
+    """Store a head, or any fitted classifier of scikit-learn, in a run's folder and return the file.
 
     Raises:
         HeadError: the head holds something that could not be loaded again without trusting it.
@@ -46,17 +49,24 @@ def save_head(head: Any, folder: Path) -> Path:
     import skops.io
 
     path = folder / SKLEARN_FILE
-    skops.io.dump(head, path)
+    classifier, temperature = (head.pipeline_, head.temperature_) if isinstance(head, SklearnHead) else (head, 1.0)
+    skops.io.dump({"classifier": classifier, "temperature": temperature}, path)
     _refuse_untrusted(path)
     return path
 
 
-def load_head(folder: Path) -> Any:
+def load_head(folder: Path, task: str | None = None) -> Any:
     """Load the head of a run's folder; it has scikit-learn's `predict`.
 
+    Args:
+        task: whose head, of a run that has several.
+
     Raises:
-        HeadError: there is none, it is damaged, or it holds types that are neither scikit-learn's nor NumPy's.
+        HeadError: there is none, it is damaged, or it holds types that are neither scikit-learn's nor NumPy's; or a run
+            has heads of several tasks, and none of this one.
     """
+    if (folder / JOINT).is_dir():
+        return _load_joint(folder / JOINT, task)
     if (folder / TENSORS_FILE).is_file():
         return _kind_of(folder / TENSORS_FILE).load(folder / TENSORS_FILE)
     path = folder / SKLEARN_FILE
@@ -66,9 +76,22 @@ def load_head(folder: Path) -> Any:
 
     vetted = _refuse_untrusted(path)
     try:
-        return skops.io.load(path, trusted=vetted)
+        stored = skops.io.load(path, trusted=vetted)
+        if not isinstance(stored, dict):  # as they were stored at first
+            stored = {"classifier": stored, "temperature": 1.0}
+        return SklearnHead.of(stored["classifier"], float(stored["temperature"]))
     except Exception as error:  # a damaged file makes skops raise almost anything
         raise HeadError("a head cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
+
+
+def _load_joint(folder: Path, task: str | None) -> TorchHead:
+    """The head of one of several tasks."""
+    tasks = sorted(path.stem for path in folder.glob("*.safetensors"))
+    if task not in tasks:
+        raise HeadError(
+            "the run has heads of several tasks", where=folder, expected=f"task {' | '.join(tasks)}", found=task
+        )
+    return TorchHead.load(folder / f"{task}.safetensors")
 
 
 def _kind_of(path: Path) -> Any:

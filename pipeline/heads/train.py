@@ -4,21 +4,17 @@ import json
 import time
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import Any
-
-import numpy as np
 
 from pipeline.cache import FeatureCache
 from pipeline.config import CacheConfig, HeadsConfig, RunsConfig, parse_settings, source_name
 from pipeline.errors import HeadError
+from pipeline.heads.entry import TrainedHead, enter_run
 from pipeline.heads.features import Own, SplitFeatures, load_features
-from pipeline.heads.fit import Fitted, TrainingRows, check_head, fit_head
-from pipeline.heads.store import save_head
+from pipeline.heads.fit import TrainingRows, check_head, fit_head
 from pipeline.holdout import hold_out
 from pipeline.progress import say
-from pipeline.results.ledger import Run, new_run, new_run_name, write_predictions, write_record
-from pipeline.results.scored import ScoredSplits
-from pipeline.tasks.spec import TaskSpec, find_tasks
+from pipeline.results.ledger import Run
+from pipeline.tasks.spec import find_tasks
 from pipeline.threads import limited_threads
 from pipeline.views import name_views, parse_views
 
@@ -59,7 +55,11 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own:
                 settings = json.loads(json.dumps(asdict(config), default=str))  # paths become text
                 settings |= {"features": name_views(views), "cache_dir": str(cache.cache_dir), "metric": task.metric}
                 settings["data"] = config.data if task.name in own else source_name(config.data)
-                run = _enter(task, kind, fitted, features, settings, config.seed, seconds, runs)
+                trained = TrainedHead(
+                    kind, fitted.head, fitted.held_out, fitted.selection, fitted.temperature, seconds, config.seed
+                )
+                splits = {split: each for split, each in features.items() if split != "train"}
+                run = enter_run(task, trained, features["train"], splits, settings, runs)
                 shown, base = (which[task.name]["validation"] for which in (run.scores, run.baseline))
                 as_commonest = base.items() <= shown.items()  # classes alone: it has no probabilities
                 say(
@@ -76,44 +76,3 @@ def _training_rows(train: SplitFeatures, config: HeadsConfig) -> TrainingRows:
         raise HeadError("the training rows have no labels", expected="a labelled split")
     fit, held = hold_out(train.texts, train.y, share=config.held_out, seed=config.seed)
     return TrainingRows(train.X, train.y, fit, held)
-
-
-def _enter(
-    task: TaskSpec,
-    kind: str,
-    fitted: Fitted,
-    features: dict[str, SplitFeatures],
-    settings: dict[str, Any],
-    seed: int,
-    seconds: float,
-    runs: RunsConfig,
-) -> Run:
-    """Score a fitted head on validation, predict every split but train, and enter the run."""
-    assert features["train"].y is not None
-    scored = ScoredSplits(task.name, len(task.labels), features["train"].y, features["train"].sources)
-    for split, rows in features.items():
-        if split == "train":
-            continue
-        predictions = np.asarray(fitted.head.predict(rows.X), dtype=np.int64)
-        probabilities = fitted.head.predict_proba(rows.X) if hasattr(fitted.head, "predict_proba") else None
-        scored.add(split, rows.sample_ids, rows.y, predictions, probabilities, fitted.head.classes_, rows.sources)
-    name = new_run_name(task.name, kind)
-    run = Run(
-        run=name,
-        path="cached",
-        tasks=(task.name,),
-        head=kind,
-        config=settings,
-        seed=seed,
-        features={task.name: {split: list(rows.fingerprints) for split, rows in features.items()}},
-        seconds=round(seconds, 3),
-        scores={task.name: {"held_out": fitted.held_out, **scored.scores}},
-        baseline={task.name: scored.baseline},
-        statistics={task.name: scored.statistics},
-        selection=fitted.selection,
-    )
-    with new_run(runs.runs_dir, name) as folder:
-        save_head(fitted.head, folder)
-        write_predictions(folder, scored.tables)
-        write_record(folder, run)
-    return run

@@ -43,11 +43,17 @@ def test_a_setting_that_a_head_does_not_have_is_refused(cache, config, runs_dir,
     with pytest.raises(HeadError, match="no such setting") as caught:
         train_heads(replace(config, heads=(head,), params=("temperature=2",)), cache, RunsConfig(runs_dir))
     assert caught.value.found == "temperature"
-    assert {"logreg": "max_iter", "linear": "weight_decay", "RidgeClassifier": "alpha"}[head] in caught.value.expected
+    assert {"logreg": "C", "linear": "weight_decay", "RidgeClassifier": "alpha"}[head] in caught.value.expected
 
 
 @pytest.mark.parametrize(
-    ("head", "param"), [("logreg", "C=-1"), ("logreg", "penalty=l7"), ("RidgeClassifier", "alpha=much")]
+    ("head", "param"),
+    [
+        ("logreg", "C=-1"),
+        ("LogisticRegression", "penalty=l7"),
+        ("logreg", "C=strong"),
+        ("RidgeClassifier", "alpha=much"),
+    ],
 )
 def test_a_value_that_scikit_learn_refuses_is_an_error_of_the_project(cache, config, runs_dir, head, param):
     with pytest.raises(HeadError):

@@ -15,6 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from pipeline.errors import HeadError
+from pipeline.heads.linear_head import LinearHead
+from pipeline.heads.sklearn_head import SklearnHead
 from pipeline.heads.store import load_head, save_head
 from pipeline.heads.torch_head import TorchHead
 
@@ -41,7 +43,20 @@ class Bomb:
 
 
 def _sklearn_head():
-    return make_pipeline(StandardScaler(), LogisticRegression()).fit(X, Y)
+    return SklearnHead("LogisticRegression", {"C": 0.5}).fit(X, Y)
+
+
+def _margin_head():
+    """One without probabilities of its own, calibrated."""
+    head = SklearnHead("RidgeClassifier").fit(X, Y)
+    head.temperature_ = 0.3
+    return head
+
+
+def _linear_head():
+    head = LinearHead("svm", C=0.1).fit(X, Y)
+    head.temperature_ = 2.5
+    return head
 
 
 def _torch_head(seed: int = 0) -> TorchHead:
@@ -76,13 +91,15 @@ def test_a_head_loaded_in_a_new_process_gives_identical_logits(train, in_new_pro
     assert not np.array_equal(np.load(folders[0] / "logits.npy"), other.decision_function(features))
 
 
-@pytest.mark.parametrize("make", [_torch_head, _sklearn_head])
+@pytest.mark.parametrize("make", [_torch_head, _sklearn_head, _margin_head, _linear_head])
 def test_what_is_loaded_is_what_was_saved(make, tmp_path):
     head = make()
     path = save_head(head, tmp_path)
-    assert path.name == ("head.safetensors" if isinstance(head, TorchHead) else "head.skops")
+    assert path.name == ("head.skops" if isinstance(head, SklearnHead) else "head.safetensors")
     loaded = load_head(tmp_path)
-    assert {n: str(v) for n, v in loaded.get_params().items()} == {n: str(v) for n, v in head.get_params().items()}
+    if not isinstance(head, SklearnHead):  # whose settings are all of its classifier's
+        assert loaded.get_params() == head.get_params()
+    assert loaded.temperature_ == head.temperature_ if hasattr(head, "temperature_") else True
     assert loaded.classes_.tolist() == [0, 1]
     np.testing.assert_array_equal(loaded.decision_function(X), head.decision_function(X))
     np.testing.assert_array_equal(loaded.predict_proba(X), head.predict_proba(X))
@@ -99,7 +116,7 @@ def test_a_skops_file_with_a_foreign_type_is_refused(tmp_path):
     skops.io.dump(make_pipeline(StandardScaler(), Foreign()), tmp_path / "head.skops")
     with pytest.raises(HeadError, match="Foreign"):
         load_head(tmp_path)
-    head = _sklearn_head()
+    head = _sklearn_head().pipeline_
     skops.io.dump(head, tmp_path / "head.skops")  # the same without it loads
     np.testing.assert_array_equal(load_head(tmp_path).predict(X), head.predict(X))
 
@@ -127,7 +144,7 @@ def test_a_pickle_is_refused_and_does_nothing(tmp_path, name):
     assert touched.exists()  # it would have gone off
 
 
-@pytest.mark.parametrize("make", [_torch_head, _sklearn_head])
+@pytest.mark.parametrize("make", [_torch_head, _sklearn_head, _linear_head])
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9])
 def test_a_truncated_file_is_refused(tmp_path, make, kept):
     path = save_head(make(), tmp_path)
@@ -142,7 +159,7 @@ def test_a_truncated_file_is_refused(tmp_path, make, kept):
 
 def test_a_skops_file_with_a_flipped_bit_in_a_weight_is_refused(tmp_path):
     path = save_head(_sklearn_head(), tmp_path)
-    weights = load_head(tmp_path)[-1].coef_.tobytes()
+    weights = load_head(tmp_path).pipeline_[-1].coef_.tobytes()
     whole = path.read_bytes()
     assert whole.count(weights) == 1
     path.write_bytes(whole.replace(weights, bytes([weights[0] ^ 1]) + weights[1:]))
