@@ -1,9 +1,10 @@
 """The network of a PyTorch head, and its file: what heads on cached features and heads on a live backbone share."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,6 +13,10 @@ from torch import nn
 
 from pipeline.errors import HeadError
 
+Network = TypeVar("Network", bound=nn.Module)
+
+KIND = "torch"
+"""Of classifiers, in their files' metadata."""
 LOGIT_STEP = 0.2
 """About how far one step of the default learning rate moves a logit."""
 
@@ -95,9 +100,8 @@ class StoredClassifier:
 
     def save(self, path: Path) -> None:
         """Store weights, standardisation and settings as one safetensors file."""
-        record = {"params": self.params, "classes": self.classes, "width": self.network.width}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        save_file(tensors, path, metadata={"head": json.dumps(record)})
+        record = {"kind": KIND, "params": self.params, "classes": self.classes, "width": self.network.width}
+        write_network(path, self.network, record)
 
     @classmethod
     def load(cls, path: Path) -> "StoredClassifier":
@@ -106,16 +110,46 @@ class StoredClassifier:
         Raises:
             HeadError: the file is no such head.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                record: dict[str, Any] = json.loads((file.metadata() or {})["head"])
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            params = dict(record["params"])
-            with torch.device("meta"):  # no first weights are drawn: they would only be replaced
-                network = Classifier(
-                    record["width"], len(record["classes"]), params["hidden_size"], params.get("dropout", 0.0)
-                )
-            network.load_state_dict(state, assign=True)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise HeadError("a head cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
-        return cls(network, list(record["classes"]), params)
+        network, record = read_network(path, KIND, _empty_classifier)
+        return cls(network, list(record["classes"]), dict(record["params"]))
+
+
+def write_network(path: Path, network: nn.Module, record: Mapping[str, Any]) -> None:
+    """Store a network's state as one safetensors file.
+
+    Args:
+        record: what to build the network from when it is read, and its `kind`.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, path, metadata={"head": json.dumps(record)})
+
+
+def read_network(
+    path: Path, kind: str, build: Callable[[Mapping[str, Any]], Network]
+) -> tuple[Network, dict[str, Any]]:
+    """Read a network that `write_network` wrote, with its record.
+
+    Args:
+        kind: which it has to be; the oldest files name none, and hold classifiers.
+        build: makes the network of a record; its first weights are not drawn, for they would only be replaced.
+
+    Raises:
+        HeadError: the file is no such network.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            record: dict[str, Any] = json.loads((file.metadata() or {})["head"])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if (found := record.get("kind", KIND)) != kind:
+            raise HeadError("this is a head of another kind", where=path, expected=kind, found=found)
+        with torch.device("meta"):
+            network = build(record)
+        network.load_state_dict(state, assign=True)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise HeadError("a head cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
+    return network, record
+
+
+def _empty_classifier(record: Mapping[str, Any]) -> Classifier:
+    params = record["params"]
+    return Classifier(record["width"], len(record["classes"]), params["hidden_size"], params.get("dropout", 0.0))

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.config import FeaturesConfig
 
@@ -18,6 +19,8 @@ class SweepConfig(FeaturesConfig):
             by AdamW), or any scikit-learn classifier by its class name (one by one).
         strengths: inverse strengths C of the penalty of logreg, ridge and svm; by default a range for each.
         seeds: how many ways of holding out training rows every head is tried on.
+        score_on: which of the rows held out count: whole, the texts that no other training text contains (of SST-2's
+            phrases the whole sentences, which its validation split has alone), or all.
         show: lines of the leaderboard to print.
     """
 
@@ -26,6 +29,7 @@ class SweepConfig(FeaturesConfig):
     heads: tuple[str, ...] = ("logreg", "ridge", "svm", "lda", "centroid")
     strengths: tuple[float, ...] = ()
     seeds: int = 5
+    score_on: Literal["whole", "all"] = "whole"
     show: int = 10
 
     def _problems(self) -> list[str]:

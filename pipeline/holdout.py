@@ -22,15 +22,34 @@ def sentence_groups(texts: Sequence[str]) -> np.ndarray:
     Returns:
         `[n]` int64 group numbers.
     """
+    return _grouped(texts)[0]
+
+
+def whole_texts(texts: Sequence[str]) -> np.ndarray:
+    """Which texts no other text contains: of SST-2's training rows, the sentences that the phrases are from.
+
+    Args:
+        texts: `[n]`.
+
+    Returns:
+        `[n]` bool; of equal texts, all are.
+    """
+    return _grouped(texts)[1]
+
+
+def _grouped(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Each text's group `[n]` int64, and whether it is what the group began with `[n]` bool."""
     words = [tuple(text.lower().split()) for text in texts]
     distinct = set(words)
     lengths = {len(phrase) for phrase in distinct}
     group_of: dict[tuple[str, ...], int] = {}
+    whole: set[tuple[str, ...]] = set()
     groups = 0
     for phrase in sorted(distinct, key=lambda phrase: (-len(phrase), phrase)):
         if phrase in group_of:
             continue
         group_of[phrase] = groups
+        whole.add(phrase)
         for length in range(1, len(phrase) + 1):
             if length not in lengths:
                 continue
@@ -39,7 +58,10 @@ def sentence_groups(texts: Sequence[str]) -> np.ndarray:
                 if part in distinct:
                     group_of.setdefault(part, groups)
         groups += 1
-    return np.asarray([group_of[phrase] for phrase in words], dtype=np.int64)
+    return (
+        np.asarray([group_of[phrase] for phrase in words], dtype=np.int64),
+        np.asarray([phrase in whole for phrase in words], dtype=bool),
+    )
 
 
 def hold_out(texts: Sequence[str], y: np.ndarray, *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

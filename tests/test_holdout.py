@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import HeadError
-from pipeline.holdout import hold_out, sentence_groups
+from pipeline.holdout import hold_out, hold_outs, sentence_groups, whole_texts
 
 
 def test_a_phrase_is_grouped_with_the_sentence_that_contains_it():
@@ -149,3 +149,29 @@ def test_a_class_that_lives_in_one_sentence_is_refused():
     y = np.asarray([0] * 20 + [1] * 60)
     with pytest.raises(HeadError):
         hold_out(texts, y, share=0.1, seed=0)
+
+
+def test_whole_texts_are_those_that_no_other_contains():
+    texts = ["a very good film", "very good", "good", "dull", "a Very good film ", "a dull film"]
+    assert whole_texts(texts).tolist() == [True, False, False, False, True, True]
+
+
+@given(st.lists(phrases, min_size=1, max_size=20))
+def test_a_text_is_whole_just_where_no_longer_one_contains_it(words):
+    whole = whole_texts([" ".join(phrase) for phrase in words])
+    for phrase, is_whole in zip(words, whole, strict=True):
+        assert is_whole == (not any(other != phrase and _contains(other, phrase) for other in words))
+
+
+def test_ways_of_holding_out_are_folds_and_then_others():
+    rng = np.random.default_rng(4)
+    texts = [f"sentence number {n} is {rng.integers(1000)}" for n in range(200)]
+    y = rng.integers(0, 2, 200)
+    ways = hold_outs(texts, y, share=0.2, seed=3, count=7)
+    assert np.array_equal(np.sort(np.concatenate([held for _, held in ways[:5]])), np.arange(200))
+    assert len({tuple(held) for _, held in ways}) == 7
+    for fit, held in ways:
+        assert np.array_equal(np.sort(np.concatenate([fit, held])), np.arange(200))
+    first = hold_out(texts, y, share=0.2, seed=3)
+    assert np.array_equal(first[1], ways[0][1])
+    assert np.array_equal(hold_out(texts, y, share=0.2, seed=4)[1], ways[5][1])

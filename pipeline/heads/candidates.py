@@ -35,11 +35,13 @@ class SpecRows:
         stream: the features.
         y: `[n]` int64 class numbers.
         fits: `[n]` bool each, the rows to fit on; the others are held out. One for each way of holding out.
+        counts: `[n]` bool, the rows that count where they are held out.
     """
 
     stream: FeatureStream
     y: np.ndarray
     fits: tuple[np.ndarray, ...]
+    counts: np.ndarray
 
     @cached_property
     def classes(self) -> np.ndarray:
@@ -50,6 +52,11 @@ class SpecRows:
     def ways(self) -> list[FitRows]:
         """The rows to fit on, one set for each way of holding out."""
         return [self._of(fit) for fit in self.fits]
+
+    @cached_property
+    def scored(self) -> list[np.ndarray]:
+        """`[n]` bool each, the rows that are held out and count, one for each way."""
+        return [~fit & self.counts for fit in self.fits]
 
     @cached_property
     def whole(self) -> FitRows:
@@ -72,7 +79,7 @@ class Family(Protocol):
         """What is tried of a kind; strengths where the caller names them, else this family's own."""
 
     def predict_held_out(self, rows: SpecRows, candidates: Sequence[Candidate], told: Told) -> list[list[np.ndarray]]:
-        """For each way of holding out, each candidate's classes for the rows held out, `[m]`."""
+        """For each way of holding out, each candidate's classes for the rows that are scored, `[m]`."""
 
     def fit(self, rows: SpecRows, candidate: Candidate) -> Any:
         """A head on all rows, with scikit-learn's manners; its probabilities are calibrated on rows held out."""
@@ -92,8 +99,8 @@ class Fused:
         """One read gives the decisions of all heads."""
         found = fit_candidates(rows.stream, rows.ways, candidates, told)
         predictions = []
-        for fit, heads in zip(rows.fits, found, strict=True):
-            decisions = decide(rows.stream, heads, ~fit)  # [m, k, 1 or c]
+        for scored, heads in zip(rows.scored, found, strict=True):
+            decisions = decide(rows.stream, heads, scored)  # [m, k, 1 or c]
             numbers = decisions.argmax(axis=2) if decisions.shape[2] > 1 else (decisions[..., 0] > 0).astype(np.int64)
             predictions.append(list(rows.classes[numbers].T))
         return predictions
@@ -103,9 +110,9 @@ class Fused:
         *ways, whole = fit_candidates(rows.stream, [*rows.ways, rows.whole], [candidate])
         head = LinearHead.of(candidate, whole[0], rows.classes)
         decisions = np.concatenate(
-            [decide(rows.stream, heads, ~fit)[:, 0] for fit, heads in zip(rows.fits, ways, strict=True)]
+            [decide(rows.stream, heads, scored)[:, 0] for scored, heads in zip(rows.scored, ways, strict=True)]
         )
-        y = np.concatenate([rows.y[~fit] for fit in rows.fits])
+        y = np.concatenate([rows.y[scored] for scored in rows.scored])
         decisions = decisions[:, 0] if decisions.shape[1] == 1 else decisions
         head.temperature_ = fit_temperature(decisions, y, rows.classes)
         return head
@@ -121,9 +128,9 @@ class OneByOne:
     def predict_held_out(self, rows: SpecRows, candidates: Sequence[Candidate], told: Told) -> list[list[np.ndarray]]:
         """One fit after the other."""
         predictions = []
-        for done, fit in enumerate(rows.fits):
+        for done, (fit, scored) in enumerate(zip(rows.fits, rows.scored, strict=True)):
             heads = [SklearnHead(each.kind).fit(rows.X[fit], rows.y[fit]) for each in candidates]
-            predictions.append([np.asarray(head.predict(rows.X[~fit])) for head in heads])
+            predictions.append([np.asarray(head.predict(rows.X[scored])) for head in heads])
             told(candidates[0].kind, 0, (done + 1) * len(candidates))
         return predictions
 
@@ -131,10 +138,10 @@ class OneByOne:
         """On all rows; the temperature is of the heads that were not fitted on the rows it is fitted on."""
         head = SklearnHead(candidate.kind).fit(rows.X, rows.y)
         decisions, y = [], []
-        for fit in rows.fits:
+        for fit, scored in zip(rows.fits, rows.scored, strict=True):
             way = SklearnHead(candidate.kind).fit(rows.X[fit], rows.y[fit])
-            decisions.append(way.decision_function(rows.X[~fit]))
-            y.append(rows.y[~fit])
+            decisions.append(way.decision_function(rows.X[scored]))
+            y.append(rows.y[scored])
         head.temperature_ = fit_temperature(np.concatenate(decisions), np.concatenate(y), rows.classes)
         return head
 

@@ -10,7 +10,8 @@ import numpy as np
 from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.cache.identity import flatten
 from pipeline.config import FeaturesConfig, backbone_slug, parse_settings, source_name
-from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound
+from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound, HeadError
+from pipeline.heads.token_rows import TokenRows
 from pipeline.tasks.spec import SPLITS, Split, TaskSpec
 from pipeline.views import View, check_pooling
 
@@ -25,7 +26,7 @@ class SplitFeatures:
     """One split, ready to train on or to score.
 
     Args:
-        X: `[n, d]` float32; views side by side make `d` their sum.
+        X: `[n, d]` float32; views side by side make `d` their sum. Of the tokens view `TokenRows`, which are not read.
         y: `[n]` int64, or None where the split is unlabelled.
         sample_ids: `[n]` int64.
         texts: `[n]`.
@@ -33,7 +34,7 @@ class SplitFeatures:
         sources: `[n]` codes of where the sentences are from (CoLA's), or None where no row has one.
     """
 
-    X: np.ndarray
+    X: Any
     y: np.ndarray | None
     sample_ids: np.ndarray
     texts: list[str]
@@ -73,9 +74,14 @@ def load_features(
 ) -> dict[str, SplitFeatures]:
     """Load a task's train and validation features, and test where there is one, views side by side.
 
+    A tokens view stays where it lies: its rows are read when they are asked for.
+
     Args, raises: as `open_features`.
     """
-    return {split: side_by_side(sets) for split, sets in open_features(cache, task, views, config, own).items()}
+    opened = open_features(cache, task, views, config, own)
+    if [view.pooling for view in views] == ["tokens"]:
+        return {split: facts_of(*sets, X=TokenRows(*sets)) for split, sets in opened.items()}
+    return {split: side_by_side(sets) for split, sets in opened.items()}
 
 
 def open_features(
@@ -202,9 +208,14 @@ def _check_same_rows(sets: Sequence[FeatureSet]) -> None:
         if other.manifest.identity.texts != first.manifest.identity.texts:
             raise CacheError(
                 "views side by side must be of the same sentences",
-                expected=first.manifest.name,
-                found=other.manifest.name,
+                expected=_place(first),
+                found=_place(other),
             )
+
+
+def _place(feature_set: FeatureSet) -> str:
+    manifest = feature_set.manifest
+    return f"{manifest.task}/{manifest.split}/{manifest.name}"
 
 
 def side_by_side(sets: Sequence[FeatureSet]) -> SplitFeatures:
@@ -212,12 +223,19 @@ def side_by_side(sets: Sequence[FeatureSet]) -> SplitFeatures:
 
     Raises:
         CacheError: the views are of different sentences.
+        HeadError: one is a tokens view, which has more than one vector a row.
     """
     _check_same_rows(sets)
+    if tokens := [feature_set.manifest.name for feature_set in sets if feature_set.is_tokens]:
+        raise HeadError(
+            "a tokens view cannot stand side by side with others, nor be a matrix",
+            where=tokens[0],
+            expected="one vector a row",
+        )
     return facts_of(*sets, X=_joined(sets))
 
 
-def facts_of(*sets: FeatureSet, X: np.ndarray = NOT_READ) -> SplitFeatures:
+def facts_of(*sets: FeatureSet, X: Any = NOT_READ) -> SplitFeatures:
     """What is known of the rows of one or several views, whose features are not read."""
     first = sets[0]
     return SplitFeatures(

@@ -1,21 +1,25 @@
 """Fit one head: what is chosen (a strength, when to stop) is chosen on held-out training rows, never on validation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import log_loss
 
 from pipeline.errors import HeadError
+from pipeline.heads.attention_pooling import AttentionPoolingHead
 from pipeline.heads.fused.fit import FITS, Candidate, fit_candidates
 from pipeline.heads.fused.moments import FitRows
 from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.linear_head import LinearHead
+from pipeline.heads.scalar_mix import ScalarMixHead
 from pipeline.heads.sklearn_head import SklearnHead, with_params
 from pipeline.heads.torch_head import TorchHead
 from pipeline.results.calibration import fit_temperature, probabilities_of
 from pipeline.results.metrics import score
+from pipeline.views import View, name_views
 
 STRENGTHS: Mapping[str, tuple[float, ...]] = {
     "logreg": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0),
@@ -29,10 +33,13 @@ The lowest held-out log-loss decides: on few rows it is far steadier than a scor
 """
 OF_PROBABILITIES = ("logreg", "lda")
 """Linear heads whose decision values are log-odds as they are: a penalty too weak shows in their log-loss."""
-TORCH_HEADS: Mapping[str, Mapping[str, Any]] = {
-    "linear": {"hidden_size": 0, "weight_decay": 0.1},
-    "mlp": {"hidden_size": 256, "dropout": 0.3, "weight_decay": 0.1},
+TORCH_HEADS: Mapping[str, Callable[..., Any]] = {
+    "linear": partial(TorchHead, hidden_size=0, weight_decay=0.1),
+    "mlp": partial(TorchHead, hidden_size=256, dropout=0.3, weight_decay=0.1),
+    "mix": partial(ScalarMixHead, weight_decay=0.1),
+    "attention": partial(AttentionPoolingHead, weight_decay=0.1),
 }
+"""Heads that AdamW trains, with what they are by default."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +64,17 @@ class TrainingRows:
     """A task's training rows, some of them held out.
 
     Args:
-        X: `[n, d]`.
+        X: `[n, d]`; of the tokens view `TokenRows`.
         y: `[n]`.
         fit, held: row numbers.
+        views: how many of equal width stand side by side in `X`.
     """
 
-    X: np.ndarray
+    X: Any
     y: np.ndarray
     fit: np.ndarray
     held: np.ndarray
+    views: int = 1
 
 
 def check_head(kind: str, params: Mapping[str, Any]) -> None:
@@ -75,19 +84,42 @@ def check_head(kind: str, params: Mapping[str, Any]) -> None:
         HeadError: it is so.
     """
     if kind in TORCH_HEADS:
-        with_params(TorchHead(**TORCH_HEADS[kind]), params)._check_params()
+        with_params(TORCH_HEADS[kind](), params).check_params()
     elif kind in FITS:
         _linear(kind, params).check_params()
     else:
         SklearnHead(kind, params).check(beside=(*FITS, *TORCH_HEADS))
 
 
+def check_views(kind: str, views: Sequence[View]) -> None:
+    """Refuse views that a head cannot be trained on, before anything is read.
+
+    Raises:
+        HeadError: it needs others.
+    """
+    tokens = sum(view.pooling == "tokens" for view in views)
+    if kind == "attention":
+        fits, expected = (len(views), tokens) == (1, 1), "one tokens view, such as L20-tokens"
+    elif kind == "mix":
+        fits, expected = len(views) > 1 and not tokens, "two or more pooled views, such as L16-mean+L20-mean"
+    else:
+        fits, expected = not tokens, "pooled views (last, mean or first); attention is the head for a tokens view"
+    if not fits:
+        raise HeadError(
+            "this head cannot be trained on these views",
+            where=kind,
+            expected=expected,
+            found=name_views(tuple(views)),
+            remedy="name others with --views",
+        )
+
+
 def fit_head(kind: str, rows: TrainingRows, *, params: Mapping[str, Any], seed: int) -> Fitted:
     """Fit a head of a kind.
 
     Args:
-        kind: `logreg`, `ridge`, `svm`, `lda`, `centroid`, `linear`, `mlp`, or the class name of a scikit-learn
-            classifier.
+        kind: `logreg`, `ridge`, `svm`, `lda`, `centroid`, `linear`, `mlp`, `mix`, `attention`, or the class name of a
+            scikit-learn classifier.
         params: settings of the head, by their scikit-learn names.
         seed: of everything random.
 
@@ -119,7 +151,8 @@ def _fit_linear(kind: str, rows: TrainingRows, params: Mapping[str, Any]) -> Fit
 
 
 def _fit_torch(kind: str, rows: TrainingRows, params: Mapping[str, Any], seed: int) -> Fitted:
-    head = with_params(TorchHead(**TORCH_HEADS[kind], random_state=seed), params)
+    layers = {"layers": rows.views} if kind == "mix" else {}
+    head = with_params(TORCH_HEADS[kind](random_state=seed, **layers), params)
     head.fit(rows.X[rows.fit], rows.y[rows.fit], rows.X[rows.held], rows.y[rows.held])
     judged = _judge(head, rows)
     return Fitted(head, judged.scores, {"epochs": head.best_epoch_, "tried": len(head.losses_)}, judged.temperature)

@@ -1,8 +1,79 @@
-"""Rows that nothing can be learned from, each refused with its reason."""
+"""Rows that nothing can be learned from, each refused with its reason; and features that say nothing, named."""
 
 import numpy as np
 
 from pipeline.errors import HeadError
+from pipeline.heads.fused.stream import FeatureStream
+from pipeline.progress import say
+from pipeline.tasks.spec import TaskSpec
+
+SHOWN = 5
+
+
+def labelled(task: TaskSpec, y: np.ndarray | None) -> np.ndarray:
+    """The training labels `[n]` of a task, if heads can be trained on them.
+
+    Raises:
+        HeadError: there are none, there are fewer rows than the task has classes, or all are of one class.
+    """
+    if y is None:
+        raise HeadError("the training rows have no labels", where=task.name, expected="a labelled split")
+    if len(y) < len(task.labels):
+        raise HeadError(
+            "there are fewer training rows than classes",
+            where=task.name,
+            expected=f"at least {len(task.labels)} rows, better hundreds",
+            found=len(y),
+        )
+    check_classes(y, task.name)
+    return y
+
+
+def check_classes(y: np.ndarray, where: str | None = None) -> None:
+    """Refuse rows `[n]` of one class.
+
+    Raises:
+        HeadError: they are.
+    """
+    if len(np.unique(y)) < 2:
+        raise HeadError(
+            "there is only one class among the training rows",
+            where=where,
+            expected="two or more",
+            found=f"{len(y)} rows of one",
+        )
+
+
+def check_features(stream: FeatureStream, name: str) -> None:
+    """Look at all features once: say which do not vary.
+
+    Args:
+        name: of the views, for people.
+
+    Raises:
+        HeadError: no feature varies, or a value is not finite (its row and feature are named).
+    """
+    low, high = np.full(stream.width, np.inf), np.full(stream.width, -np.inf)
+    for rows, block in stream.blocks():
+        low = np.minimum(low, block.amin(dim=0).numpy())
+        high = np.maximum(high, block.amax(dim=0).numpy())
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            row, feature = np.argwhere(~np.isfinite(block.numpy()))[0].tolist()
+            raise HeadError(
+                "a feature is not finite",
+                where=f"{name}, row {int(stream.order[rows.start + row])}, feature {feature}",
+                expected="finite numbers",
+                found=float(block[row, feature]),
+            )
+    constant = np.flatnonzero(low == high)
+    if len(constant) == stream.width:
+        raise HeadError(
+            "no feature varies among the training rows", where=name, expected=f"some of {stream.width} to vary"
+        )
+    if len(constant):
+        shown = ", ".join(map(str, constant[:SHOWN].tolist())) + (" and more" if len(constant) > SHOWN else "")
+        does, get = ("does", "gets") if len(constant) == 1 else ("do", "get")
+        say(f"note: {name}: {len(constant)} of {stream.width} features {does} not vary and {get} no weight: {shown}")
 
 
 def check_rows(X: np.ndarray, y: np.ndarray) -> None:
@@ -13,22 +84,10 @@ def check_rows(X: np.ndarray, y: np.ndarray) -> None:
         y: `[n]` class numbers.
 
     Raises:
-        HeadError: the shapes do not fit together, there are fewer rows than classes could be told apart by, only one
-            class, or a value is not finite (its row and feature are named).
+        HeadError: the shapes do not fit together, all rows are of one class, no feature varies, or a value is not
+            finite.
     """
     if X.ndim != 2 or len(X) != len(y):
         raise HeadError("features and labels do not fit together", expected=f"[{len(y)}, d]", found=list(X.shape))
-    classes = np.unique(y)
-    if len(classes) < 2:
-        raise HeadError(
-            "there is only one class among the training rows", expected="two or more", found=f"{len(y)} rows of one"
-        )
-    if not np.isfinite(X.sum(dtype=np.float64)):
-        wrong = np.argwhere(~np.isfinite(X))
-        if len(wrong):
-            raise HeadError(
-                "a feature is not finite",
-                where=f"row {wrong[0][0]}, feature {wrong[0][1]}",
-                expected="finite numbers",
-                found=float(X[tuple(wrong[0])]),
-            )
+    check_classes(y)
+    check_features(FeatureStream.of_matrix(X), "X")

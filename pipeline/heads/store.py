@@ -8,7 +8,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import HeadError
+from pipeline.heads.attention_pooling import AttentionPoolingHead
 from pipeline.heads.linear_head import LinearHead
+from pipeline.heads.scalar_mix import ScalarMixHead
 from pipeline.heads.sklearn_head import SklearnHead
 from pipeline.heads.torch_head import TorchHead
 
@@ -16,7 +18,10 @@ TENSORS_FILE = "head.safetensors"
 SKLEARN_FILE = "head.skops"
 JOINT = "joint"
 """The folder of a run of several tasks with one safetensors file a task: standardisation, the shared trunk, head."""
-KINDS: Mapping[str, Any] = {"torch": TorchHead, "linear_model": LinearHead}
+KINDS: Mapping[str, Any] = {
+    "linear_model": LinearHead,
+    **{head.kind: head for head in (TorchHead, ScalarMixHead, AttentionPoolingHead)},
+}
 """Heads that store themselves as safetensors, by the `kind` in their file's metadata; the oldest files name none."""
 VETTED = frozenset(
     {
@@ -98,7 +103,7 @@ def _kind_of(path: Path) -> Any:
     """The class of the head in a safetensors file."""
     try:
         with safe_open(path, framework="np") as file:
-            kind = json.loads((file.metadata() or {})["head"]).get("kind", "torch")
+            kind = json.loads((file.metadata() or {})["head"]).get("kind", TorchHead.kind)
         return KINDS[kind]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise HeadError("a head cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,9 +21,10 @@ from pipeline.heads.entry import TrainedHead, enter_run
 from pipeline.heads.features import Opened, Own, cached_views, facts_of, open_features, side_by_side
 from pipeline.heads.fused.fit import Candidate
 from pipeline.heads.fused.stream import FeatureStream
+from pipeline.heads.rows import check_features, labelled
 from pipeline.heads.trials import run_trials
 from pipeline.heads_config import SweepConfig
-from pipeline.holdout import hold_outs
+from pipeline.holdout import hold_outs, whole_texts
 from pipeline.partials import partial_path
 from pipeline.progress import TrialsLine, say
 from pipeline.results.ledger import Run
@@ -100,8 +102,9 @@ def _plan(task: TaskSpec, config: SweepConfig, cache: CacheConfig, features: Fea
             else [parse_views(text)]
         )
     opened = open_features(features, task, specs[0], config, of_task)
-    if opened["train"][0].y is None or opened["validation"][0].y is None:
-        raise HeadError("the rows have no labels", where=task.name, expected="labelled train and validation splits")
+    labelled(task, opened["train"][0].y)
+    if opened["validation"][0].y is None:
+        raise HeadError("the validation rows have no labels", where=task.name, expected="a labelled split")
     settings = json.loads(json.dumps(asdict(config), default=str))  # paths become text
     settings |= {"cache_dir": str(cache.cache_dir), "metric": task.metric}
     settings["data"] = config.data if task.name in own else source_name(config.data)
@@ -132,13 +135,14 @@ def _sweep(
     say(f"{task.name}: {len(y)} training rows, {config.seeds} ways of holding out about {config.held_out:.0%}")
     ways = hold_outs(train.texts, y, share=config.held_out, seed=config.seed, count=config.seeds)
     masks = [np.isin(np.arange(len(y)), fit, assume_unique=True) for fit, _ in ways]
+    counts = whole_texts(train.texts) if config.score_on == "whole" else np.ones(len(y), dtype=bool)
     tables: list[pa.Table] = []
     heads = sum(len(family.candidates(kind, config.strengths)) for kind, family in families.items())
 
     def rows_of(views: Sequence[View]) -> SpecRows:
         opened = open_features(features, task, views, config, own.get(task.name, {}))
         stream = FeatureStream.of_feature_sets(opened["train"]).within_memory()
-        return SpecRows(stream, y[stream.order], tuple(mask[stream.order] for mask in masks))
+        return SpecRows(stream, y[stream.order], tuple(mask[stream.order] for mask in masks), counts[stream.order])
 
     specs = len(plan.singles) + max(config.side_by_side - 1, 0)
     with TrialsLine(f"{task.name}, sweep", specs * heads * config.seeds) as line:
@@ -148,11 +152,9 @@ def _sweep(
             if state.is_file():
                 tables.append(read_trials(state))
             else:
-                tables.append(
-                    run_trials(
-                        name, rows_of(views), families, config.strengths, lambda *now, of=name: line.tell(of, *now)
-                    )
-                )
+                rows = rows_of(views)
+                check_features(rows.stream, f"{task.name}, {name}")
+                tables.append(run_trials(name, rows, families, config.strengths, partial(line.tell, name)))
                 _keep(state, tables[-1])
             line.advance(tables[-1].num_rows)
         trials = pa.concat_tables(tables)
@@ -211,7 +213,8 @@ def _enter(
         "tried": len(standings),
         "trials": trials.num_rows,
         "views": len({each.views for each in standings}),
-        "by": f"mean held-out {task.metric} over {config.seeds} ways of holding out",
+        "by": f"mean {task.metric} of {'whole texts' if config.score_on == 'whole' else 'rows'} held out, "
+        f"over {config.seeds} ways of holding out",
         "held_out": best.held_out.interval.to_dict(),
         "temperature": temperature,
     }

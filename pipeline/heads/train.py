@@ -5,16 +5,20 @@ import time
 from dataclasses import asdict
 from types import MappingProxyType
 
+import numpy as np
+
 from pipeline.cache import FeatureCache
 from pipeline.config import CacheConfig, HeadsConfig, RunsConfig, parse_settings, source_name
 from pipeline.errors import HeadError
 from pipeline.heads.entry import TrainedHead, enter_run
 from pipeline.heads.features import Own, SplitFeatures, load_features
-from pipeline.heads.fit import TrainingRows, check_head, fit_head
+from pipeline.heads.fit import TrainingRows, check_head, check_views, fit_head
+from pipeline.heads.fused.stream import FeatureStream
+from pipeline.heads.rows import check_features, labelled
 from pipeline.holdout import hold_out
 from pipeline.progress import say
 from pipeline.results.ledger import Run
-from pipeline.tasks.spec import find_tasks
+from pipeline.tasks.spec import TaskSpec, find_tasks
 from pipeline.threads import limited_threads
 from pipeline.views import name_views, parse_views
 
@@ -40,6 +44,9 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own:
     for kind in config.heads:
         check_head(kind, params)
     views_of = {task.name: [parse_views(text) for text in config.views] or [task.head_view] for task in tasks}
+    for views in (views for of_task in views_of.values() for views in of_task):
+        for kind in config.heads:
+            check_views(kind, views)
     features_cache = FeatureCache(cache.cache_dir)
     done = []
     for task in tasks:
@@ -47,7 +54,9 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own:
             features = load_features(features_cache, task, views, config, own.get(task.name, {}))
             if features["validation"].y is None:
                 raise HeadError("the validation rows have no labels", where=task.name, expected="a labelled split")
-            rows = _training_rows(features["train"], config)
+            if isinstance(features["train"].X, np.ndarray):  # tokens are looked at batch by batch
+                check_features(FeatureStream.of_matrix(features["train"].X), f"{task.name}, {name_views(views)}")
+            rows = _training_rows(task, features["train"], config, len(views))
             for kind in config.heads:
                 began = time.monotonic()
                 fitted = fit_head(kind, rows, params=params, seed=config.seed)
@@ -71,8 +80,7 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own:
     return done
 
 
-def _training_rows(train: SplitFeatures, config: HeadsConfig) -> TrainingRows:
-    if train.y is None:
-        raise HeadError("the training rows have no labels", expected="a labelled split")
-    fit, held = hold_out(train.texts, train.y, share=config.held_out, seed=config.seed)
-    return TrainingRows(train.X, train.y, fit, held)
+def _training_rows(task: TaskSpec, train: SplitFeatures, config: HeadsConfig, views: int) -> TrainingRows:
+    y = labelled(task, train.y)
+    fit, held = hold_out(train.texts, y, share=config.held_out, seed=config.seed)
+    return TrainingRows(train.X, y, fit, held, views)

@@ -33,8 +33,8 @@ def run_trials(
         began = time.monotonic()
         predictions = family.predict_held_out(rows, candidates, told)
         seconds = (time.monotonic() - began) / (len(candidates) * len(rows.fits))
-        for seed, (fit, of_way) in enumerate(zip(rows.fits, predictions, strict=True)):
-            scores = _scores(rows, rows.y[~fit], of_way)
+        for seed, (fit, scored, of_way) in enumerate(zip(rows.fits, rows.scored, predictions, strict=True)):
+            scores = _scores(rows, rows.y[scored], of_way)
             for place, candidate in enumerate(candidates):
                 found.append(
                     {
@@ -44,7 +44,7 @@ def run_trials(
                         "strength": candidate.strength,
                         "seed": seed,
                         "rows_fit": int(fit.sum()),
-                        "rows_held": int((~fit).sum()),
+                        "rows_scored": int(scored.sum()),
                         **{metric: float(values[place]) for metric, values in scores.items()},
                         "seconds": seconds,
                     }

@@ -22,8 +22,8 @@ SCHEMA = pa.schema(
         pa.field("strength", pa.float64()),
         pa.field("seed", pa.int64(), nullable=False),  # which way of holding out rows, from 0
         pa.field("rows_fit", pa.int64(), nullable=False),
-        pa.field("rows_held", pa.int64(), nullable=False),
-        *(pa.field(metric, pa.float64(), nullable=False) for metric in COUNTED),  # on the rows held out
+        pa.field("rows_scored", pa.int64(), nullable=False),
+        *(pa.field(metric, pa.float64(), nullable=False) for metric in COUNTED),  # on the rows scored
         pa.field("seconds", pa.float64(), nullable=False),  # an equal share of what those fitted with it took
     ]
 )

@@ -137,6 +137,9 @@ def test_the_ledger_holds_every_training_with_what_it_was_trained_on(done):
     assert run.path == "cached"
     assert run.config["features"] == "L1-mean"  # the first view that both tasks list and the cache holds
     assert run.config["views"] == {"cola": "L1-mean", "sst2": "L1-mean"}
+    assert [(each.config["seed"], each.config["freeze"]) for each in joint.runs] == [
+        (each.seed, each.selection["freeze"]) for each in joint.runs
+    ]
     assert set(run.features) == {"cola", "sst2"}
     assert all(set(run.features[task]) == {"train", "validation", "test"} for task in run.tasks)
     assert set(run.statistics["cola"]["validation"]["intervals"]) >= {"mcc", "accuracy"}
@@ -289,9 +292,9 @@ def test_a_head_that_does_not_fit_is_refused(done, cache_of_both, tmp_path):
         train_joint(replace(config, views=("L2-mean",)), cache_of_both, done[1])
     with pytest.raises(ConfigError, match="run is of other tasks"):
         train_joint(replace(config, freeze="sst2"), cache_of_both, done[1])
-    [mlp] = train_heads(HeadsConfig(tasks=("cola",), heads=("mlp",), views=("L1-mean",)), cache_of_both, done[1])
+    [other] = train_heads(HeadsConfig(tasks=("cola",), heads=("logreg",), views=("L1-mean",)), cache_of_both, done[1])
     with pytest.raises(ConfigError, match="trained no head on a trunk"):
-        train_joint(replace(config, head_from=mlp.run), cache_of_both, done[1])
+        train_joint(replace(config, head_from=other.run), cache_of_both, done[1])
 
 
 @pytest.mark.parametrize(

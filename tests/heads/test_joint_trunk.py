@@ -109,8 +109,8 @@ def with_(value, rows, task="b"):
 @pytest.mark.parametrize(
     ("rows", "parts"),
     [
-        (with_(np.nan, ROWS), ("not finite", "b, row 7, feature 2")),
-        (with_(np.inf, ROWS), ("not finite", "b, row 7, feature 2")),
+        (with_(np.nan, ROWS), ("not finite", "where: b", "row 7, feature 2")),
+        (with_(np.inf, ROWS), ("not finite", "where: b", "row 7, feature 2")),
         ({**ROWS, "a": replace(ROWS["a"], y=np.ones_like(ROWS["a"].y))}, ("only one class", "where: a")),
         ({**ROWS, "a": rows_of(1, d=9)}, ("not equally wide", "{'a': 9, 'b': 8}")),
         ({**ROWS, "a": replace(ROWS["a"], y=ROWS["a"].y[:-1])}, ("do not fit together",)),

@@ -120,13 +120,13 @@ def test_a_feature_that_never_changes_is_no_trouble():
 
 def test_logits_probabilities_and_classes_agree():
     head = _fit(TorchHead(hidden_size=8, learning_rate=0.01))
-    logits, probabilities = head.decision_function(X), head.predict_proba(X)
+    logits, probabilities = head.logits(X), head.predict_proba(X)
     assert logits.shape == probabilities.shape == (260, 2)
     exp = np.exp(logits.astype(np.float64))
     np.testing.assert_allclose(probabilities, exp / exp.sum(axis=1, keepdims=True), rtol=1e-6)
     assert head.predict(X).tolist() == logits.argmax(axis=1).tolist()
     assert head.score(X[HELD], Y[HELD]) > 0.6
-    np.testing.assert_array_equal(head.decision_function(X), logits)  # no dropout when it predicts
+    np.testing.assert_array_equal(head.logits(X), logits)  # no dropout when it predicts
 
 
 def test_class_numbers_need_not_begin_at_zero_or_follow_each_other():
@@ -192,5 +192,5 @@ def test_a_step_of_the_default_rate_moves_a_logit_no_further_for_wide_features(w
     rng = np.random.default_rng(width)
     X, y = rng.normal(size=(64, width)).astype(np.float32), np.repeat([0, 1], 32)
     head = TorchHead(hidden_size=hidden_size, max_epochs=1, batch_size=64, dropout=0.0).fit(X, y, X, y)
-    apart = np.diff(head.decision_function(X), axis=1)
+    apart = head.decision_function(X)
     assert 0 < np.abs(apart).mean() < 0.5

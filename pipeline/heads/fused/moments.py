@@ -75,7 +75,7 @@ def measure_moments(stream: FeatureStream, fits: Sequence[FitRows]) -> list[Mome
         squares.addmm_(any_class[:, rows].to(F64), shifted.square_())
     assert shift is not None
     if not bool(torch.isfinite(sums).all() and torch.isfinite(squares).all()):
-        raise HeadError("a feature is not finite", where=_first_not_finite(stream), expected="finite numbers")
+        raise HeadError("a feature is not finite", expected="finite numbers")
     return [
         _moments_of(sums[first:stop], squares[number], torch.from_numpy(each.sum(axis=1)), shift)
         for number, (each, first, stop) in enumerate(zip(members, ends[:-1], ends[1:], strict=True))
@@ -102,12 +102,3 @@ def _moments_of(sums: torch.Tensor, squares: torch.Tensor, counts: torch.Tensor,
     scale = torch.where(varies, variance.sqrt(), torch.ones_like(variance))
     class_means = (sums / counts[:, None] - shifted) / scale
     return Moments(counts.to(F64), mean, scale, varies, class_means * varies)
-
-
-def _first_not_finite(stream: FeatureStream) -> str:
-    for rows, block in stream.blocks():
-        wrong = (~torch.isfinite(block)).nonzero()
-        if len(wrong):
-            row, feature = wrong[0].tolist()
-            return f"row {int(stream.order[rows.start + row])}, feature {feature}"
-    return "a sum of rows"

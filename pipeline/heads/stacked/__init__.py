@@ -1,0 +1,1 @@
+"""Heads that AdamW trains: many of them as one stack, from the same batches."""

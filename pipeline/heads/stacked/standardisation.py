@@ -1,0 +1,48 @@
+"""Means and scales of many sets of rows from one read."""
+
+import torch
+
+from pipeline.errors import HeadError
+from pipeline.heads.stacked.rows import Ragged, RowSource
+
+
+def measure_standardisation(data: RowSource, fit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean and the standard deviation of each head's rows; of ragged rows, over their positions.
+
+    Sums are of the features less the first block's mean, in float64: features far from zero lose nothing. A deviation
+    within the rounding of its own sum is none, and given as 0.
+
+    Args:
+        fit: `[K, n]` bool, the rows that each head is fitted on.
+
+    Returns:
+        `[K, d]` float64 each.
+
+    Raises:
+        HeadError: a value is not finite.
+    """
+    masks, which = torch.unique(fit, dim=0, return_inverse=True)
+    count = torch.zeros(len(masks), 1, dtype=torch.float64)
+    sums = torch.zeros(len(masks), data.width, dtype=torch.float64)
+    squares = torch.zeros_like(sums)
+    shift = None
+    for rows, batch in data.blocks(masks.any(dim=0)):
+        members = masks[:, rows]
+        if isinstance(batch, Ragged):
+            members, X = members[:, batch.row_of_position], batch.X
+        else:
+            X = batch
+        if shift is None:
+            shift = X.mean(dim=0, dtype=torch.float64)
+        shifted, weights = X.double() - shift, members.double()
+        count += weights.sum(dim=1, keepdim=True)
+        sums.addmm_(weights, shifted)
+        squares.addmm_(weights, shifted.square_())
+    assert shift is not None
+    if not bool(torch.isfinite(squares).all()):
+        raise HeadError("a feature is not finite", expected="finite numbers")
+    mean = sums / count + shift
+    variance = squares / count - (sums / count).square()
+    eps = torch.finfo(torch.float32).eps
+    varies = variance > (eps * mean.abs()).square() + torch.finfo(torch.float64).tiny
+    return mean[which], torch.where(varies, variance.clamp_min(0.0).sqrt(), 0.0)[which]
