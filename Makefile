@@ -31,7 +31,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads sweep joint lora prompt push pull choose-views bench bench-gpu bench-top-layers bench-reading bench-heads chaos test lint clean
+.PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull choose-views bench bench-gpu bench-top-layers bench-reading bench-heads chaos test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -87,6 +87,9 @@ sweep: $(VENV)/.base ## try many heads on all cached views together, select on h
 
 joint: $(VENV)/.base ## train both tasks' heads on a shared trunk, one frozen or none, beside separate heads
 	@$(PIPELINE) joint $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,joint)
+
+baselines: $(VENV)/.base ## hold each head against the commonest class, TF-IDF, random features and labels, and the LLM itself
+	@$(PIPELINE) baselines $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,baselines)
 
 lora: setup ## train LoRA adapters and heads through the backbone
 	@$(PIPELINE) adapt lora $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,lora)

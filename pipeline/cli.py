@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from functools import cache as cache_result
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,12 +25,15 @@ from pipeline.config import (
     TokensConfig,
 )
 from pipeline.errors import ConfigError, DataError, PipelineError
-from pipeline.heads_config import JointConfig, SweepConfig
-from pipeline.predict_command import predict_app
+from pipeline.heads_config import BaselinesConfig, JointConfig, SweepConfig
+from pipeline.predict_command import PlaceConfig, predict_app
 from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result, say_if_missing
 
 if TYPE_CHECKING:
+    from pipeline.adapters.zero_shot import ZeroShot
+    from pipeline.cache import FeatureSet
     from pipeline.heads.features import Own
+    from pipeline.results.ledger import Run
     from pipeline.tasks.spec import TaskSpec
 
 app = App(
@@ -208,6 +212,47 @@ def joint(
         "comparisons": [each.to_dict() for each in done.comparisons],
     }
     print_result(result, json, lambda _: sharing_table(done.comparisons))
+
+
+@app.command
+def baselines(
+    *,
+    what: Annotated[BaselinesConfig, Flat] = BaselinesConfig(),
+    place: Annotated[PlaceConfig, Flat] = PlaceConfig(),
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    json: Json = False,
+) -> None:
+    """Hold each head against the commonest class, TF-IDF, random features, random labels, and the LLM itself."""
+    from rich.console import Group
+
+    from pipeline.heads.baselines import measure_baselines
+    from pipeline.results.baselines_table import baselines_table
+    from pipeline.tasks.spec import find_tasks
+
+    @cache_result
+    def llm() -> "ZeroShot":
+        from pipeline.adapters.zero_shot import ZeroShot
+
+        asked = BackboneConfig(
+            backbone=what.backbone,
+            revision=what.revision,
+            quantization=what.quantization,
+            device=place.device,
+            models_dir=place.models_dir,
+        )
+        return ZeroShot.open(asked, runs)
+
+    def ask(task: "TaskSpec", train: "FeatureSet", validation: "FeatureSet") -> "Run":
+        try:
+            return llm().answer(task, train, validation)
+        except ModuleNotFoundError as error:  # all else can be measured without the live path's packages
+            raise missing_package(error, "adapters") from error
+
+    own = _own_rows(what, find_tasks(what.tasks, what.task_files))
+    done = measure_baselines(what, cache, runs, own, ask if what.zero_shot else None)
+    tables = [baselines_table(each.table) for each in done]
+    print_result([each.to_dict() for each in done], json, lambda _: Group(*tables))
 
 
 def _own_rows(what: FeaturesConfig, tasks: "Iterable[TaskSpec]") -> "Own":

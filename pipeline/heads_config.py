@@ -1,4 +1,4 @@
-"""Settings of stage two's larger commands: the sweep, and joint heads."""
+"""Settings of stage two's larger commands: the sweep, joint heads, and baselines."""
 
 import math
 from dataclasses import dataclass
@@ -113,4 +113,36 @@ class JointConfig(FeaturesConfig):
             problems.append(f"learning_rate: expected a number above 0, found {self.learning_rate}")
         if not 0 <= self.weight_decay < math.inf:
             problems.append(f"weight_decay: expected a number from 0 on, found {self.weight_decay}")
+        return problems
+
+
+@dataclass(frozen=True)
+class BaselinesConfig(FeaturesConfig):
+    """Which head is held against baselines, and against which.
+
+    Args:
+        views: such as L20-mean, or several side by side: L16-mean+L20-mean; one for all tasks, or one for each in their
+            order. By default each task's own.
+        strengths: inverse strengths C of the head's penalty; by default a sweep's range.
+        seeds: how many ways of holding out training rows every strength is tried on.
+        draws: how often the labels of the control task are drawn.
+        zero_shot: also ask the LLM itself, which needs the packages of the live path and the backbone.
+        revision: of the backbone that is asked: the Hub commit, branch or tag.
+    """
+
+    views: tuple[str, ...] = ()
+    strengths: tuple[float, ...] = ()
+    seeds: int = 3
+    draws: int = 5
+    zero_shot: bool = True
+    revision: str | None = None
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if len(self.views) not in (0, 1, len(self.tasks)):
+            problems.append(f"views: expected one, or one for each of {len(self.tasks)} tasks, found {len(self.views)}")
+        for name in ("seeds", "draws"):
+            if getattr(self, name) < 1:
+                problems.append(f"{name}: expected at least 1, found {getattr(self, name)}")
+        problems += [f"strengths: expected numbers above 0, found {C}" for C in self.strengths if not 0 < C < 1e30]
         return problems

@@ -17,6 +17,7 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 ACTIVATES = ("source .venv/bin/activate",)  # the test runs the same interpreter by its path
 FINGERPRINTS = list(dict.fromkeys(word for line in COMMANDS for word in re.findall(r" ([0-9a-f]{12})\b", line)))
 ADAPTERS = set(re.findall(r"--adapter ([0-9a-f]{8})\b", "\n".join(COMMANDS)))
+STAGED = ("extract", "heads", "sweep", "joint", "baselines", "adapt")  # what is asked for a backbone's features
 FETCHES = ("make data",)  # what needs the Hub: here it must say so
 
 
@@ -63,8 +64,8 @@ def small(command, folder, backbone):
             data |= {"ARGS": "--collect-only -q tests/test_views.py"}
         return [*words, *(f"{name}={value}" for name, value in data.items())]
     assert words[0] == "pipeline"
-    flags = ["--backbone", str(backbone)] if words[1] in ("extract", "heads", "adapt") else []
-    if words[1] in ("extract", "adapt", "predict"):
+    flags = ["--backbone", str(backbone)] if words[1] in STAGED else []
+    if words[1] in ("extract", "adapt", "predict", "baselines"):
         flags += ["--models-dir", str(folder / "models")]
     if "--top-layers" in words:
         words[words.index("--top-layers") + 1] = "1"
@@ -74,8 +75,11 @@ def small(command, folder, backbone):
         "20": "2",
         "22": "1",
         "RUN": newest_run(folder, "*-cola*-prompt-*"),
+        "RUN_A": newest_run(folder, "*-cola-lda-*"),
+        "RUN_B": newest_run(folder, "*-cola-centroid-*"),
         "HEAD_RUN": newest_run(folder, "*-cola-linear-*"),
         "L20-mean": "L2-mean",
+        "L20-tokens": "L2-tokens",
         "L10-mean+L20-mean": "L1-mean+L2-mean",
     }
     tiny |= dict(zip(FINGERPRINTS, fingerprints_in(folder), strict=False))

@@ -7,13 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.adapters.evaluation import HeldOut, in_words
 from pipeline.adapters.gate import check_frozen, digest_of_frozen
-from pipeline.adapters.label_words import label_word_ids, tokens_behind
 from pipeline.adapters.resume import finish_run, train_each
 from pipeline.adapters.rows import TaskRows
 from pipeline.adapters.session import (
@@ -32,6 +30,7 @@ from pipeline.adapters.session import (
 from pipeline.adapters.soft_prompt import LabelReading, PromptedNetwork, save_soft_prompt, text_ids
 from pipeline.adapters.steps import StepPlan
 from pipeline.adapters.training import Group, Trained, Training
+from pipeline.adapters.zero_shot import label_reading, untuned_network
 from pipeline.backbone.lm_head import lm_head_weight
 from pipeline.backbone.load import Backbone
 from pipeline.backbone.prefill import PrefillEngine
@@ -114,16 +113,9 @@ def _make_plan(settings: Settings, session: Session, tasks: Sequence[TaskSpec]) 
         for name, text in texts.items()
     }
     readings = {
-        task.name: LabelReading(
-            label_word_ids(
-                session.tokenizer, task.answer_prompt, task.label_words,
-                special_tokens=settings.tokens.special_tokens, task=task.name,
-            ),
-            np.arange(len(task.labels)),
-            tokens_behind(session.tokenizer, task.answer_prompt, special_tokens=settings.tokens.special_tokens),
-        )
+        task.name: label_reading(session.tokenizer, task, special_tokens=settings.tokens.special_tokens)
         for task in tasks
-    }  # fmt: skip
+    }
     rows = {
         task.name: divide(
             session.read(task, settings.data, settings.tokens, task.answer_prompt, before=virtual[task.name]), training
@@ -156,15 +148,12 @@ def _adapt(settings: Settings, session: Session, plan: _Plan, folder: Path) -> R
             shared = _begin(session, backbone, options.shared_text or "", None)
         lm_head = lm_head_weight(session.source, backbone)
 
-        def network_of(own: Mapping[str, torch.Tensor], shared: torch.Tensor) -> PromptedNetwork:
-            return PromptedNetwork(
-                engine, lm_head, plan.readings, own, shared,
-                freeze_shared=options.freeze_shared, over=options.over, token_budget=training.token_budget,
-            )  # fmt: skip
-
-        none = torch.zeros(0, backbone.hidden_size)
-        untuned = _zero_shot(network_of(dict.fromkeys(own, none), none), rows, training)
-        network = network_of(own, shared)
+        plain = untuned_network(engine, lm_head, plan.readings, over=options.over, token_budget=training.token_budget)
+        untuned = _zero_shot(plain, rows, training)
+        network = PromptedNetwork(
+            engine, lm_head, plan.readings, own, shared,
+            freeze_shared=options.freeze_shared, over=options.over, token_budget=training.token_budget,
+        )  # fmt: skip
         if not dict(network.trained()):
             raise ConfigError(
                 "there is nothing to train",

@@ -165,18 +165,20 @@ def seeded(seed: int) -> Iterator[None]:
 
 def score_splits(network: LiveNetwork, rows: TaskRows, *, unlabelled: bool = True) -> ScoredSplits:
     """Predict every split but train, once; those without labels only if they are wanted."""
-    task = rows.task
-    scored = ScoredSplits(task.name, len(task.labels), rows.y, rows.train.examples.sources)
-    classes = network.classes_of(task.name)
+    scored = ScoredSplits(rows.task.name, len(rows.task.labels), rows.y, rows.train.examples.sources)
     for split, of_split in rows.splits.items():
-        if split == "train" or (of_split.y is None and not unlabelled):
-            continue
-        logits = predict_logits(network, of_split, np.arange(len(of_split)))
-        sample_ids = np.asarray(of_split.examples.idx, dtype=np.int64)
-        probabilities = torch.from_numpy(logits).double().softmax(dim=1).numpy()
-        predictions, sources = classes[logits.argmax(axis=1)], of_split.examples.sources
-        scored.add(split, sample_ids, of_split.y, predictions, probabilities, classes, sources)
+        if split != "train" and (of_split.y is not None or unlabelled):
+            score_split(scored, network, of_split)
     return scored
+
+
+def score_split(scored: ScoredSplits, network: LiveNetwork, rows: LiveRows) -> None:
+    """Predict one split more, once."""
+    logits, classes = predict_logits(network, rows, np.arange(len(rows))), network.classes_of(rows.task.name)
+    sample_ids = np.asarray(rows.examples.idx, dtype=np.int64)
+    probabilities = torch.from_numpy(logits).double().softmax(dim=1).numpy()
+    predictions, sources = classes[logits.argmax(axis=1)], rows.examples.sources
+    scored.add(rows.examples.split, sample_ids, rows.y, predictions, probabilities, classes, sources)
 
 
 def score_tasks(

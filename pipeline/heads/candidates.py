@@ -7,12 +7,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.heads.fit import check_head
+from pipeline.errors import HeadError
+from pipeline.heads.fit import TORCH_HEADS, check_head
 from pipeline.heads.fused.fit import FITS, Candidate, decide, fit_candidates
 from pipeline.heads.fused.moments import FitRows
 from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.linear_head import LinearHead
 from pipeline.heads.sklearn_head import SklearnHead
+from pipeline.heads.stacked.adamw import Schedule
+from pipeline.heads.stacked.stack import ClassifierStack
+from pipeline.heads.stacked.training import StackResult, held_out_logits, train_stack
+from pipeline.heads.torch_head import TorchHead
 from pipeline.results.calibration import fit_temperature
 
 STRENGTHS: Mapping[str, tuple[float, ...]] = {
@@ -22,6 +27,8 @@ STRENGTHS: Mapping[str, tuple[float, ...]] = {
     "lda": (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7),
 }
 """`C` of logreg, svm and ridge, `shrinkage` of lda."""
+WEIGHT_DECAYS = (0.01, 0.1, 1.0)
+"""Of linear and mlp."""
 
 Told = Callable[[str, int, int], None]
 """Told of the progress: the kind of head, how many reads of the features there were, how many heads are done."""
@@ -118,6 +125,65 @@ class Fused:
         return head
 
 
+class Stacked:
+    """PyTorch heads, trained as a stack by AdamW on the same batches; each way and weight decay is a head."""
+
+    def candidates(self, kind: str, strengths: Sequence[float]) -> list[Candidate]:
+        """A range of weight decays; named strengths are `C`, which these heads do not have."""
+        return [Candidate(kind, decay) for decay in WEIGHT_DECAYS]
+
+    def predict_held_out(self, rows: SpecRows, candidates: Sequence[Candidate], told: Told) -> list[list[np.ndarray]]:
+        """Each head is stopped on all rows that its way holds out."""
+        predictions: list[list[np.ndarray]] = [[] for _ in rows.fits]
+        for kind in dict.fromkeys(each.kind for each in candidates):
+            some = [each for each in candidates if each.kind == kind]
+            result = self._train(rows, kind, some, told)
+            logits = held_out_logits(result.stack, rows.stream, np.repeat(rows.scored, len(some), axis=0))
+            for place, of_head in enumerate(logits):
+                predictions[place // len(some)].append(rows.classes[of_head.argmax(axis=1)])
+        return predictions
+
+    def fit(self, rows: SpecRows, candidate: Candidate) -> TorchHead:
+        """On all rows, for as many epochs as the heads took that were stopped on rows held out."""
+        ways = self._train(rows, candidate.kind, [candidate], lambda *now: None)
+        logits = held_out_logits(ways.stack, rows.stream, np.asarray(rows.scored))
+        y = np.concatenate([rows.y[scored] for scored in rows.scored])
+        head: TorchHead = TORCH_HEADS[candidate.kind]()
+        head.set_params(weight_decay=candidate.strength)
+        epochs = max(1, round(float(ways.best_epochs.mean())))
+        everywhere = np.ones((1, len(rows.y)), dtype=bool)
+        schedule = Schedule(weight_decay=head.weight_decay, max_epochs=epochs, patience=epochs)
+        # what is watched are rows that it fits: their loss falls as long as there are epochs
+        trained = train_stack(
+            self._stack(rows, candidate.kind, [0]), rows.stream, rows.whole.y, everywhere, everywhere, schedule
+        )
+        head.classes_, head.module_ = rows.classes, trained.stack.head(0)
+        head.best_epoch_, head.losses_ = int(trained.best_epochs[0]), trained.losses[0]
+        head.temperature_ = fit_temperature(np.concatenate(logits), y, rows.classes)
+        return head
+
+    def _train(self, rows: SpecRows, kind: str, candidates: Sequence[Candidate], told: Told) -> StackResult:
+        """Heads by way, then by candidate."""
+        fit = np.repeat(rows.fits, len(candidates), axis=0)
+        decays = [float(each.strength or 0.0) for each in candidates] * len(rows.fits)
+        stack = self._stack(rows, kind, np.repeat(np.arange(len(rows.fits)), len(candidates)).tolist())
+        return train_stack(
+            stack,
+            rows.stream,
+            rows.whole.y,
+            fit,
+            ~fit,
+            Schedule(weight_decay=decays),
+            names=[f"{kind}, weight decay {decay:g}" for decay in decays],
+            told=lambda epoch, going: told(kind, epoch, len(decays) - going),
+        )
+
+    def _stack(self, rows: SpecRows, kind: str, seeds: Sequence[int]) -> ClassifierStack:
+        head: TorchHead = TORCH_HEADS[kind]()
+        width, classes = rows.stream.width, len(rows.classes)
+        return ClassifierStack(seeds, width, classes, hidden_size=head.hidden_size, dropout=head.dropout)
+
+
 class OneByOne:
     """A scikit-learn classifier by its class name, fitted in memory."""
 
@@ -152,10 +218,16 @@ def families_of(kinds: Sequence[str]) -> dict[str, Family]:
     Raises:
         HeadError: there is no such head.
     """
-    fused, one_by_one = Fused(), OneByOne()
+    fused, stacked, one_by_one = Fused(), Stacked(), OneByOne()
     families: dict[str, Family] = {}
     for kind in kinds:
-        if kind not in FITS:
-            check_head(kind, {})
-        families[kind] = fused if kind in FITS else one_by_one
+        if kind in ("mix", "attention"):
+            raise HeadError(
+                "a sweep does not try this head, which takes other features than single pooled views",
+                where="heads",
+                found=kind,
+                remedy="train it with pipeline heads, whose runs can be compared with the sweep's",
+            )
+        check_head(kind, {})
+        families[kind] = fused if kind in FITS else stacked if kind in TORCH_HEADS else one_by_one
     return families

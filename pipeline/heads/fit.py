@@ -155,6 +155,7 @@ def _fit_torch(kind: str, rows: TrainingRows, params: Mapping[str, Any], seed: i
     head = with_params(TORCH_HEADS[kind](random_state=seed, **layers), params)
     head.fit(rows.X[rows.fit], rows.y[rows.fit], rows.X[rows.held], rows.y[rows.held])
     judged = _judge(head, rows)
+    head.temperature_ = judged.temperature
     return Fitted(head, judged.scores, {"epochs": head.best_epoch_, "tried": len(head.losses_)}, judged.temperature)
 
 

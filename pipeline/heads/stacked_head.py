@@ -18,6 +18,7 @@ from pipeline.heads.stacked.adamw import Schedule
 from pipeline.heads.stacked.rows import RowSource, WithHeldOut
 from pipeline.heads.stacked.stack import Stack
 from pipeline.heads.stacked.training import train_stack
+from pipeline.results.calibration import probabilities_of
 
 HELD_OUT = 0.1
 """Of the rows, to stop on, where the caller brings none."""
@@ -33,6 +34,7 @@ class StackedHead(ClassifierMixin, BaseEstimator, Generic[Rows]):  # type: ignor
         best_epoch_: the epoch whose weights are kept, from 1.
         losses_: held-out loss after each epoch.
         module_: the network, standardisation included.
+        temperature_: what logits are divided by before they become probabilities; 1 after `fit`.
     """
 
     kind: ClassVar[str]
@@ -50,6 +52,7 @@ class StackedHead(ClassifierMixin, BaseEstimator, Generic[Rows]):  # type: ignor
     random_state: int
     classes_: np.ndarray
     module_: nn.Module
+    temperature_: float = 1.0
 
     @abstractmethod
     def _source(self, X: Rows, width: int | None = None) -> RowSource:
@@ -116,6 +119,7 @@ class StackedHead(ClassifierMixin, BaseEstimator, Generic[Rows]):  # type: ignor
         self.best_epoch_ = int(result.best_epochs[0])
         self.losses_ = result.losses[0]
         self.module_ = result.stack.head(0)
+        self.temperature_ = 1.0
         return self
 
     def _hold_out(self, y: np.ndarray) -> np.ndarray:
@@ -155,7 +159,7 @@ class StackedHead(ClassifierMixin, BaseEstimator, Generic[Rows]):  # type: ignor
 
     def predict_proba(self, X: Rows) -> np.ndarray:
         """Probabilities `[n, c]` float64."""
-        return np.asarray(torch.from_numpy(self.logits(X)).double().softmax(dim=1).numpy())
+        return probabilities_of(self.logits(X), self.temperature_)
 
     def predict(self, X: Rows) -> np.ndarray:
         """Classes `[n]`."""
@@ -164,6 +168,7 @@ class StackedHead(ClassifierMixin, BaseEstimator, Generic[Rows]):  # type: ignor
     def save(self, path: Path) -> None:
         """Store weights, standardisation and settings as one safetensors file."""
         record = {"kind": self.kind, "params": self.get_params(), "classes": self.classes_.tolist()}
+        record["temperature"] = self.temperature_
         write_network(path, self.module_, record | {"width": self.n_features_in_})
 
     @classmethod
@@ -178,6 +183,7 @@ class StackedHead(ClassifierMixin, BaseEstimator, Generic[Rows]):  # type: ignor
             head = cls(**record["params"])
             head.check_params()
             head.classes_ = np.asarray(record["classes"])
+            head.temperature_ = float(record.get("temperature", 1.0))
         except (TypeError, ValueError) as error:
             raise HeadError("a head cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
         head.module_ = network

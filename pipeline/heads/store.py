@@ -1,6 +1,7 @@
 """Heads on disk, without pickle: the project's own as safetensors, scikit-learn's as skops."""
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def save_head(head: Any, folder: Path) -> Path:
 
     path = folder / SKLEARN_FILE
     classifier, temperature = (head.pipeline_, head.temperature_) if isinstance(head, SklearnHead) else (head, 1.0)
-    skops.io.dump({"classifier": classifier, "temperature": temperature}, path)
+    # skops says of each entry of a dictionary what it is: a vocabulary takes thirty times its room
+    skops.io.dump({"classifier": classifier, "temperature": temperature}, path, compression=zipfile.ZIP_DEFLATED)
     _refuse_untrusted(path)
     return path
 

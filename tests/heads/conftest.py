@@ -25,6 +25,7 @@ HIDDEN_SIZE = 16
 NUM_HIDDEN_LAYERS = 2
 ROWS = {"train": 300, "validation": 80, "test": 30}
 VIEWS = (View(1, "mean"), View(2, "mean"), View(2, "last"))
+TOKENS = View(2, "tokens")
 SHARE_OF_ONES = 0.65
 
 
@@ -37,14 +38,14 @@ class Corpus:
         labels: `[n]`, or None for an unlabelled split.
         truth: `[n]` the labels also where the split hides them.
         idx: `[n]` the examples' own numbers, which are not their rows.
-        X: by view, `[n, d]` float32.
+        X: by view, `[n, d]` float32; of the tokens view a list of `[t, d]`.
     """
 
     texts: list[str]
     labels: np.ndarray | None
     truth: np.ndarray
     idx: np.ndarray
-    X: Mapping[str, np.ndarray]
+    X: Mapping[str, np.ndarray | list[np.ndarray]]
 
 
 def _sentences(rng: np.random.Generator, labels: np.ndarray, taken: set[str]) -> list[str]:
@@ -132,6 +133,14 @@ def _index(corpus: Corpus, rows: np.ndarray) -> pa.Table:
     )
 
 
+def _shard(states: np.ndarray | list[np.ndarray], rows: np.ndarray, storage_dtype: str) -> ShardData:
+    if isinstance(states, np.ndarray):
+        return ShardData(states[rows], None, storage_dtype)
+    parts = [states[row] for row in rows]
+    offsets = np.cumsum([0, *map(len, parts)]).astype(np.int64)
+    return ShardData(np.concatenate(parts), offsets, storage_dtype)
+
+
 WriteCache = Callable[..., CacheConfig]
 
 
@@ -167,8 +176,8 @@ def write_cache() -> WriteCache:
                 )
                 for number in range(writer.manifest.shards):
                     rows = writer.rows_of(number)
-                    states = corpus.X[str(view)][rows]
-                    writer.write(number, ShardData(states, None, storage_dtype), _index(corpus, rows), truncated=0)
+                    data = _shard(corpus.X[str(view)], rows, storage_dtype)
+                    writer.write(number, data, _index(corpus, rows), truncated=0)
                 writer.finish()
         return CacheConfig(cache_dir)
 
@@ -179,6 +188,31 @@ def write_cache() -> WriteCache:
 def cache(write_cache: WriteCache, corpora: dict[str, Corpus], tmp_path_factory: pytest.TempPathFactory) -> CacheConfig:
     """The cache that tests read and do not change; train is three shards."""
     return write_cache(tmp_path_factory.mktemp("cache"), corpora, shard_rows=128)
+
+
+@pytest.fixture(scope="session")
+def token_corpora(corpora: dict[str, Corpus]) -> dict[str, Corpus]:
+    """The same rows as 3 to 12 positions each, of which one, marked by its first feature, knows the class."""
+    rng = np.random.default_rng(13)
+    found = {}
+    for split, corpus in corpora.items():
+        rows = []
+        for label in corpus.truth:
+            states = rng.normal(size=(rng.integers(3, 13), HIDDEN_SIZE))
+            informed = rng.integers(len(states))
+            states[informed, :2] = 4.0, 3.0 * (2 * label - 1)
+            rows.append((5.0 + 2.0 * states).astype(np.float32))
+        found[split] = replace(corpus, X={**corpus.X, str(TOKENS): rows})
+    return found
+
+
+@pytest.fixture(scope="session")
+def tokens_cache(
+    write_cache: WriteCache, token_corpora: dict[str, Corpus], tmp_path_factory: pytest.TempPathFactory
+) -> CacheConfig:
+    """A cache of the tokens view and the pooled ones; train is three shards."""
+    folder = tmp_path_factory.mktemp("tokens-cache")
+    return write_cache(folder, token_corpora, views=(*VIEWS, TOKENS), shard_rows=128)
 
 
 @pytest.fixture(scope="session")

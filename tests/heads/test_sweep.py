@@ -194,3 +194,19 @@ def test_all_wrong_settings_are_named_at_once():
 def test_an_empty_cache_is_said(tmp_path):
     with pytest.raises(Exception, match="holds no features of cola/train"):
         sweep(CONFIG, CacheConfig(tmp_path), RunsConfig(tmp_path / "runs"))
+
+
+def test_stacked_heads_take_part_and_are_stored(cache, corpora, tmp_path):
+    config = replace(CONFIG, heads=("mlp", "linear"), views=("L1-mean",), side_by_side=0)
+    [found] = sweep(config, cache, RunsConfig(tmp_path))
+    assert {(each.head, each.setting) for each in found.standings} == {
+        ("mlp", "weight_decay"),
+        ("linear", "weight_decay"),
+    }
+    assert len(found.standings) == 6
+    assert all(each.scores["mcc"] > 0.5 for each in found.standings)
+    head = load_head(tmp_path / found.run.run)
+    assert head.weight_decay == found.standings[0].strength
+    assert head.temperature_ == found.run.selection["temperature"] != 1
+    X, y = corpora["validation"].X["L1-mean"], corpora["validation"].truth
+    assert (head.predict(X) == y).mean() == found.run.scores["cola"]["validation"]["accuracy"] > 0.8

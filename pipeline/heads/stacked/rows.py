@@ -12,8 +12,6 @@ from pipeline.heads.fused.stream import FeatureStream, Matrix
 
 WINDOW_BLOCK_BYTES = 16 * 2**20
 """Of features in a block of neighbouring rows; the rows of a few such blocks are shuffled together."""
-READ_THROUGH_ROWS = 64
-"""A gap of so many rows between two wanted ones is read through rather than jumped over."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +109,12 @@ class FeatureRows:
             yield torch.arange(rows.start, rows.stop), X
 
     def _read(self, rows: np.ndarray) -> torch.Tensor:
-        """Some rows, which are in ascending order."""
+        """Some rows, which are in ascending order: each stretch of neighbours at once."""
         X = np.empty((len(rows), self.width), dtype=np.float32)
-        ends = [*(np.flatnonzero(np.diff(rows) > READ_THROUGH_ROWS) + 1), len(rows)]
+        ends = [*(np.flatnonzero(np.diff(rows) > 1) + 1), len(rows)]
         for first, stop in zip([0, *ends[:-1]], ends, strict=True):
-            some = rows[first:stop]
-            blocks = [part.block(int(some[0]), int(some[-1]) + 1) for part in self.stream.parts]
-            np.concatenate([block[some - some[0]] for block in blocks], axis=1, out=X[first:stop])
+            blocks = [part.block(int(rows[first]), int(rows[stop - 1]) + 1) for part in self.stream.parts]
+            np.concatenate(blocks, axis=1, out=X[first:stop])
         return torch.from_numpy(X)
 
 

@@ -144,8 +144,13 @@ class ClassifierStack(Stack):
         if not self.hidden_size:
             return wide(*self._on_shared(self.tensors["weight"], self.tensors["bias"]), shared)
         sizes = [run.stop - run.start for run in self._runs]
-        parts = zip(*(self.tensors[name].split(sizes) for name in ("hidden_weight", "hidden_bias")), strict=True)
-        hidden = [wide(*part, self._own(shared, run)) for part, run in zip(parts, self._runs, strict=True)]
+        parts = zip(
+            torch.split(self.tensors["hidden_weight"], sizes),
+            torch.split(self.tensors["hidden_bias"], sizes),
+            self._runs,
+            strict=True,
+        )
+        hidden = [wide(weight, bias, self._own(shared, run)) for weight, bias, run in parts]
         return output_logits(self.tensors, hidden[0] if len(hidden) == 1 else torch.cat(hidden), self.dropout, dropped)
 
     def head(self, k: int) -> Classifier:

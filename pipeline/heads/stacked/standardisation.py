@@ -32,6 +32,8 @@ def measure_standardisation(data: RowSource, fit: torch.Tensor) -> tuple[torch.T
             members, X = members[:, batch.row_of_position], batch.X
         else:
             X = batch
+        if not bool((used := members.any(dim=0)).all()):
+            members, X = members[:, used], X[used]
         if shift is None:
             shift = X.mean(dim=0, dtype=torch.float64)
         shifted, weights = X.double() - shift, members.double()
