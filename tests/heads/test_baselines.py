@@ -101,7 +101,7 @@ def test_of_classes_equally_common_the_lower_one_is_predicted_as_the_dummy_does(
 
 def by_hand(C, texts, y):
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKENS)
-    return make_pipeline(words, LogisticRegression(C=C, tol=1e-6, max_iter=5000)).fit(texts, y)
+    return make_pipeline(words, LogisticRegression(C=C, tol=1e-10, max_iter=5000)).fit(texts, y)
 
 
 def test_tfidf_is_a_pipeline_made_by_hand_with_the_same_strength(head_of, lines, corpora, measured):
@@ -109,10 +109,10 @@ def test_tfidf_is_a_pipeline_made_by_hand_with_the_same_strength(head_of, lines,
     train, validation = corpora["train"], corpora["validation"]
     hand = by_hand(run.selection["C"], train.texts, train.truth)
     head, column = head_of("tfidf"), text_column(validation.texts)
-    np.testing.assert_allclose(head.decision_function(column), hand.decision_function(validation.texts), rtol=1e-9)
+    np.testing.assert_allclose(head.decision_function(column), hand.decision_function(validation.texts), atol=1e-3)
     assert lines["tfidf"].scores["mcc"] == score(validation.truth, hand.predict(validation.texts))["mcc"]
     other = by_hand(run.selection["C"] * 30, train.texts, train.truth)  # the strength does show
-    assert np.abs(head.decision_function(column) - other.decision_function(validation.texts)).max() > 1e-3
+    assert np.abs(head.decision_function(column) - other.decision_function(validation.texts)).max() > 0.1
 
 
 def test_tfidf_learns_from_the_rows_to_fit_on_alone(monkeypatch, cache, corpora, tmp_path):
