@@ -299,8 +299,8 @@ class HeadsConfig(FeaturesConfig):
     """What stage two trains, and on which features.
 
     Args:
-        heads: `logreg`, `ridge`, `svm`, `lda`, `centroid`, `linear`, `mlp`, `mix` (of several views), `attention` (on the
-            tokens view), or any scikit-learn classifier by its class name.
+        heads: `logreg`, `ridge`, `svm`, `lda`, `centroid`, `linear`, `mlp`, `mix` (of several views), `attention` (on
+            the tokens view), or any scikit-learn classifier by its class name.
         views: such as L20-mean, L-1-last, or several side by side: L16-mean+L20-mean; by default each task's own.
         params: settings of the scikit-learn classifier, such as C=0.1.
     """

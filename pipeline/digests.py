@@ -56,3 +56,8 @@ def sha256_of_texts(texts: Iterable[str]) -> str:
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
+
+
+def sha256_of_labels(labels: Iterable[int] | None) -> str | None:
+    """One digest of class numbers in order; None of a split without labels."""
+    return None if labels is None else sha256_of_texts(str(int(label)) for label in labels)

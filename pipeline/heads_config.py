@@ -17,6 +17,8 @@ class SweepConfig(FeaturesConfig):
         side_by_side: then also put the best views side by side, up to so many of them, none beside its neighbour's.
         heads: logreg, ridge, svm, lda, centroid (trained together, from shared reads), linear, mlp (trained together
             by AdamW), or any scikit-learn classifier by its class name (one by one).
+        finalists: linear and mlp are tried on so many sets of views, those that the other heads did best on; where
+            there are no other heads, on all.
         strengths: inverse strengths C of the penalty of logreg, ridge and svm; by default a range for each.
         seeds: how many ways of holding out training rows every head is tried on.
         score_on: which of the rows held out count: whole, the texts that no other training text contains (of SST-2's
@@ -27,6 +29,7 @@ class SweepConfig(FeaturesConfig):
     views: tuple[str, ...] = ("all",)
     side_by_side: int = 4
     heads: tuple[str, ...] = ("logreg", "ridge", "svm", "lda", "centroid")
+    finalists: int = 2
     strengths: tuple[float, ...] = ()
     seeds: int = 5
     score_on: Literal["whole", "all"] = "whole"
@@ -43,11 +46,18 @@ class SweepConfig(FeaturesConfig):
         for name, value, least in (
             ("seeds", self.seeds, 1),
             ("side_by_side", self.side_by_side, 0),
+            ("finalists", self.finalists, 1),
             ("show", self.show, 1),
         ):
             if value < least:
                 problems.append(f"{name}: expected at least {least}, found {value}")
-        problems += [f"strengths: expected numbers above 0, found {C}" for C in self.strengths if not 0 < C < 1e30]
+        problems += [
+            f"strengths: expected numbers from 1e-12 to 1e12, found {C}"
+            for C in self.strengths
+            if not 1e-12 <= C <= 1e12
+        ]
+        if self.strengths and not {"logreg", "ridge", "svm"} & set(self.heads):
+            problems.append("strengths: none of the heads has a C")
         return problems
 
 
@@ -123,6 +133,8 @@ class BaselinesConfig(FeaturesConfig):
     Args:
         views: such as L20-mean, or several side by side: L16-mean+L20-mean; one for all tasks, or one for each in their
             order. By default each task's own.
+        finalists: linear and mlp are tried on so many sets of views, those that the other heads did best on; where
+            there are no other heads, on all.
         strengths: inverse strengths C of the head's penalty; by default a sweep's range.
         seeds: how many ways of holding out training rows every strength is tried on.
         draws: how often the labels of the control task are drawn.
@@ -131,6 +143,7 @@ class BaselinesConfig(FeaturesConfig):
     """
 
     views: tuple[str, ...] = ()
+    finalists: int = 2
     strengths: tuple[float, ...] = ()
     seeds: int = 3
     draws: int = 5
@@ -144,5 +157,9 @@ class BaselinesConfig(FeaturesConfig):
         for name in ("seeds", "draws"):
             if getattr(self, name) < 1:
                 problems.append(f"{name}: expected at least 1, found {getattr(self, name)}")
-        problems += [f"strengths: expected numbers above 0, found {C}" for C in self.strengths if not 0 < C < 1e30]
+        problems += [
+            f"strengths: expected numbers from 1e-12 to 1e12, found {C}"
+            for C in self.strengths
+            if not 1e-12 <= C <= 1e12
+        ]
         return problems

@@ -100,7 +100,7 @@ class Fused:
         if FITS[kind].strength is None:
             return [Candidate(kind, None)]
         named = strengths if FITS[kind].strength == "C" else ()
-        return [Candidate(kind, strength) for strength in named or STRENGTHS[kind]]
+        return [Candidate(kind, strength) for strength in dict.fromkeys(named or STRENGTHS[kind])]
 
     def predict_held_out(self, rows: SpecRows, candidates: Sequence[Candidate], told: Told) -> list[list[np.ndarray]]:
         """One read gives the decisions of all heads."""
@@ -126,7 +126,14 @@ class Fused:
 
 
 class Stacked:
-    """PyTorch heads, trained as a stack by AdamW on the same batches; each way and weight decay is a head."""
+    """PyTorch heads, trained as a stack by AdamW on the same batches; each way and weight decay is a head.
+
+    Args:
+        seed: of the first weights (each way has its own), the batches and dropout.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
 
     def candidates(self, kind: str, strengths: Sequence[float]) -> list[Candidate]:
         """A range of weight decays; named strengths are `C`, which these heads do not have."""
@@ -149,13 +156,13 @@ class Stacked:
         logits = held_out_logits(ways.stack, rows.stream, np.asarray(rows.scored))
         y = np.concatenate([rows.y[scored] for scored in rows.scored])
         head: TorchHead = TORCH_HEADS[candidate.kind]()
-        head.set_params(weight_decay=candidate.strength)
+        head.set_params(weight_decay=candidate.strength, random_state=self.seed)
         epochs = max(1, round(float(ways.best_epochs.mean())))
         everywhere = np.ones((1, len(rows.y)), dtype=bool)
-        schedule = Schedule(weight_decay=head.weight_decay, max_epochs=epochs, patience=epochs)
+        schedule = Schedule(weight_decay=head.weight_decay, max_epochs=epochs, patience=epochs, seed=self.seed)
         # what is watched are rows that it fits: their loss falls as long as there are epochs
         trained = train_stack(
-            self._stack(rows, candidate.kind, [0]), rows.stream, rows.whole.y, everywhere, everywhere, schedule
+            self._stack(rows, candidate.kind, [self.seed]), rows.stream, rows.whole.y, everywhere, everywhere, schedule
         )
         head.classes_, head.module_ = rows.classes, trained.stack.head(0)
         head.best_epoch_, head.losses_ = int(trained.best_epochs[0]), trained.losses[0]
@@ -166,14 +173,14 @@ class Stacked:
         """Heads by way, then by candidate."""
         fit = np.repeat(rows.fits, len(candidates), axis=0)
         decays = [float(each.strength or 0.0) for each in candidates] * len(rows.fits)
-        stack = self._stack(rows, kind, np.repeat(np.arange(len(rows.fits)), len(candidates)).tolist())
+        stack = self._stack(rows, kind, np.repeat(self.seed + np.arange(len(rows.fits)), len(candidates)).tolist())
         return train_stack(
             stack,
             rows.stream,
             rows.whole.y,
             fit,
             ~fit,
-            Schedule(weight_decay=decays),
+            Schedule(weight_decay=decays, seed=self.seed),
             names=[f"{kind}, weight decay {decay:g}" for decay in decays],
             told=lambda epoch, going: told(kind, epoch, len(decays) - going),
         )
@@ -185,7 +192,14 @@ class Stacked:
 
 
 class OneByOne:
-    """A scikit-learn classifier by its class name, fitted in memory."""
+    """A scikit-learn classifier by its class name, fitted in memory.
+
+    Args:
+        seed: its `random_state`, where it has one.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
 
     def candidates(self, kind: str, strengths: Sequence[float]) -> list[Candidate]:
         """The classifier with its own defaults."""
@@ -195,30 +209,32 @@ class OneByOne:
         """One fit after the other."""
         predictions = []
         for done, (fit, scored) in enumerate(zip(rows.fits, rows.scored, strict=True)):
-            heads = [SklearnHead(each.kind).fit(rows.X[fit], rows.y[fit]) for each in candidates]
+            heads = [
+                SklearnHead(each.kind, random_state=self.seed).fit(rows.X[fit], rows.y[fit]) for each in candidates
+            ]
             predictions.append([np.asarray(head.predict(rows.X[scored])) for head in heads])
             told(candidates[0].kind, 0, (done + 1) * len(candidates))
         return predictions
 
     def fit(self, rows: SpecRows, candidate: Candidate) -> Any:
         """On all rows; the temperature is of the heads that were not fitted on the rows it is fitted on."""
-        head = SklearnHead(candidate.kind).fit(rows.X, rows.y)
+        head = SklearnHead(candidate.kind, random_state=self.seed).fit(rows.X, rows.y)
         decisions, y = [], []
         for fit, scored in zip(rows.fits, rows.scored, strict=True):
-            way = SklearnHead(candidate.kind).fit(rows.X[fit], rows.y[fit])
+            way = SklearnHead(candidate.kind, random_state=self.seed).fit(rows.X[fit], rows.y[fit])
             decisions.append(way.decision_function(rows.X[scored]))
             y.append(rows.y[scored])
         head.temperature_ = fit_temperature(np.concatenate(decisions), np.concatenate(y), rows.classes)
         return head
 
 
-def families_of(kinds: Sequence[str]) -> dict[str, Family]:
+def families_of(kinds: Sequence[str], seed: int) -> dict[str, Family]:
     """How heads of each kind are fitted.
 
     Raises:
         HeadError: there is no such head.
     """
-    fused, stacked, one_by_one = Fused(), Stacked(), OneByOne()
+    fused, stacked, one_by_one = Fused(), Stacked(seed), OneByOne(seed)
     families: dict[str, Family] = {}
     for kind in kinds:
         if kind in ("mix", "attention"):

@@ -125,7 +125,7 @@ def open_features(
             if split == "validation":  # test, not every task has
                 raise
     for sets in opened.values():
-        _check_same_rows(sets)
+        check_same_rows(sets)
     for split, rows in own.items():
         if split in opened:
             _check_labels(opened[split][0], rows)
@@ -202,7 +202,12 @@ def _sibling(
     )
 
 
-def _check_same_rows(sets: Sequence[FeatureSet]) -> None:
+def check_same_rows(sets: Sequence[FeatureSet]) -> None:
+    """Refuse views of different sentences, or of the same in another order.
+
+    Raises:
+        CacheError: they are.
+    """
     first = sets[0]
     for other in sets[1:]:
         if other.manifest.identity.texts != first.manifest.identity.texts:
@@ -225,7 +230,7 @@ def side_by_side(sets: Sequence[FeatureSet]) -> SplitFeatures:
         CacheError: the views are of different sentences.
         HeadError: one is a tokens view, which has more than one vector a row.
     """
-    _check_same_rows(sets)
+    check_same_rows(sets)
     if tokens := [feature_set.manifest.name for feature_set in sets if feature_set.is_tokens]:
         raise HeadError(
             "a tokens view cannot stand side by side with others, nor be a matrix",

@@ -128,7 +128,8 @@ class _Command:
         """All that decides what comes out of a training."""
         settings = {name: value for name, value in self.settings.items() if name not in ("threads", "seeds", "freeze")}
         prints = {name: self.features[name].fingerprints for name in tasks}
-        return {"joint": settings, "tasks": tasks, "freeze": freeze, "seed": seed, "features": prints}
+        labels = {name: self.features[name].labels for name in tasks}
+        return {"joint": settings, "tasks": tasks, "freeze": freeze, "seed": seed, "features": prints, "labels": labels}
 
     def separate(self, task: str, seed: int) -> Run:
         """The run that a joint one is held against."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.cache import FeatureCache
 from pipeline.classifier import StoredClassifier
 from pipeline.config import RunsConfig, backbone_slug
+from pipeline.digests import sha256_of_labels
 from pipeline.errors import ConfigError, HeadError
 from pipeline.heads.features import Own, SplitFeatures, cached_views, open_features, side_by_side
 from pipeline.heads.fit import TrainingRows
@@ -36,6 +37,11 @@ class TaskFeatures:
     def fingerprints(self) -> dict[str, list[str]]:
         """By split, of the feature sets."""
         return {split: list(rows.fingerprints) for split, rows in self.splits.items()}
+
+    @property
+    def labels(self) -> dict[str, str | None]:
+        """Digests of the labels, by split: no fingerprint tells them."""
+        return {split: sha256_of_labels(rows.y) for split, rows in self.splits.items()}
 
     def training_rows(self, held_out: float, seed: int) -> TrainingRows:
         """The training rows, about a share of them held out.
@@ -128,7 +134,7 @@ def read_head_from(config: JointConfig, features: Mapping[str, TaskFeatures], ru
 
     Raises:
         RunError: there is no such run.
-        ConfigError: it is no run of joint or separate heads of the task that is frozen, or of other features, another
+        ConfigError: it is no run of a separate head of the task that is frozen, or of other features, another
             width of the trunk or other classes.
         HeadError: its head cannot be read.
     """
@@ -137,11 +143,11 @@ def read_head_from(config: JointConfig, features: Mapping[str, TaskFeatures], ru
     folder = find_run(runs.runs_dir, config.head_from)
     run, task = read_run(folder), config.freeze
     where = f"head_from: {run.run}"
-    if run.head not in ("joint", "separate") or run.path != "cached":
+    if run.head != "separate" or run.path != "cached":  # a joint one's trunk has seen the other task's held-out rows
         raise ConfigError(
-            "this run trained no head on a trunk",
+            "this run did not train a separate head on a trunk",
             where=where,
-            expected="a run of pipeline joint: joint or separate",
+            expected="a run of pipeline joint that trained this task alone (separate)",
             found=f"path {run.path}, head {run.head}",
         )
     if task not in run.tasks:

@@ -106,23 +106,35 @@ class SklearnHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Classes `[n]` of `X` `[n, d]`."""
-        self._check_width(X)
-        return np.asarray(self.pipeline_.predict(X))
+        return self._ask("predict", X)
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Decision values of `X` `[n, d]`: `[n]` for two classes, else `[n, c]`; of log-probabilities, if need be."""
-        self._check_width(X)
         if hasattr(self.pipeline_, "decision_function"):
-            return np.asarray(self.pipeline_.decision_function(X))
-        log = np.log(np.clip(self.pipeline_.predict_proba(X), LEAST_PROBABILITY, 1.0))
+            return self._ask("decision_function", X)
+        log = np.log(np.clip(self._ask("predict_proba", X), LEAST_PROBABILITY, 1.0))
         return np.asarray(log[:, 1] - log[:, 0] if log.shape[1] == 2 else log)
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Probabilities `[n, c]` of `X` `[n, d]`."""
-        self._check_width(X)
         if hasattr(self.pipeline_, "predict_proba"):
-            return np.asarray(self.pipeline_.predict_proba(X))
+            return self._ask("predict_proba", X)
         return probabilities_of(self.decision_function(X), self.temperature_)
+
+    def _ask(self, what: str, X: np.ndarray) -> np.ndarray:
+        """What the classifier answers.
+
+        Raises:
+            HeadError: the features have another width, or it has no answer, or none that is finite.
+        """
+        self._check_width(X)
+        try:
+            answer = np.asarray(getattr(self.pipeline_, what)(X))
+        except ValueError as error:
+            raise HeadError("the classifier has no answer", where=self.name, found=error) from error
+        if not np.isfinite(answer).all():
+            raise HeadError("the classifier's answers are not finite", where=f"{self.name}, {what}")
+        return answer
 
     def _check_width(self, X: np.ndarray) -> None:
         if X.ndim != 2 or X.shape[1] != self.n_features_in_:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.cache import FeatureCache
+from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.config import CacheConfig, RunsConfig, source_name
-from pipeline.digests import sha256_of_record
+from pipeline.digests import sha256_of_labels, sha256_of_record
 from pipeline.errors import HeadError
-from pipeline.heads.candidates import Family, SpecRows, families_of
+from pipeline.heads.candidates import Family, SpecRows, Stacked, families_of
 from pipeline.heads.entry import TrainedHead, enter_run
-from pipeline.heads.features import Opened, Own, cached_views, facts_of, open_features, side_by_side
+from pipeline.heads.features import Opened, Own, cached_views, check_same_rows, facts_of, open_features, side_by_side
 from pipeline.heads.fused.fit import Candidate
 from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.rows import check_features, labelled
@@ -57,19 +57,22 @@ class _Plan:
     Args:
         singles: the specs of views that are tried first.
         opened: the first of them, whose rows are everyone's.
+        prints: the fingerprints of each of them, by split.
         settings: for the run's record.
     """
 
     task: TaskSpec
     singles: list[tuple[View, ...]]
     opened: Opened
+    prints: dict[str, dict[str, list[str]]]
     settings: dict[str, Any]
 
     @property
     def settled(self) -> dict[str, Any]:
         """All that decides what comes out."""
-        prints = {split: [each.fingerprint for each in sets] for split, sets in self.opened.items()}
-        return {"sweep": self.settings, "task": self.task.name, "specs": list(map(name_views, self.singles)), **prints}
+        labels = {split: sha256_of_labels(sets[0].y) for split, sets in self.opened.items()}
+        settings = {name: value for name, value in self.settings.items() if name not in ("threads", "show")}
+        return {"sweep": settings, "task": self.task.name, "features": self.prints, "labels": labels}
 
 
 def sweep(config: SweepConfig, cache: CacheConfig, runs: RunsConfig, own: Own = MappingProxyType({})) -> list[Sweep]:
@@ -81,7 +84,7 @@ def sweep(config: SweepConfig, cache: CacheConfig, runs: RunsConfig, own: Own = 
     Raises:
         PipelineError: a setting is wrong, the features are not there or are damaged, or a head cannot be trained.
     """
-    families = families_of(config.heads)
+    families = families_of(config.heads, config.seed)
     features = FeatureCache(cache.cache_dir)
     with limited_threads(config.threads):
         plans = [_plan(task, config, cache, features, own) for task in find_tasks(config.tasks, config.task_files)]
@@ -102,13 +105,25 @@ def _plan(task: TaskSpec, config: SweepConfig, cache: CacheConfig, features: Fea
             else [parse_views(text)]
         )
     opened = open_features(features, task, specs[0], config, of_task)
+    layers = int(opened["train"][0].manifest.identity.architecture["num_hidden_layers"])
+    specs = list(dict.fromkeys(tuple(sorted({view.resolved(layers) for view in spec})) for spec in specs))
+    prints = {}
+    for spec in specs:
+        of_spec = open_features(features, task, spec, config, of_task)
+        for split, sets in of_spec.items():
+            check_same_rows([*opened.get(split, []), *sets])
+        prints[name_views(spec)] = _prints(of_spec)
     labelled(task, opened["train"][0].y)
     if opened["validation"][0].y is None:
         raise HeadError("the validation rows have no labels", where=task.name, expected="a labelled split")
     settings = json.loads(json.dumps(asdict(config), default=str))  # paths become text
     settings |= {"cache_dir": str(cache.cache_dir), "metric": task.metric}
     settings["data"] = config.data if task.name in own else source_name(config.data)
-    return _Plan(task, list(dict.fromkeys(specs)), opened, settings)
+    return _Plan(task, specs, opened, prints, settings)
+
+
+def _prints(opened: Opened) -> dict[str, list[str]]:
+    return {split: [each.fingerprint for each in sets] for split, sets in opened.items()}
 
 
 def _found_before(folder: Path, runs: RunsConfig, task: TaskSpec) -> Sweep | None:
@@ -137,33 +152,57 @@ def _sweep(
     masks = [np.isin(np.arange(len(y)), fit, assume_unique=True) for fit, _ in ways]
     counts = whole_texts(train.texts) if config.score_on == "whole" else np.ones(len(y), dtype=bool)
     tables: list[pa.Table] = []
-    heads = sum(len(family.candidates(kind, config.strengths)) for kind, family in families.items())
 
-    def rows_of(views: Sequence[View]) -> SpecRows:
-        opened = open_features(features, task, views, config, own.get(task.name, {}))
-        stream = FeatureStream.of_feature_sets(opened["train"]).within_memory()
+    def open_train(views: Sequence[View]) -> list[FeatureSet]:
+        sets = open_features(features, task, views, config, own.get(task.name, {}))["train"]
+        check_same_rows([*plan.opened["train"], *sets])
+        return sets
+
+    def rows_of(sets: Sequence[FeatureSet]) -> SpecRows:
+        stream = FeatureStream.of_feature_sets(sets).within_memory()
         return SpecRows(stream, y[stream.order], tuple(mask[stream.order] for mask in masks), counts[stream.order])
 
-    specs = len(plan.singles) + max(config.side_by_side - 1, 0)
-    with TrialsLine(f"{task.name}, sweep", specs * heads * config.seeds) as line:
+    def try_on(views: Sequence[View], families: Mapping[str, Family], line: TrialsLine) -> None:
+        name = name_views(tuple(views))
+        sets = open_train(views)
+        key = [name, list(families), [each.fingerprint for each in sets]]
+        state = folder / f"{sha256_of_record(key)[:16]}.parquet"
+        if state.is_file():
+            tables.append(read_trials(state))
+        else:
+            rows = rows_of(sets)
+            check_features(rows.stream, f"{task.name}, {name}")
+            tables.append(run_trials(name, rows, families, config.strengths, partial(line.tell, name)))
+            _keep(state, tables[-1])
+        line.advance(tables[-1].num_rows)
+
+    slow = {kind: family for kind, family in families.items() if isinstance(family, Stacked)}
+    first = {kind: family for kind, family in families.items() if kind not in slow} or families
+    with TrialsLine(f"{task.name}, sweep", _most_heads(plan, config, first, slow)) as line:
         for views in _specs(plan.singles, config.side_by_side, tables, task.metric):
-            name = name_views(views)
-            state = folder / f"{sha256_of_record(name)[:16]}.parquet"
-            if state.is_file():
-                tables.append(read_trials(state))
-            else:
-                rows = rows_of(views)
-                check_features(rows.stream, f"{task.name}, {name}")
-                tables.append(run_trials(name, rows, families, config.strengths, partial(line.tell, name)))
-                _keep(state, tables[-1])
-            line.advance(tables[-1].num_rows)
+            try_on(views, first, line)
+        if slow and first is not families:
+            best_first = dict.fromkeys(each.views for each in leaderboard(pa.concat_tables(tables), task.metric))
+            for name in list(best_first)[: config.finalists]:
+                try_on(parse_views(name), slow, line)
         trials = pa.concat_tables(tables)
         standings = leaderboard(trials, task.metric)
         line.now("training the selected head on all rows")
-        rows = rows_of(parse_views(standings[0].views))
+        rows = rows_of(open_train(parse_views(standings[0].views)))
         head = families[standings[0].head].fit(rows, Candidate(standings[0].head, standings[0].strength))
     run = _enter(plan, config, features, own, standings, trials, head, time.monotonic() - began, folder, runs)
     return Sweep(run, standings, trials)
+
+
+def _most_heads(plan: _Plan, config: SweepConfig, first: Mapping[str, Family], slow: Mapping[str, Family]) -> int:
+    """How many heads there are to fit, at most."""
+
+    def count(families: Mapping[str, Family]) -> int:
+        return sum(len(family.candidates(kind, config.strengths)) for kind, family in families.items())
+
+    specs = len(plan.singles) + max(config.side_by_side - 1, 0)
+    finals = min(config.finalists, specs) if any(kind not in first for kind in slow) else 0
+    return (specs * count(first) + finals * count(slow)) * config.seeds
 
 
 def _specs(

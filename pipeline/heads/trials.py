@@ -61,12 +61,6 @@ def setting_of(candidate: Candidate) -> str | None:
 
 def _scores(rows: SpecRows, y: np.ndarray, predictions: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Each metric of each candidate's predictions, `[k]`."""
-    c = len(rows.classes)
-    true = np.searchsorted(rows.classes, y)
-    counts = np.stack(
-        [
-            np.bincount(true * c + np.searchsorted(rows.classes, each), minlength=c * c).reshape(c, c)
-            for each in predictions
-        ]
-    )
+    c = int(rows.classes[-1]) + 1  # class numbers as they are: `score` counts so too
+    counts = np.stack([np.bincount(y * c + each, minlength=c * c).reshape(c, c) for each in predictions])
     return {metric: metric_of_counts(metric, counts) for metric in COUNTED}

@@ -48,7 +48,8 @@ def fit_temperature(decisions: np.ndarray, y: np.ndarray, classes: np.ndarray) -
 
     Guo et al. (2017), arXiv:1706.04599. The rows should not be those that the head was fitted on. The loss is convex in
     1 / T, so there is one minimum; where every row is on its right side it lies at T = 0, and where decisions say
-    nothing at infinity: then what comes out is near an end of `TEMPERATURES`. It is never worse there than T = 1.
+    nothing at infinity: then what comes out is near an end of `TEMPERATURES`, times the
+    decisions' spread where that is above 1. It is never worse there than T = 1.
 
     Args:
         decisions: `[n]` for two classes, above 0 where the second one is predicted, as scikit-learn's
@@ -78,7 +79,8 @@ def fit_temperature(decisions: np.ndarray, y: np.ndarray, classes: np.ndarray) -
         coldness = np.exp(-log_temperature)
         return float((np.log(np.exp(shifted * coldness).sum(axis=1)) - true * coldness).mean())
 
-    bounds = tuple(np.log(TEMPERATURES))
+    spread = float(np.std(shifted)) or 1.0  # decision values may be of any size
+    bounds = tuple(np.log(TEMPERATURES) + np.log(max(spread, 1.0)))
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-8, "maxiter": 500})
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
 

@@ -263,11 +263,8 @@ def test_a_stopped_command_goes_on_and_comes_to_the_same(done, cache_of_both, tm
     assert len(read_runs(runs.runs_dir)) == 13  # the control: a command that was done begins anew
 
 
-@pytest.mark.parametrize("begins", ["separate", "joint"])
-def test_a_head_from_an_earlier_run_is_frozen_and_sees_the_rows_that_were_held_out_of_it(
-    done, cache_of_both, tmp_path, begins
-):
-    before = find(done, None, task="cola") if begins == "separate" else find(done, "sst2")
+def test_a_head_from_an_earlier_run_is_frozen_and_sees_the_rows_that_were_held_out_of_it(done, cache_of_both, tmp_path):
+    before = find(done, None, task="cola")
     config = replace(ONE, freeze="cola", seed=7, head_from=before.run)
     found = train_joint(config, cache_of_both, done[1])
     assert [run.tasks for run in found.runs] == [("sst2",), ("cola", "sst2")]
@@ -293,8 +290,9 @@ def test_a_head_that_does_not_fit_is_refused(done, cache_of_both, tmp_path):
     with pytest.raises(ConfigError, match="run is of other tasks"):
         train_joint(replace(config, freeze="sst2"), cache_of_both, done[1])
     [other] = train_heads(HeadsConfig(tasks=("cola",), heads=("logreg",), views=("L1-mean",)), cache_of_both, done[1])
-    with pytest.raises(ConfigError, match="trained no head on a trunk"):
-        train_joint(replace(config, head_from=other.run), cache_of_both, done[1])
+    for run in (other, find(done, "sst2")):  # a joint run's trunk has seen rows that are held out of the other task
+        with pytest.raises(ConfigError, match="did not train a separate head on a trunk"):
+            train_joint(replace(config, head_from=run.run), cache_of_both, done[1])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import CacheConfig, RunsConfig
-from pipeline.errors import ConfigError, HeadError
+from pipeline.errors import CacheError, ConfigError, HeadError
 from pipeline.heads import sweep as sweeping
 from pipeline.heads.fused import stream
 from pipeline.heads.store import load_head
@@ -176,7 +176,7 @@ def test_what_streams_comes_to_what_is_in_memory(corpora, write_cache, tmp_path,
 
 
 def test_a_classifier_of_scikit_learn_takes_part(cache, tmp_path):
-    config = replace(CONFIG, heads=("centroid", "GaussianNB"), views=("L1-mean",), side_by_side=0)
+    config = replace(CONFIG, heads=("centroid", "GaussianNB"), strengths=(), views=("L1-mean",), side_by_side=0)
     [found] = sweep(config, cache, RunsConfig(tmp_path))
     assert {each.head for each in found.standings} == {"centroid", "GaussianNB"}
     assert all(each.scores["mcc"] > 0.5 for each in found.standings)
@@ -197,7 +197,7 @@ def test_an_empty_cache_is_said(tmp_path):
 
 
 def test_stacked_heads_take_part_and_are_stored(cache, corpora, tmp_path):
-    config = replace(CONFIG, heads=("mlp", "linear"), views=("L1-mean",), side_by_side=0)
+    config = replace(CONFIG, heads=("mlp", "linear"), strengths=(), views=("L1-mean",), side_by_side=0)
     [found] = sweep(config, cache, RunsConfig(tmp_path))
     assert {(each.head, each.setting) for each in found.standings} == {
         ("mlp", "weight_decay"),
@@ -210,3 +210,76 @@ def test_stacked_heads_take_part_and_are_stored(cache, corpora, tmp_path):
     assert head.temperature_ == found.run.selection["temperature"] != 1
     X, y = corpora["validation"].X["L1-mean"], corpora["validation"].truth
     assert (head.predict(X) == y).mean() == found.run.scores["cola"]["validation"]["accuracy"] > 0.8
+
+
+def test_heads_that_take_long_are_tried_on_the_best_views_alone(cache, tmp_path):
+    config = replace(CONFIG, heads=("lda", "mlp"), strengths=(), side_by_side=0, finalists=1)
+    [found] = sweep(config, cache, RunsConfig(tmp_path))
+    views = {kind: {each.views for each in found.standings if each.head == kind} for kind in ("lda", "mlp")}
+    assert views["lda"] == set(SINGLES)
+    best = next(each.views for each in found.standings if each.head == "lda")
+    assert views["mlp"] == {best}
+    assert found.run.selection["tried"] == 3 * 8 + 3
+
+
+def _stopped_after_two(monkeypatch, cache, runs):
+    real, calls = sweeping.run_trials, []
+
+    def stops(name, *rest):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(name)
+        return real(name, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sweeping, "run_trials", stops)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(CONFIG, cache, runs)
+
+
+@pytest.mark.parametrize("changed", ["labels", "features"])
+def test_what_was_tried_on_other_labels_or_features_is_not_taken_up(
+    corpora, write_cache, tmp_path, monkeypatch, changed
+):
+    import shutil
+
+    runs = RunsConfig(tmp_path / "runs")
+    cache = write_cache(tmp_path / "cache", corpora)
+    _stopped_after_two(monkeypatch, cache, runs)
+    shutil.rmtree(cache.cache_dir)
+    random = np.random.default_rng(2)
+    if changed == "labels":
+        other = {**corpora, "train": replace(corpora["train"], labels=random.permutation(corpora["train"].truth))}
+    else:
+        noise = {view: random.normal(size=X.shape).astype(np.float32) for view, X in corpora["train"].X.items()}
+        other = {**corpora, "train": replace(corpora["train"], X=noise)}
+    write_cache(cache.cache_dir, other, max_length=512 if changed == "labels" else 256)
+    [resumed] = sweep(CONFIG, cache, runs)
+    [fresh] = sweep(CONFIG, cache, RunsConfig(tmp_path / "others"))
+    assert resumed.standings == fresh.standings
+    assert max(each.scores["mcc"] for each in fresh.standings) < 0.5  # what was stopped had seen better
+
+
+def test_views_of_other_rows_are_refused(corpora, write_cache, tmp_path):
+    turned = {}
+    for split, corpus in corpora.items():
+        back = np.arange(len(corpus.texts))[::-1]
+        turned[split] = replace(
+            corpus,
+            texts=[corpus.texts[row] for row in back],
+            labels=None if corpus.labels is None else corpus.labels[back],
+            truth=corpus.truth[back],
+            idx=corpus.idx[back],
+            X={view: X[back] for view, X in corpus.X.items()},
+        )
+    write_cache(tmp_path / "cache", corpora, views=(View(1, "mean"),))
+    cache = write_cache(tmp_path / "cache", turned, views=(View(2, "mean"),))
+    with pytest.raises(CacheError, match="must be of the same sentences"):
+        sweep(replace(CONFIG, views=("L1-mean", "L2-mean")), cache, RunsConfig(tmp_path / "runs"))
+
+
+def test_one_view_by_two_names_is_tried_once_and_a_strength_named_twice_too(cache, tmp_path):
+    config = replace(CONFIG, heads=("logreg",), strengths=(0.01, 0.01), views=("L-1-mean", "L2-mean", "L1-mean"))
+    [found] = sweep(config, cache, RunsConfig(tmp_path))
+    assert {each.views for each in found.standings} == {"L2-mean", "L1-mean"}  # and no layer beside its neighbour
+    assert [each.held_out.seeds for each in found.standings] == [3, 3]

@@ -74,11 +74,16 @@ def decide(stream: FeatureStream, fits: Sequence[LinearFit], which: np.ndarray) 
         `[m, k, 1]` for two classes, else `[m, k, c]`, float32, the wanted rows in the stream's order.
     """
     scales = np.stack([fit.coef / fit.scale for fit in fits])
-    offsets = np.stack([fit.intercept - scale @ fit.mean for fit, scale in zip(fits, scales, strict=True)])
+    shift = fits[0].mean.astype(np.float32)  # float32 products of features far from zero would lose digits
+    centres = [fit.mean - shift for fit in fits]
+    offsets = np.stack(
+        [fit.intercept - scale @ centre for fit, scale, centre in zip(fits, scales, centres, strict=True)]
+    )
     weights = torch.from_numpy(scales.reshape(-1, stream.width).T.astype(np.float32))
     bias, wanted = torch.from_numpy(offsets.ravel()).to(F32), torch.from_numpy(which)
     with exact_float32("cpu"), torch.inference_mode():
-        parts = [torch.addmm(bias, block[wanted[rows]], weights) for rows, block in stream.blocks()]
+        off = torch.from_numpy(shift)
+        parts = [torch.addmm(bias, block[wanted[rows]] - off, weights) for rows, block in stream.blocks()]
         return np.asarray(torch.cat(parts).view(-1, *offsets.shape).numpy())
 
 
@@ -115,7 +120,7 @@ def fit_candidates(
             if told is not None:
                 told(", ".join(dict.fromkeys(each.kind for each in solved)), 0, len(solved) * len(fits))
         if any(FITS[kind].loss for kind in kinds):
-            spectrum = preconditioner(stream, fits, moments[0])
+            spectrum = preconditioner(stream, fits, moments)
             for kind in kinds:
                 if (loss := FITS[kind].loss) is not None:
                     some = [each for each in dict.fromkeys(candidates) if each.kind == kind]

@@ -180,7 +180,10 @@ class _Search:
         """What Newton's method would do if every decision had the loss's mean curvature."""
         loss, penalties = self.problems.loss, self.problems.penalties.to(F32)
         of_intercept = loss.curvature + (penalties if loss.penalises_intercept else 0.0)
-        return torch.cat([self.spectrum.solve(q[:-1], loss.curvature, penalties), q[-1:] / of_intercept])
+        # directions that float32 cannot tell from none are not stepped along as if they were flat
+        least = torch.finfo(F32).eps * loss.curvature * float(self.spectrum.values.max())
+        solved = self.spectrum.solve(q[:-1], loss.curvature, penalties.clamp_min(least))
+        return torch.cat([solved, q[-1:] / of_intercept])
 
     def _dot(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """`[k]` float64."""

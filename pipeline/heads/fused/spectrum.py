@@ -39,13 +39,15 @@ class Spectrum:
         return cls(vectors, values.clamp_min(0.0), 0.0)
 
     def solve(self, q: torch.Tensor, curvature: float, penalties: torch.Tensor) -> torch.Tensor:
-        """`(curvature * A + penalty * I)^-1 q`, for every column with its own penalty.
+        """`(curvature * A + penalty * I)^-1 q`, for every column with its own penalty; of 0, the pseudo-inverse.
 
         Args:
             q: `[d, k]`.
-            penalties: `[k]`, positive.
+            penalties: `[k]`, not negative.
         """
-        of_vectors = 1 / (curvature * self.values[:, None] + penalties)
+        curvatures = curvature * self.values[:, None] + penalties
+        least = len(q) * torch.finfo(curvatures.dtype).eps * curvatures.max(dim=0).values
+        of_vectors = torch.where((penalties > 0) | (curvatures > least), 1 / curvatures, 0.0)
         turned = self.vectors.T @ q
         if self.vectors.shape[1] == len(q):
             return self.vectors @ (of_vectors * turned)
@@ -53,7 +55,7 @@ class Spectrum:
         return of_rest * q + self.vectors @ ((of_vectors - of_rest) * turned)
 
 
-def preconditioner(stream: FeatureStream, fits: Sequence[FitRows], moments: Moments) -> Spectrum:
+def preconditioner(stream: FeatureStream, fits: Sequence[FitRows], moments: Sequence[Moments]) -> Spectrum:
     """About the spectrum of the standardised features of all rows that something is fitted on, in float32.
 
     All eigenvectors come from all rows: a direction that only a few rows have must not be missed, or a step along it
@@ -71,20 +73,25 @@ def preconditioner(stream: FeatureStream, fits: Sequence[FitRows], moments: Mome
     for _ in range(POWERS):
         basis = torch.linalg.qr(rows.times(basis))[0]
     values, turned = torch.linalg.eigh(basis.T @ rows.times(basis))
-    left = max(float(moments.varies.sum()) - float(values.sum()), 0.0) / (stream.width - MOST_VECTORS)
+    varying = torch.stack([each.varies for each in moments]).any(dim=0).sum()
+    left = max(float(varying) - float(values.sum()), 0.0) / (stream.width - MOST_VECTORS)
     return Spectrum(basis @ turned, values.clamp_min(0.0), left)
 
 
 class _StandardisedRows:
     """Rows of a stream, standardised, and products with their correlation matrix.
 
+    A feature's scale is its greatest in any of several sets of rows: one that is constant in a set may vary in others.
+
     Args:
         which: `[n]` bool.
     """
 
-    def __init__(self, stream: FeatureStream, moments: Moments, which: torch.Tensor) -> None:
+    def __init__(self, stream: FeatureStream, moments: Sequence[Moments], which: torch.Tensor) -> None:
         self.stream, self.which = stream, which
-        self.mean, self.scale = moments.mean.to(F32), moments.scale.to(F32)
+        self.mean = torch.stack([each.mean for each in moments]).mean(dim=0).to(F32)
+        scale = torch.stack([each.scale * each.varies for each in moments]).amax(dim=0)
+        self.scale = torch.where(scale > 0, scale, 1.0).to(F32)
 
     def blocks(self) -> Iterator[torch.Tensor]:
         """`[b, d]` each."""

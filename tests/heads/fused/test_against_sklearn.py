@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from pipeline.heads.fused.fit import Candidate
+from pipeline.heads.fused.fit import Candidate, decide
 from pipeline.heads.fused.fit import fit_candidates as fit_to_tolerance
 from pipeline.heads.fused.moments import FitRows
 from pipeline.heads.fused.stream import FeatureStream
@@ -157,3 +157,40 @@ def test_a_direction_that_few_rows_have_does_not_slow_the_others_down():
     least = objective(Z, y, 1.0, best.coef_[0], best.intercept_[0])
     assert objective(Z, y, 1.0, head.coef[0], head.intercept[0]) < least * (1 + 1e-5)
     assert max(reads) < 60
+
+
+def test_a_feature_that_is_constant_in_one_way_and_varies_in_another():
+    random = np.random.default_rng(0)
+    n = 2000
+    X = random.normal(size=(n, 8)).astype(np.float32)
+    X[:, 5] = 0
+    X[:200, 5] = 1e4 * random.normal(size=200)
+    y = (X[:, 0] + 1e-4 * X[:, 5] + random.normal(size=n) > 0).astype(np.int64)
+    ways = [FitRows(np.arange(n) >= 200, y, 2), FitRows(np.arange(n) < 1800, y, 2)]
+    found = fit_to_tolerance(FeatureStream.of_matrix(X), ways, [Candidate("logreg", 1.0)])
+    for way, (head,) in zip(ways, found, strict=True):
+        Z = (X[way.fit].astype(np.float64) - head.mean) / head.scale
+        best = LogisticRegression(C=1.0, tol=1e-12, max_iter=10000).fit(Z, y[way.fit])
+        least = objective(Z, y[way.fit], 1.0, best.coef_[0], best.intercept_[0])
+        assert objective(Z, y[way.fit], 1.0, head.coef[0], head.intercept[0]) < least * (1 + 1e-5)
+
+
+def test_lda_without_shrinkage_where_features_repeat_is_the_pseudo_inverse():
+    X, y, _ = random_rows(2, seed=2)
+    X = np.concatenate([X, X[:, :3]], axis=1)
+    head = fit_candidates(FeatureStream.of_matrix(X), [FitRows(np.ones(N, bool), y, 2)], [Candidate("lda", 0.0)])[0][0]
+    Z = (X.astype(np.float64) - head.mean) / head.scale
+    expected = LinearDiscriminantAnalysis(solver="lsqr").fit(Z, y)
+    assert ((Z @ head.coef[0] + head.intercept[0] > 0) == expected.predict(Z)).mean() > 0.99
+
+
+def test_decisions_of_features_far_from_zero_keep_their_digits():
+    random = np.random.default_rng(6)
+    X = (random.normal(size=(400, 60)) + 1e4 * random.choice([-1, 1], 60)).astype(np.float32)
+    y = (random.normal(size=400) + X[:, 0] - X[:, 0].mean() > 0).astype(np.int64)
+    rows = [FitRows(np.ones(400, bool), y, 2)]
+    stream = FeatureStream.of_matrix(X)
+    [heads] = fit_candidates(stream, rows, [Candidate("ridge", 0.1)])
+    exact = ((X.astype(np.float64) - heads[0].mean) / heads[0].scale) @ heads[0].coef[0] + heads[0].intercept[0]
+    found = decide(stream, heads, np.ones(400, bool))[:, 0, 0]
+    assert np.abs(found - exact).max() < 1e-5 * np.abs(exact).max()
