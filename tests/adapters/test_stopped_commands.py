@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.adapters import lora_run, prompt_run
+from pipeline.adapters import lora_run, zero_shot
 from pipeline.adapters.training import Training
 from pipeline.errors import AdapterError, ConfigError
 from pipeline.results.ledger import read_runs
@@ -81,14 +81,14 @@ def test_states_of_the_second_task_that_are_not_cached_are_missed_before_the_fir
 
 
 def test_label_words_of_the_second_task_are_checked_before_the_first_trains(live, monkeypatch):
-    read = prompt_run.label_word_ids
+    read = zero_shot.label_word_ids
 
     def refuse(*args, task, **kwargs):
         if task == "sst2":
             raise AdapterError("label words share their first token")
         return read(*args, task=task, **kwargs)
 
-    monkeypatch.setattr(prompt_run, "label_word_ids", refuse)
+    monkeypatch.setattr(zero_shot, "label_word_ids", refuse)
     with pytest.raises(AdapterError, match="share their first token"):
         live.prompt(tasks=BOTH)
     assert not read_runs(live.runs_dir)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.backbone import facts, kernels
+from pipeline import kernels
+from pipeline.backbone import facts
 from pipeline.backbone import load as loading
 from pipeline.backbone.catalogue import BackboneSource
 from pipeline.backbone.load import load_backbone
