@@ -12,9 +12,11 @@ from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.config import CacheConfig, RunsConfig, source_name
 from pipeline.errors import HeadError, PipelineError
 from pipeline.heads.blind import draw_labels, majority_head, random_features
-from pipeline.heads.candidates import STRENGTHS, SpecRows, Told
+from pipeline.heads.candidates import SpecRows
 from pipeline.heads.entry import TrainedHead, enter_run
 from pipeline.heads.features import Own, SplitFeatures, facts_of, open_features, side_by_side
+from pipeline.heads.fit import STRENGTHS
+from pipeline.heads.fused.fit import Told
 from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.rows import check_features, labelled
 from pipeline.heads.selection import Selected, select_each

@@ -1,6 +1,6 @@
 """What a sweep tries of each kind of head, and how heads of a kind are fitted: all ways and strengths of it at once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.errors import HeadError
-from pipeline.heads.fit import TORCH_HEADS, check_head
-from pipeline.heads.fused.fit import FITS, Candidate, decide, fit_candidates
+from pipeline.heads.fit import STRENGTHS, TORCH_HEADS, check_head
+from pipeline.heads.fused.fit import FITS, Candidate, Told, decide, fit_candidates
 from pipeline.heads.fused.moments import FitRows
 from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.linear_head import LinearHead
@@ -20,18 +20,8 @@ from pipeline.heads.stacked.training import StackResult, held_out_logits, train_
 from pipeline.heads.torch_head import TorchHead
 from pipeline.results.calibration import fit_temperature
 
-STRENGTHS: Mapping[str, tuple[float, ...]] = {
-    "logreg": tuple(np.logspace(-4, 0, 9).tolist()),
-    "svm": tuple(np.logspace(-5, -1, 9).tolist()),
-    "ridge": tuple(np.logspace(-6, -1, 11).tolist()),
-    "lda": (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7),
-}
-"""`C` of logreg, svm and ridge, `shrinkage` of lda."""
 WEIGHT_DECAYS = (0.01, 0.1, 1.0)
 """Of linear and mlp."""
-
-Told = Callable[[str, int, int], None]
-"""Told of the progress: the kind of head, how many reads of the features there were, how many heads are done."""
 
 
 @dataclass(frozen=True)

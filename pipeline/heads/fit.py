@@ -13,7 +13,7 @@ from pipeline.heads.attention_pooling import AttentionPoolingHead
 from pipeline.heads.fused.fit import FITS, Candidate, fit_candidates
 from pipeline.heads.fused.moments import FitRows
 from pipeline.heads.fused.stream import FeatureStream
-from pipeline.heads.linear_head import LinearHead
+from pipeline.heads.linear_head import TOLERANCE, LinearHead
 from pipeline.heads.scalar_mix import ScalarMixHead
 from pipeline.heads.sklearn_head import SklearnHead, with_params
 from pipeline.heads.torch_head import TorchHead
@@ -22,10 +22,10 @@ from pipeline.results.metrics import score
 from pipeline.views import View, name_views
 
 STRENGTHS: Mapping[str, tuple[float, ...]] = {
-    "logreg": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0),
-    "svm": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
-    "ridge": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
-    "lda": (0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7),
+    "logreg": tuple(np.logspace(-4, 0, 9).tolist()),
+    "svm": tuple(np.logspace(-5, -1, 9).tolist()),
+    "ridge": tuple(np.logspace(-6, -1, 11).tolist()),
+    "lda": (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7),
 }
 """What is tried where nothing is named: `C`, for lda `shrinkage`, on standardised features.
 
@@ -141,7 +141,7 @@ def _fit_linear(kind: str, rows: TrainingRows, params: Mapping[str, Any]) -> Fit
     classes, numbers = np.unique(rows.y, return_inverse=True)
     is_fit = np.isin(np.arange(len(rows.y)), rows.fit, assume_unique=True)
     ways = [FitRows(mask, numbers, len(classes)) for mask in (is_fit, np.ones_like(is_fit))]
-    trials, finals = fit_candidates(FeatureStream.of_matrix(rows.X), ways, candidates, tolerance=1e-9)
+    trials, finals = fit_candidates(FeatureStream.of_matrix(rows.X), ways, candidates, tolerance=TOLERANCE)
     judged = [_judge(LinearHead.of(*trial, classes), rows) for trial in zip(candidates, trials, strict=True)]
     best = min(range(len(judged)), key=lambda place: judged[place].log_loss)
     head = LinearHead.of(candidates[best], finals[best], classes)

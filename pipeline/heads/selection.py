@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.heads.candidates import SpecRows, Told
-from pipeline.heads.fused.fit import Candidate, decide, fit_candidates
+from pipeline.heads.candidates import SpecRows
+from pipeline.heads.fused.fit import Candidate, Told, decide, fit_candidates
 from pipeline.heads.linear_head import LinearHead
 from pipeline.results.calibration import fit_temperature
 from pipeline.results.intervals import Interval, seeds_interval

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.heads.candidates import Family, SpecRows, Told
-from pipeline.heads.fused.fit import FITS, Candidate
+from pipeline.heads.candidates import Family, SpecRows
+from pipeline.heads.fused.fit import FITS, Candidate, Told
 from pipeline.results.counts import COUNTED, metric_of_counts
 from pipeline.results.trials import SCHEMA
 

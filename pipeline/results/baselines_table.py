@@ -193,9 +193,9 @@ def baselines_table(found: TaskBaselines) -> Table:
         paired = None if line.comparison is None else line.comparison.paired
         table.add_row(
             BASELINES[line.baseline],
-            "-" if line.score is None else escape(_with_ends(line.score, "")),
+            "-" if line.score is None else escape(f"{line.score:.3f}"),
             *scores,
-            "-" if paired is None else escape(_with_ends(paired.difference, "+")),
+            "-" if paired is None else escape(f"{paired.difference:+.3f}"),
             "-" if paired is None else f"{paired.p:.4f}",
             escape(_note(line)),
         )
@@ -208,8 +208,3 @@ def _note(line: BaselineRow) -> str:
         return line.note
     verdict = "at chance" if control.at_chance else "NOT at chance"
     return f"{line.note}; {verdict} ({control.chance:.3f}); selectivity {control.selectivity:+.3f}"
-
-
-def _with_ends(interval: Interval, sign: str) -> str:
-    ends = "" if interval.low is None else f" [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
-    return f"{interval.estimate:{sign}.3f}{ends}"

@@ -181,7 +181,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     lines: dict[str, Callable[[Comparison], str]] = {
         "A": lambda each: f"{each.metric} {each.scores[0]}",
         "B": lambda each: f"{each.metric} {each.scores[1]}",
-        "B - A": lambda each: _signed(each.paired.difference),
+        "B - A": lambda each: f"{each.paired.difference:+.3f}",
         "p, bootstrap": lambda each: f"{each.paired.p:.4f}",
         "only A right": lambda each: str(each.mcnemar.b),
         "only B right": lambda each: str(each.mcnemar.c),
@@ -190,7 +190,3 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     for name, show in lines.items():
         table.add_row(name, *(escape(show(each)) for each in comparisons))
     return table
-
-
-def _signed(difference: Interval) -> str:
-    return f"{difference.estimate:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"

@@ -46,6 +46,13 @@ class Interval:
         """As a JSON object."""
         return asdict(self)
 
+    def __format__(self, spec: str) -> str:
+        """The score and both ends in one format: `f"{interval:+.3f}"` is such as `+0.412 [+0.361, +0.463]`."""
+        if not spec:
+            return str(self)
+        bounds = "" if self.low is None else f" [{self.low:{spec}}, {self.high:{spec}}]"
+        return f"{self.estimate:{spec}}{bounds}"
+
     def __str__(self) -> str:
         """Such as `0.412 [0.36, 0.46]`."""
         bounds = "" if self.low is None else f" [{self.low:.2f}, {self.high:.2f}]"

@@ -160,15 +160,10 @@ def sharing_table(found: Sequence[Sharing]) -> Table:
         table.add_column(name, justify="right" if name in ("score", "against separate") else "left", no_wrap=True)
     for task in dict.fromkeys(each.task for each in found):
         of_task = [each for each in found if each.task == task]
-        table.add_row(escape(task), "separate", escape(_with_ends(of_task[0].separate.interval, "")), "-")
+        table.add_row(escape(task), "separate", escape(f"{of_task[0].separate.interval:.3f}"), "-")
         for each in of_task:
             heads = "joint" if each.freeze == "none" else f"joint, {each.freeze} frozen"
-            shown = (_with_ends(each.joint.interval, ""), _with_ends(each.difference, "+"))
+            shown = (f"{each.joint.interval:.3f}", f"{each.difference:+.3f}")
             table.add_row(*map(escape, (task, heads, *shown)))
         table.add_section()
     return table
-
-
-def _with_ends(interval: Interval, sign: str) -> str:
-    ends = "" if interval.low is None else f" [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
-    return f"{interval.estimate:{sign}.3f}{ends}"

@@ -25,13 +25,11 @@ def leaderboard_table(run: Run, standings: Sequence[Standing], metric: str, show
     for name in ("", "views", "head", *numbers):
         table.add_column(name, justify="right" if name in ("", *numbers) else "left", overflow="fold")
     for place, each in enumerate(standings[:show], start=1):
-        over = each.held_out.interval
-        interval = "" if over.low is None else f" [{over.low:.3f}, {over.high:.3f}]"
         setting = "" if each.setting is None else f" {each.setting}={each.strength:.3g}"
         others = [f"{each.scores[name]:.3f}" for name in ("accuracy", "balanced_accuracy", "f1")]
         shown = f"{metric} {scores[metric]:.3f}" if place == 1 else ""
         table.add_row(
-            str(place), each.views, f"{each.head}{setting}", f"{metric} {over.estimate:.3f}{interval}", *others, shown
+            str(place), each.views, f"{each.head}{setting}", f"{metric} {each.held_out.interval:.3f}", *others, shown
         )
     return table
 

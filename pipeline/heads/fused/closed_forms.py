@@ -5,8 +5,9 @@ All in float64 on standardised features; weights are `[d, m]` and intercepts `[m
 
 import torch
 
-from pipeline.heads.fused.moments import F64, Moments
+from pipeline.heads.fused.moments import Moments
 from pipeline.heads.fused.spectrum import Spectrum
+from pipeline.heads.fused.stream import F64
 
 Solution = tuple[torch.Tensor, torch.Tensor]
 

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from pipeline.heads.fused.closed_forms import Solution, lda, nearest_centroid, ridge
-from pipeline.heads.fused.moments import F32, FitRows, Moments, measure_moments
+from pipeline.heads.fused.moments import FitRows, Moments, measure_moments
 from pipeline.heads.fused.objectives import Logistic, Loss, SquaredHinge
 from pipeline.heads.fused.problems import Problem, Problems
 from pipeline.heads.fused.quasi_newton import minimise
 from pipeline.heads.fused.spectrum import Spectrum, correlations, preconditioner
-from pipeline.heads.fused.stream import FeatureStream
+from pipeline.heads.fused.stream import F32, FeatureStream
 from pipeline.kernels import exact_float32
 
 

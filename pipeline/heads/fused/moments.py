@@ -7,10 +7,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import HeadError
-from pipeline.heads.fused.stream import FeatureStream
-
-F32 = torch.float32
-F64 = torch.float64
+from pipeline.heads.fused.stream import F32, F64, FeatureStream
 
 
 @dataclass(frozen=True)

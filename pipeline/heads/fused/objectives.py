@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch.nn import functional
 
-F64 = torch.float64
+from pipeline.heads.fused.stream import F64
 
 
 class Loss(Protocol):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.heads.fused.moments import F32, F64, FitRows, Moments
+from pipeline.heads.fused.moments import FitRows, Moments
 from pipeline.heads.fused.objectives import Loss
-from pipeline.heads.fused.stream import FeatureStream
+from pipeline.heads.fused.stream import F32, F64, FeatureStream
 
 FAR = 8.0
 """Features whose mean is more than so many standard deviations from zero are centred before they are multiplied."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.heads.fused.moments import F32, F64
 from pipeline.heads.fused.problems import Problems
 from pipeline.heads.fused.spectrum import Spectrum
+from pipeline.heads.fused.stream import F32, F64
 
 MEMORY = 10
 """Pairs of a step and the gradient's change that are kept."""

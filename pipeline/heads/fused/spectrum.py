@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.heads.fused.moments import F32, F64, FitRows, Moments
-from pipeline.heads.fused.stream import FeatureStream
+from pipeline.heads.fused.moments import FitRows, Moments
+from pipeline.heads.fused.stream import F32, F64, FeatureStream
 
 WHOLE_WIDTH = 2048
 """Up to this width all eigenvectors are found for a preconditioner; beyond, the greatest `MOST_VECTORS`."""

@@ -14,6 +14,7 @@ import torch
 from pipeline.cache import FeatureSet
 from pipeline.cache.shard import ShardData, to_float32
 
+F32, F64 = torch.float32, torch.float64
 BLOCK_BYTES = 2**21
 """Of a block: small enough to stay in the processor's cache between the two products that use it."""
 LEAST_BLOCK_ROWS = 256
@@ -21,6 +22,7 @@ MOST_BLOCK_ROWS = 2048
 
 
 MEMORY_SHARE = 0.4
+"""Of the memory that is free, what a stream may take to be held as one matrix."""
 
 
 def free_bytes() -> int:
