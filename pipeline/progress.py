@@ -222,7 +222,7 @@ class TrialsLine(_Line):
 
     def __init__(self, label: str, heads: int) -> None:
         super().__init__(label, heads, MofNCompleteColumn(), TextColumn("heads, {task.fields[speed]}"))
-        self._done = 0
+        self._done = self._before = 0
         self._at = "-"
 
     def tell(self, views: str, kind: str, reads: int, done: int) -> None:
@@ -235,16 +235,17 @@ class TrialsLine(_Line):
         self._at = what
         self._show(self._done, what)
 
-    def advance(self, heads: int) -> None:
-        """So many more heads are fitted and scored."""
+    def advance(self, heads: int, *, before: bool = False) -> None:
+        """So many more heads are fitted and scored; or were, `before` this command began."""
         self._done += heads
+        self._before += heads if before else 0
         self._show(self._done, self._at)
 
     def _all(self) -> str:
         return f"up to {self.total:,} heads"
 
     def _so_far(self) -> str:
-        left = (self.total - self._done) * self.seconds / max(self._done, 1)
+        left = (self.total - self._done) * self.seconds / max(self._done - self._before, 1)
         return f"{self._done:,} of up to {self.total:,} heads, {self._at}; {left:,.0f} s left at most"
 
     def _result(self) -> str:

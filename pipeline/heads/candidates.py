@@ -63,7 +63,7 @@ class SpecRows:
     @cached_property
     def X(self) -> np.ndarray:
         """`[n, d]` float32, in memory."""
-        return np.concatenate([block.numpy() for _, block in self.stream.blocks()])
+        return self.stream.matrix()
 
     def _of(self, fit: np.ndarray) -> FitRows:
         return FitRows(fit, np.searchsorted(self.classes, self.y).astype(np.int64), len(self.classes))

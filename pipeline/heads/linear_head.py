@@ -18,6 +18,8 @@ from pipeline.results.calibration import probabilities_of
 
 TOLERANCE = 1e-9
 """Of a head that is fitted alone."""
+ROWS_AT_ONCE = 4096
+"""In float64; the features themselves are float32, and may be many."""
 ARRAYS = ("mean", "scale", "coef", "intercept")
 
 
@@ -105,8 +107,12 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 found=f"{list(X.shape)}",
             )
         weights = (self.coef_ / self.scale_).T
-        decisions: np.ndarray = X.astype(np.float64) @ weights + (self.intercept_ - self.mean_ @ weights)
-        return decisions[:, 0] if len(self.intercept_) == 1 else decisions
+        offset = self.intercept_ - self.mean_ @ weights
+        decisions = np.empty((len(X), len(offset)))
+        for first in range(0, len(X), ROWS_AT_ONCE):
+            some = slice(first, first + ROWS_AT_ONCE)
+            decisions[some] = X[some].astype(np.float64) @ weights + offset
+        return decisions[:, 0] if len(offset) == 1 else decisions
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Probabilities `[n, c]`: of decision values over the temperature, logistic for two classes, else softmax."""

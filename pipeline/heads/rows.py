@@ -3,6 +3,7 @@
 import numpy as np
 
 from pipeline.errors import HeadError
+from pipeline.heads.fused.moments import FitRows, measure_moments
 from pipeline.heads.fused.stream import FeatureStream
 from pipeline.progress import say
 from pipeline.tasks.spec import TaskSpec
@@ -53,23 +54,9 @@ def check_features(stream: FeatureStream, name: str) -> None:
     Raises:
         HeadError: no feature varies, or a value is not finite (its row and feature are named).
     """
-    low, high = np.full(stream.width, np.inf), np.full(stream.width, -np.inf)
-    for rows, block in stream.blocks():
-        low = np.minimum(low, block.amin(dim=0).numpy())
-        high = np.maximum(high, block.amax(dim=0).numpy())
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            row, feature = np.argwhere(~np.isfinite(block.numpy()))[0].tolist()
-            raise HeadError(
-                "a feature is not finite",
-                where=f"{name}, row {int(stream.order[rows.start + row])}, feature {feature}",
-                expected="finite numbers",
-                found=float(block[row, feature]),
-            )
-    constant = np.flatnonzero(low == high)
-    if len(constant) == stream.width:
-        raise HeadError(
-            "no feature varies among the training rows", where=name, expected=f"some of {stream.width} to vary"
-        )
+    everywhere = FitRows(np.ones(len(stream), dtype=bool), np.zeros(len(stream), dtype=np.int64), classes=1)
+    moments = measure_moments(stream, [everywhere], where=name)[0]
+    constant = np.flatnonzero(~moments.varies.numpy())
     if len(constant):
         shown = ", ".join(map(str, constant[:SHOWN].tolist())) + (" and more" if len(constant) > SHOWN else "")
         does, get = ("does", "gets") if len(constant) == 1 else ("do", "get")

@@ -167,14 +167,14 @@ def _sweep(
         sets = open_train(views)
         key = [name, list(families), [each.fingerprint for each in sets]]
         state = folder / f"{sha256_of_record(key)[:16]}.parquet"
-        if state.is_file():
+        if found := state.is_file():
             tables.append(read_trials(state))
         else:
             rows = rows_of(sets)
             check_features(rows.stream, f"{task.name}, {name}")
             tables.append(run_trials(name, rows, families, config.strengths, partial(line.tell, name)))
             _keep(state, tables[-1])
-        line.advance(tables[-1].num_rows)
+        line.advance(tables[-1].num_rows, before=found)
 
     slow = {kind: family for kind, family in families.items() if isinstance(family, Stacked)}
     first = {kind: family for kind, family in families.items() if kind not in slow} or families

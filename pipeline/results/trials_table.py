@@ -18,7 +18,8 @@ def leaderboard_table(run: Run, standings: Sequence[Standing], metric: str, show
     table = FittingTable(
         dispensable=("f1", "balanced accuracy", "accuracy"),
         title=f"{task}: {selection['tried']:,} tried, {selection['views']} sets of views, {selection['trials']:,} fits",
-        caption=f"by {selection['by']}, [95 % interval]; selected and scored once on validation: {metric} "
+        caption=f"by {selection['by']}, [95 % interval] of each alone: the best of {selection['tried']:,} looks better "
+        f"there than it is; selected and scored once on validation: {metric} "
         f"{scores[metric]:.3f} [{bounds['low']:.3f}, {bounds['high']:.3f}], as run {run.run}",
     )
     numbers = ("held-out", "accuracy", "balanced accuracy", "f1", "validation")

@@ -5,11 +5,11 @@
 Each contender is a process of its own with the same number of threads, and reads the same features and labels from the
 same files: rows whose covariance falls as a power law, as those of hidden states do, already standardised. The fits are
 the same: nine tenths of the rows, which the seed draws; scikit-learn's `LogisticRegression` (its default tolerance, up
-to 1,000 iterations), and `LogisticRegressionCV`, which begins each strength where the one before it ended. Neither
-reading the features nor importing is in the seconds. Objectives are reckoned here, in float64, from the weights that a
-contender gives; the optimum is where scikit-learn ends when it goes on from its own solutions to a tolerance of 1e-8.
-Memory is the greatest resident size of the process, from its beginning, over the size of the features. Prints a
-Markdown table.
+to 1,000 iterations), and, up to 1,024 features, `LogisticRegressionCV`, which begins each strength where the one before
+it ended. Neither reading the features nor importing is in the seconds. Objectives are reckoned here, in float64, from
+the weights that a contender gives; the optimum is where scikit-learn ends when it goes on from its own solutions to a
+tolerance of 1e-8. Memory is the greatest resident size of the process, from its beginning, over the size of the
+features. Prints a Markdown table.
 
 Heads that are fitted together standardise each seed's rows anew, scikit-learn takes the features as they are: on many
 rows that moves the objective by less than a millionth.

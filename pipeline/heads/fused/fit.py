@@ -1,6 +1,6 @@
 """Fit many linear heads on one stream of features: every kind, strength and set of rows together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from pipeline.heads.fused.moments import FitRows, Moments, measure_moments
 from pipeline.heads.fused.objectives import Logistic, Loss, SquaredHinge
 from pipeline.heads.fused.problems import Problem, Problems
 from pipeline.heads.fused.quasi_newton import minimise
-from pipeline.heads.fused.spectrum import Spectrum, correlations, preconditioner
+from pipeline.heads.fused.spectrum import Spectrum, correlations, matrices_at_once, preconditioner
 from pipeline.heads.fused.stream import F32, FeatureStream
 from pipeline.kernels import exact_float32
 
@@ -116,7 +116,7 @@ def fit_candidates(
         moments = measure_moments(stream, fits)
         found: dict[tuple[int, Candidate], LinearFit] = {}
         if solved := [each for each in dict.fromkeys(candidates) if FITS[each.kind].closed_form]:
-            found |= _solve(moments, _exact_spectra(stream, fits, moments, solved), solved)
+            found |= _solve(stream, fits, moments, solved)
             if told is not None:
                 told(", ".join(dict.fromkeys(each.kind for each in solved)), 0, len(solved) * len(fits))
         if any(FITS[kind].loss for kind in kinds):
@@ -128,28 +128,41 @@ def fit_candidates(
         return [[found[number, candidate] for candidate in candidates] for number in range(len(fits))]
 
 
-def _exact_spectra(
-    stream: FeatureStream, fits: Sequence[FitRows], moments: Sequence[Moments], candidates: Sequence[Candidate]
-) -> list[Spectrum]:
-    """Of each set of rows, where a closed form needs it; sets of the same rows share one."""
-    if all(candidate.kind == "centroid" for candidate in candidates):
-        return [Spectrum(torch.zeros(stream.width, 0), torch.zeros(0), 1.0)] * len(fits)
-    matrices = correlations(stream, fits, moments)
-    known = {id(matrix): Spectrum.of(matrix) for matrix in matrices}
-    return [known[id(matrix)] for matrix in matrices]
-
-
 def _solve(
-    moments: Sequence[Moments], spectra: Sequence[Spectrum], candidates: Sequence[Candidate]
+    stream: FeatureStream, fits: Sequence[FitRows], moments: Sequence[Moments], candidates: Sequence[Candidate]
 ) -> dict[tuple[int, Candidate], LinearFit]:
     found = {}
-    for number, (of_rows, spectrum) in enumerate(zip(moments, spectra, strict=True)):
+    for number, spectrum in _exact_spectra(stream, fits, moments, candidates):
         for candidate in candidates:
             closed_form = FITS[candidate.kind].closed_form
             assert closed_form is not None
-            weights, intercept = closed_form(of_rows, spectrum, candidate.strength or 0.0)
-            found[number, candidate] = _as_fit(of_rows, weights, intercept)
+            weights, intercept = closed_form(moments[number], spectrum, candidate.strength or 0.0)
+            found[number, candidate] = _as_fit(moments[number], weights, intercept)
     return found
+
+
+def _exact_spectra(
+    stream: FeatureStream, fits: Sequence[FitRows], moments: Sequence[Moments], candidates: Sequence[Candidate]
+) -> Iterator[tuple[int, Spectrum]]:
+    """Of each set of rows, where a closed form needs it; sets of the same rows share one.
+
+    As many matrices are summed in one read as memory has room for; each is let go of once its spectrum is used.
+    """
+    if all(candidate.kind == "centroid" for candidate in candidates):
+        none = Spectrum(torch.zeros(stream.width, 0), torch.zeros(0), 1.0)
+        yield from ((number, none) for number in range(len(fits)))
+        return
+    alike: dict[bytes, list[int]] = {}
+    for number, each in enumerate(fits):
+        alike.setdefault(each.fit.tobytes(), []).append(number)
+    sets = list(alike.values())
+    at_once = matrices_at_once(stream.width)
+    for first in range(0, len(sets), at_once):
+        some = sets[first : first + at_once]
+        matrices = correlations(stream, [fits[like[0]] for like in some], [moments[like[0]] for like in some])
+        for like in reversed(some):
+            spectrum = Spectrum.of(matrices.pop())
+            yield from ((number, spectrum) for number in like)
 
 
 def _minimise(

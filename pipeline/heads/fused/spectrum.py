@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pipeline.errors import HeadError
 from pipeline.heads.fused.moments import FitRows, Moments
-from pipeline.heads.fused.stream import F32, F64, FeatureStream
+from pipeline.heads.fused.stream import F32, F64, MEMORY_SHARE, FeatureStream, free_bytes
 
 WHOLE_WIDTH = 2048
 """Up to this width all eigenvectors are found for a preconditioner; beyond, the greatest `MOST_VECTORS`."""
@@ -16,6 +17,8 @@ ROWS_A_FEATURE = 4
 """Of wide features a preconditioner takes about so many rows for each."""
 POWERS = 2
 """Subspace iterations before the eigenvectors are read off."""
+BESIDE = 5
+"""Matrices that stand in memory beside those of the sets of rows: of all rows, and what finding eigenvectors takes."""
 
 
 @dataclass(frozen=True)
@@ -115,37 +118,53 @@ class _StandardisedRows:
         return product / rows
 
 
+def matrices_at_once(width: int) -> int:
+    """How many correlation matrices `[d, d]` float64 memory has room for, beside what finding eigenvectors takes.
+
+    Raises:
+        HeadError: not even one.
+    """
+    share, each = MEMORY_SHARE * free_bytes(), 8 * width**2
+    if share < (BESIDE + 1) * each:
+        raise HeadError(
+            "the features are too wide for ridge and lda, which need their correlation matrix",
+            expected=f"at most {int((share / (BESIDE + 1) / 8) ** 0.5):,} numbers a row in the memory that is free",
+            found=f"{width:,}: {(BESIDE + 1) * each / 1e9:,.1f} GB",
+            remedy="leave these heads out, or put fewer views side by side",
+        )
+    return int(share // each) - BESIDE
+
+
 def correlations(stream: FeatureStream, fits: Sequence[FitRows], moments: Sequence[Moments]) -> list[torch.Tensor]:
-    """The correlation matrices `[d, d]` float64 of several sets of rows, in one read.
+    """The correlation matrices `[d, d]` float64 of several different sets of rows, in one read.
 
     The Gram matrix of all rows is summed once; a set that leaves out the fewer rows takes theirs off, so many nearly
-    whole sets cost little more than one. Sets of the same rows share one. Products are float64: a weak penalty divides
-    by the smallest eigenvalues, which float32 would drown in its rounding.
+    whole sets cost little more than one. Products are float64: a weak penalty divides by the smallest eigenvalues,
+    which float32 would drown in its rounding.
     """
-    keys = [each.fit.tobytes() for each in fits]
-    firsts = {key: keys.index(key) for key in dict.fromkeys(keys)}
     centre, scale = moments[0].mean, moments[0].scale
-    leaves_out = {key: bool(fits[first].fit.mean() > 0.5) for key, first in firsts.items()}
-    few = {key: torch.from_numpy(fits[first].fit) ^ leaves_out[key] for key, first in firsts.items()}
-    whole = torch.zeros(stream.width, stream.width, dtype=F64)
-    parts = {key: torch.zeros_like(whole) for key, mask in few.items() if bool(mask.any())}
+    leaves_out = [bool(each.fit.mean() > 0.5) for each in fits]
+    few = [torch.from_numpy(each.fit ^ leaves) for each, leaves in zip(fits, leaves_out, strict=True)]
+    whole = torch.zeros(stream.width, stream.width, dtype=F64) if any(leaves_out) else None
+    grams = [torch.zeros(stream.width, stream.width, dtype=F64) for _ in fits]
     for rows, block in stream.blocks():
         standardised = (block.to(F64) - centre).div_(scale)
-        if any(leaves_out.values()):
+        if whole is not None:
             whole.addmm_(standardised.T, standardised)
-        for key, part in parts.items():
-            some = standardised[few[key][rows]]
-            part.addmm_(some.T, some)
-    found = {}
-    for key, first in firsts.items():
-        gram = whole - parts[key] if key in parts and leaves_out[key] else parts.get(key, whole)
-        found[key] = _centred(gram, moments[first], centre, scale)
-    return [found[key] for key in keys]
+        for gram, mask in zip(grams, few, strict=True):
+            if bool((here := mask[rows]).any()):
+                some = standardised[here]
+                gram.addmm_(some.T, some)
+    for gram, leaves, of_set in zip(grams, leaves_out, moments, strict=True):
+        if leaves and whole is not None:
+            torch.sub(whole, gram, out=gram)
+        _centre(gram, of_set, centre, scale)
+    return grams
 
 
-def _centred(gram: torch.Tensor, moments: Moments, centre: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """The correlation matrix of rows whose Gram matrix was taken around another centre and scale."""
+def _centre(gram: torch.Tensor, moments: Moments, centre: torch.Tensor, scale: torch.Tensor) -> None:
+    """Make the Gram matrix of rows, taken around another centre and scale, their correlation matrix."""
     off = (moments.mean - centre) / scale
     ratio = scale / moments.scale * moments.varies
-    covariance = gram / moments.rows - off[:, None] * off[None, :]
-    return covariance * ratio[:, None] * ratio[None, :]
+    gram.div_(moments.rows).addr_(off, off, alpha=-1.0)
+    gram.mul_(ratio[:, None]).mul_(ratio)

@@ -138,10 +138,16 @@ class FeatureStream:
 
     def in_memory(self) -> "FeatureStream":
         """The same rows as one matrix `[n, d]` float32, copied once."""
+        return FeatureStream([Matrix(self.matrix())], self.order)
+
+    def matrix(self) -> np.ndarray:
+        """All rows, `[n, d]` float32: what is one matrix already is not copied."""
+        if len(self.parts) == 1 and isinstance(self.parts[0], Matrix):
+            return self.parts[0].block(0, len(self))
         X = np.empty((len(self), self.width), dtype=np.float32)
         for rows, block in self.blocks():
             X[rows] = block.numpy()
-        return FeatureStream([Matrix(X)], self.order)
+        return X
 
     def blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """All rows once: a block's place in the stream and its features `[b, d]` float32, not to be written to."""

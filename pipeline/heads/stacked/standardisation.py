@@ -3,6 +3,7 @@
 import torch
 
 from pipeline.errors import HeadError
+from pipeline.heads.fused.moments import varies
 from pipeline.heads.stacked.rows import Ragged, RowSource
 
 
@@ -45,6 +46,5 @@ def measure_standardisation(data: RowSource, fit: torch.Tensor) -> tuple[torch.T
         raise HeadError("a feature is not finite", expected="finite numbers")
     mean = sums / count + shift
     variance = squares / count - (sums / count).square()
-    eps = torch.finfo(torch.float32).eps
-    varies = variance > (eps * mean.abs()).square() + torch.finfo(torch.float64).tiny
-    return mean[which], torch.where(varies, variance.clamp_min(0.0).sqrt(), 0.0)[which]
+    scale = torch.where(varies(mean, variance), variance.clamp_min(0.0).sqrt(), 0.0)
+    return mean[which], scale[which]

@@ -10,6 +10,8 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from pipeline.errors import HeadError
+from pipeline.heads.fused import fit, spectrum
 from pipeline.heads.fused.fit import Candidate, decide
 from pipeline.heads.fused.fit import fit_candidates as fit_to_tolerance
 from pipeline.heads.fused.moments import FitRows
@@ -194,3 +196,25 @@ def test_decisions_of_features_far_from_zero_keep_their_digits():
     exact = ((X.astype(np.float64) - heads[0].mean) / heads[0].scale) @ heads[0].coef[0] + heads[0].intercept[0]
     found = decide(stream, heads, np.ones(400, bool))[:, 0, 0]
     assert np.abs(found - exact).max() < 1e-5 * np.abs(exact).max()
+
+
+def test_closed_forms_whose_matrices_do_not_fit_into_memory_together_are_the_same(monkeypatch):
+    X, y, masks = random_rows(2)
+    fits = [FitRows(mask, y, 2) for mask in (*masks, masks[0], ~masks[0])]  # the fourth is the first once more
+    closed = [each for each in CANDIDATES if each.kind in ("ridge", "lda", "centroid")]
+    together = fit_candidates(FeatureStream.of_matrix(X), fits, closed)
+    monkeypatch.setattr(fit, "matrices_at_once", lambda width: 1)
+    one_by_one = fit_candidates(FeatureStream.of_matrix(X), fits, closed)
+    for few, many in zip(one_by_one, together, strict=True):
+        for a, b in zip(few, many, strict=True):
+            np.testing.assert_allclose(a.coef, b.coef, rtol=1e-7, atol=1e-10)
+            np.testing.assert_allclose(a.intercept, b.intercept, rtol=1e-7, atol=1e-10)
+
+
+def test_features_too_wide_for_a_matrix_are_refused_before_it_is_summed(monkeypatch):
+    X, y, masks = random_rows(2)
+    stream, rows = FeatureStream.of_matrix(X), [FitRows(masks[0], y, 2)]
+    monkeypatch.setattr(spectrum, "free_bytes", lambda: 8 * 20**2 * (1 + spectrum.BESIDE) / spectrum.MEMORY_SHARE)
+    with pytest.raises(HeadError, match=r"too wide for ridge and lda(.|\n)*at most 20 numbers"):
+        fit_candidates(stream, rows, [Candidate("ridge", 1.0)])
+    assert fit_candidates(stream, rows, [Candidate("logreg", 1.0), Candidate("centroid", None)])
