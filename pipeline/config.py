@@ -302,7 +302,7 @@ class HeadsConfig(FeaturesConfig):
         heads: `logreg`, `ridge`, `svm`, `lda`, `centroid`, `linear`, `mlp`, `mix` (of several views), `attention` (on
             the tokens view), or any scikit-learn classifier by its class name.
         views: such as L20-mean, L-1-last, or several side by side: L16-mean+L20-mean; by default each task's own.
-        params: settings of the scikit-learn classifier, such as C=0.1.
+        params: settings of the heads by their scikit-learn names, such as C=0.1 or weight_decay=3.
     """
 
     heads: tuple[str, ...] = ("logreg", "linear", "mlp")

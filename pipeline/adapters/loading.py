@@ -2,22 +2,21 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline.adapters.evaluation import predict_logits
-from pipeline.adapters.label_words import label_word_ids, tokens_behind
 from pipeline.adapters.lora import read_adapters
 from pipeline.adapters.lora_run import ADAPTER
 from pipeline.adapters.network import HeadedNetwork, TaskHead
 from pipeline.adapters.prompt_run import ADAPTERS
 from pipeline.adapters.rows import LiveRows, tokenize_split
 from pipeline.adapters.session import Session
-from pipeline.adapters.soft_prompt import LabelReading, PromptedNetwork, read_soft_prompt
+from pipeline.adapters.soft_prompt import PromptedNetwork, read_soft_prompt
 from pipeline.adapters.starting_heads import HEADS
 from pipeline.adapters.training import LiveNetwork
+from pipeline.adapters.zero_shot import label_reading
 from pipeline.backbone.lm_head import lm_head_weight
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.classifier import StoredClassifier
@@ -150,14 +149,12 @@ def _load_prompt(folder: Path, run: Run, session: Session) -> PromptedNetwork:
     backbone = session.load()
     engine = PrefillEngine(backbone, [backbone.num_hidden_layers], pack=False)
     special_tokens = bool(run.config["tokens"]["special_tokens"])
-    readings: dict[str, Any] = {}
-    own = {}
-    for task in run.tasks:
-        words, prompt = run.config["label_words"][task], run.config["prompts"][task]
-        ids = label_word_ids(session.tokenizer, prompt, words, special_tokens=special_tokens, task=task)
-        behind = tokens_behind(session.tokenizer, prompt, special_tokens=special_tokens)
-        readings[task] = LabelReading(ids, np.arange(len(words)), behind)
-        own[task] = read_soft_prompt(folder / ADAPTERS / task, backbone.hidden_size)
+    readings, own = {}, {}
+    for name in run.tasks:
+        words, prompt = (run.config[field][name] for field in ("label_words", "prompts"))
+        task = TaskSpec(name, tuple(run.config["labels"][name]), prompt, answer_prompt=prompt, label_words=tuple(words))
+        readings[name] = label_reading(session.tokenizer, task, special_tokens=special_tokens)
+        own[name] = read_soft_prompt(folder / ADAPTERS / name, backbone.hidden_size)
     return PromptedNetwork(
         engine,
         lm_head_weight(session.source, backbone),
