@@ -14,13 +14,17 @@ class SweepConfig(FeaturesConfig):
     Args:
         views: all (each pooled view that the cache holds), views such as L20-mean, or several side by side, such as
             L16-mean+L20-mean.
-        side_by_side: then also put the best views side by side, up to so many of them, none beside its neighbour's.
+        side_by_side: then also put the best views side by side, up to so many of them; of one pooling, none nearer to
+            another than a tenth of the depth.
         heads: logreg, ridge, svm, lda, centroid (trained together, from shared reads), linear, mlp (trained together
             by AdamW), or any scikit-learn classifier by its class name (one by one).
         finalists: linear and mlp are tried on so many sets of views, those that the other heads did best on; where
             there are no other heads, on all.
-        strengths: inverse strengths C of the penalty of logreg, ridge and svm; by default a range for each.
-        seeds: how many ways of holding out training rows every head is tried on.
+        strengths: inverse strengths C of the penalty of logreg, ridge and svm; by default a range for each. The other
+            heads keep their own.
+        seeds: how many ways of holding out training rows every head is tried on. A fifth five times is five-fold
+            cross-validation: every row is held out once.
+        held_out: the share of training rows that each way holds out, to select heads on and to stop at.
         score_on: which of the rows held out count: whole, the texts that no other training text contains (of SST-2's
             phrases the whole sentences, which its validation split has alone), or all.
         show: lines of the leaderboard to print.
@@ -28,10 +32,11 @@ class SweepConfig(FeaturesConfig):
 
     views: tuple[str, ...] = ("all",)
     side_by_side: int = 4
-    heads: tuple[str, ...] = ("logreg", "ridge", "svm", "lda", "centroid")
-    finalists: int = 2
+    heads: tuple[str, ...] = ("logreg", "ridge", "svm", "lda", "centroid", "mlp")
+    finalists: int = 1
     strengths: tuple[float, ...] = ()
     seeds: int = 5
+    held_out: float = 0.2
     score_on: Literal["whole", "all"] = "whole"
     show: int = 10
 
@@ -133,8 +138,6 @@ class BaselinesConfig(FeaturesConfig):
     Args:
         views: such as L20-mean, or several side by side: L16-mean+L20-mean; one for all tasks, or one for each in their
             order. By default each task's own.
-        finalists: linear and mlp are tried on so many sets of views, those that the other heads did best on; where
-            there are no other heads, on all.
         strengths: inverse strengths C of the head's penalty; by default a sweep's range.
         seeds: how many ways of holding out training rows every strength is tried on.
         draws: how often the labels of the control task are drawn.

@@ -20,8 +20,10 @@ from pipeline.heads.stacked.training import StackResult, held_out_logits, train_
 from pipeline.heads.torch_head import TorchHead
 from pipeline.results.calibration import fit_temperature
 
-WEIGHT_DECAYS = (0.01, 0.1, 1.0)
-"""Of linear and mlp."""
+WEIGHT_DECAYS = (1.0, 3.0, 10.0)
+"""Of linear and mlp. A step takes off the product with the learning rate, which is small for wide features."""
+PATIENCE = 5
+"""Epochs without a lower held-out loss before one of many heads stops; what is selected trains to the best epoch."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class Stacked:
             rows.whole.y,
             fit,
             ~fit,
-            Schedule(weight_decay=decays, seed=self.seed),
+            Schedule(weight_decay=decays, patience=PATIENCE, seed=self.seed),
             names=[f"{kind}, weight decay {decay:g}" for decay in decays],
             told=lambda epoch, going: told(kind, epoch, len(decays) - going),
         )

@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +20,7 @@ from pipeline.errors import HeadError
 from pipeline.heads.candidates import Family, SpecRows, Stacked, families_of
 from pipeline.heads.entry import TrainedHead, enter_run
 from pipeline.heads.features import Opened, Own, cached_views, check_same_rows, facts_of, open_features, side_by_side
-from pipeline.heads.fused.fit import Candidate
+from pipeline.heads.fused.fit import Candidate, check_width
 from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.rows import check_features, labelled
 from pipeline.heads.trials import run_trials
@@ -33,6 +34,9 @@ from pipeline.results.trials import TRIALS, Standing, leaderboard, read_trials, 
 from pipeline.tasks.spec import TaskSpec, find_tasks
 from pipeline.threads import limited_threads
 from pipeline.views import View, name_views, parse_views
+
+APART = 0.1
+"""Of the depth: how far from each other views of one pooling are that a sweep puts side by side."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class _Plan:
     Args:
         singles: the specs of views that are tried first.
         opened: the first of them, whose rows are everyone's.
+        depth: of the backbone, in blocks.
         prints: the fingerprints of each of them, by split.
         settings: for the run's record.
     """
@@ -64,6 +69,7 @@ class _Plan:
     task: TaskSpec
     singles: list[tuple[View, ...]]
     opened: Opened
+    depth: int
     prints: dict[str, dict[str, list[str]]]
     settings: dict[str, Any]
 
@@ -107,6 +113,8 @@ def _plan(task: TaskSpec, config: SweepConfig, cache: CacheConfig, features: Fea
     opened = open_features(features, task, specs[0], config, of_task)
     layers = int(opened["train"][0].manifest.identity.architecture["num_hidden_layers"])
     specs = list(dict.fromkeys(tuple(sorted({view.resolved(layers) for view in spec})) for spec in specs))
+    width = opened["train"][0].hidden_size
+    check_width(config.heads, width * max(map(len, specs)))
     prints = {}
     for spec in specs:
         of_spec = open_features(features, task, spec, config, of_task)
@@ -119,7 +127,7 @@ def _plan(task: TaskSpec, config: SweepConfig, cache: CacheConfig, features: Fea
     settings = json.loads(json.dumps(asdict(config), default=str))  # paths become text
     settings |= {"cache_dir": str(cache.cache_dir), "metric": task.metric}
     settings["data"] = config.data if task.name in own else source_name(config.data)
-    return _Plan(task, specs, opened, prints, settings)
+    return _Plan(task, specs, opened, layers, prints, settings)
 
 
 def _prints(opened: Opened) -> dict[str, list[str]]:
@@ -179,7 +187,7 @@ def _sweep(
     slow = {kind: family for kind, family in families.items() if isinstance(family, Stacked)}
     first = {kind: family for kind, family in families.items() if kind not in slow} or families
     with TrialsLine(f"{task.name}, sweep", _most_heads(plan, config, first, slow)) as line:
-        for views in _specs(plan.singles, config.side_by_side, tables, task.metric):
+        for views in _specs(plan, config, tables):
             try_on(views, first, line)
         if slow and first is not families:
             best_first = dict.fromkeys(each.views for each in leaderboard(pa.concat_tables(tables), task.metric))
@@ -205,24 +213,39 @@ def _most_heads(plan: _Plan, config: SweepConfig, first: Mapping[str, Family], s
     return (specs * count(first) + finals * count(slow)) * config.seeds
 
 
-def _specs(
-    singles: Sequence[tuple[View, ...]], most: int, tables: Sequence[pa.Table], metric: str
-) -> Iterator[tuple[View, ...]]:
+def _specs(plan: _Plan, config: SweepConfig, tables: Sequence[pa.Table]) -> Iterator[tuple[View, ...]]:
     """What is named, then the best of the single views side by side; `tables` has the trials of what came before."""
-    yield from singles
-    if most < 2 or not tables:
+    yield from plan.singles
+    if config.side_by_side < 2 or not tables:
         return
-    best_first = dict.fromkeys(each.views for each in leaderboard(pa.concat_tables(tables), metric))
+    best_first = dict.fromkeys(each.views for each in leaderboard(pa.concat_tables(tables), plan.task.metric))
+    width = plan.opened["train"][0].hidden_size
+    singles = [parse_views(name)[0] for name in best_first if "+" not in name]
     chosen: list[View] = []
-    for view in (parse_views(name)[0] for name in best_first if "+" not in name):
-        if any(each.pooling == view.pooling and abs(each.layer - view.layer) < 2 for each in chosen):
-            continue  # its neighbour says nearly the same
+    for view in islice(far_apart(singles, max(2, round(APART * plan.depth))), config.side_by_side):
         chosen.append(view)
-        together = tuple(sorted(chosen))
-        if len(chosen) > 1 and together not in singles:
-            yield together
-        if len(chosen) == most:
+        try:
+            check_width(config.heads, width * len(chosen))
+        except HeadError as error:
+            many = len(chosen) - 1
+            say(f"note: no more than {many} view{'s' if many > 1 else ''} side by side: {error}")
             return
+        together = tuple(sorted(chosen))
+        if len(chosen) > 1 and together not in plan.singles:
+            yield together
+
+
+def far_apart(views: Iterable[View], apart: int) -> Iterator[View]:
+    """Views in their order, less those whose neighbour, which says nearly the same, came before.
+
+    Args:
+        apart: how many layers lie, at least, between two of one pooling.
+    """
+    chosen: list[View] = []
+    for view in views:
+        if all(each.pooling != view.pooling or abs(each.layer - view.layer) >= apart for each in chosen):
+            chosen.append(view)
+            yield view
 
 
 def _keep(path: Path, trials: pa.Table) -> None:

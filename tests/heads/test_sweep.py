@@ -8,7 +8,7 @@ import pytest
 from pipeline.config import CacheConfig, RunsConfig
 from pipeline.errors import CacheError, ConfigError, HeadError
 from pipeline.heads import sweep as sweeping
-from pipeline.heads.fused import stream
+from pipeline.heads.fused import spectrum, stream
 from pipeline.heads.store import load_head
 from pipeline.heads.sweep import sweep
 from pipeline.heads_config import SweepConfig
@@ -220,6 +220,37 @@ def test_heads_that_take_long_are_tried_on_the_best_views_alone(cache, tmp_path)
     best = next(each.views for each in found.standings if each.head == "lda")
     assert views["mlp"] == {best}
     assert found.run.selection["tried"] == 3 * 8 + 3
+
+
+def test_views_side_by_side_are_far_apart():
+    ranked = [
+        View(19, "mean"),
+        View(18, "mean"),
+        View(20, "last"),
+        View(22, "mean"),
+        View(21, "mean"),
+        View(17, "last"),
+    ]
+    assert list(sweeping.far_apart(ranked, 3)) == [
+        View(19, "mean"),
+        View(20, "last"),
+        View(22, "mean"),
+        View(17, "last"),
+    ]
+    assert list(sweeping.far_apart(ranked, 1)) == ranked
+
+
+def test_views_that_memory_has_no_room_for_are_not_put_side_by_side(cache, corpora, tmp_path, monkeypatch, capsys):
+    d = corpora["train"].X["L1-mean"].shape[1]
+    room = 8 * (d + 1) ** 2 * (1 + spectrum.BESIDE) / spectrum.MEMORY_SHARE
+    monkeypatch.setattr(spectrum, "free_bytes", lambda: room)
+    [found] = sweep(CONFIG, cache, RunsConfig(tmp_path))
+    assert {each.views for each in found.standings} == set(SINGLES)
+    assert "no more than 1 view side by side" in capsys.readouterr().err
+    with pytest.raises(HeadError, match="too wide"):  # what was named is refused before anything is trained
+        sweep(replace(CONFIG, views=("L1-mean+L2-mean",)), cache, RunsConfig(tmp_path / "named"))
+    [without] = sweep(replace(CONFIG, heads=("logreg", "centroid")), cache, RunsConfig(tmp_path / "without"))
+    assert {each.views for each in without.standings} > set(SINGLES)
 
 
 def _stopped_after_two(monkeypatch, cache, runs):

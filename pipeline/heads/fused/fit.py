@@ -1,6 +1,6 @@
 """Fit many linear heads on one stream of features: every kind, strength and set of rows together."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,20 +24,38 @@ class Kind:
         strength: the name of the setting that its penalty's strength goes by, or None where it has none.
         loss: what is minimised by iterations, or None for a closed form.
         closed_form: from moments, spectrum and strength.
+        needs_correlation: whether it takes the features' correlation matrix.
     """
 
     strength: str | None
     loss: Loss | None = None
     closed_form: Callable[[Moments, Spectrum, float], Solution] | None = None
+    needs_correlation: bool = False
 
 
 FITS: Mapping[str, Kind] = {
     "logreg": Kind("C", loss=Logistic()),
     "svm": Kind("C", loss=SquaredHinge()),
-    "ridge": Kind("C", closed_form=lambda moments, spectrum, C: ridge(moments, spectrum, 1 / (2 * C))),
-    "lda": Kind("shrinkage", closed_form=lda),
+    "ridge": Kind(
+        "C", closed_form=lambda moments, spectrum, C: ridge(moments, spectrum, 1 / (2 * C)), needs_correlation=True
+    ),
+    "lda": Kind("shrinkage", closed_form=lda, needs_correlation=True),
     "centroid": Kind(None, closed_form=lambda moments, spectrum, strength: nearest_centroid(moments)),
 }
+
+
+def check_width(kinds: Iterable[str], width: int) -> None:
+    """Refuse features that a kind of linear head is too wide for.
+
+    Args:
+        kinds: of heads; others than linear ones are not looked at.
+        width: numbers a row.
+
+    Raises:
+        HeadError: memory has no room for what one of them needs.
+    """
+    if any(kind in FITS and FITS[kind].needs_correlation for kind in kinds):
+        matrices_at_once(width)
 
 
 @dataclass(frozen=True)
@@ -148,7 +166,7 @@ def _exact_spectra(
 
     As many matrices are summed in one read as memory has room for; each is let go of once its spectrum is used.
     """
-    if all(candidate.kind == "centroid" for candidate in candidates):
+    if not any(FITS[candidate.kind].needs_correlation for candidate in candidates):
         none = Spectrum(torch.zeros(stream.width, 0), torch.zeros(0), 1.0)
         yield from ((number, none) for number in range(len(fits)))
         return
