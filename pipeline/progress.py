@@ -246,7 +246,7 @@ class TrialsLine(_Line):
 
     def _so_far(self) -> str:
         left = (self.total - self._done) * self.seconds / max(self._done - self._before, 1)
-        return f"{self._done:,} of up to {self.total:,} heads, {self._at}; {left:,.0f} s left at most"
+        return f"{self._done:,} of up to {self.total:,} heads, {self._at}; about {left:,.0f} s left"
 
     def _result(self) -> str:
         return f"{self._done:,} heads in {self.seconds:,.1f} s"

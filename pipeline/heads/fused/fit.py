@@ -11,7 +11,7 @@ from pipeline.heads.fused.moments import FitRows, Moments, measure_moments
 from pipeline.heads.fused.objectives import Logistic, Loss, SquaredHinge
 from pipeline.heads.fused.problems import Problem, Problems
 from pipeline.heads.fused.quasi_newton import minimise
-from pipeline.heads.fused.spectrum import Spectrum, correlations, matrices_at_once, preconditioner
+from pipeline.heads.fused.spectrum import WHOLE_WIDTH, Spectrum, correlations, matrices_at_once, preconditioner
 from pipeline.heads.fused.stream import F32, FeatureStream
 from pipeline.kernels import exact_float32
 
@@ -138,7 +138,8 @@ def fit_candidates(
             if told is not None:
                 told(", ".join(dict.fromkeys(each.kind for each in solved)), 0, len(solved) * len(fits))
         if any(FITS[kind].loss for kind in kinds):
-            spectrum = preconditioner(stream, fits, moments)
+            has_room = any(FITS[kind].needs_correlation for kind in kinds)
+            spectrum = preconditioner(stream, fits, moments, whole=has_room or stream.width <= WHOLE_WIDTH)
             for kind in kinds:
                 if (loss := FITS[kind].loss) is not None:
                     some = [each for each in dict.fromkeys(candidates) if each.kind == kind]

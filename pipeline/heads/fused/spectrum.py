@@ -11,7 +11,8 @@ from pipeline.heads.fused.moments import FitRows, Moments
 from pipeline.heads.fused.stream import F32, F64, MEMORY_SHARE, FeatureStream, free_bytes
 
 WHOLE_WIDTH = 2048
-"""Up to this width all eigenvectors are found for a preconditioner; beyond, the greatest `MOST_VECTORS`."""
+"""Up to this width all eigenvectors are found for a preconditioner; beyond, where nothing else takes matrices of that
+size, the greatest `MOST_VECTORS`."""
 MOST_VECTORS = 512
 ROWS_A_FEATURE = 4
 """Of wide features a preconditioner takes about so many rows for each."""
@@ -58,16 +59,21 @@ class Spectrum:
         return of_rest * q + self.vectors @ ((of_vectors - of_rest) * turned)
 
 
-def preconditioner(stream: FeatureStream, fits: Sequence[FitRows], moments: Sequence[Moments]) -> Spectrum:
+def preconditioner(
+    stream: FeatureStream, fits: Sequence[FitRows], moments: Sequence[Moments], *, whole: bool
+) -> Spectrum:
     """About the spectrum of the standardised features of all rows that something is fitted on, in float32.
 
     All eigenvectors come from all rows: a direction that only a few rows have must not be missed, or a step along it
     would be far too long. Of wide features the greatest eigenvectors come from a part of the rows, by subspace
     iteration (Halko et al., 2011, arXiv:0909.4061), without ever holding a matrix `[d, d]`; a missed direction counts
     as one of the rest.
+
+    Args:
+        whole: whether to find all eigenvectors, which takes four matrices `[d, d]`.
     """
     used = torch.from_numpy(np.any([each.fit for each in fits], axis=0))
-    if stream.width <= WHOLE_WIDTH:
+    if whole:
         return Spectrum.of(_StandardisedRows(stream, moments, used).correlation())
     used[torch.arange(len(used)) % max(1, len(used) // (ROWS_A_FEATURE * stream.width)) > 0] = False
     rows = _StandardisedRows(stream, moments, used)

@@ -218,3 +218,20 @@ def test_features_too_wide_for_a_matrix_are_refused_before_it_is_summed(monkeypa
     with pytest.raises(HeadError, match=r"too wide for ridge and lda(.|\n)*at most 20 numbers"):
         fit_candidates(stream, rows, [Candidate("ridge", 1.0)])
     assert fit_candidates(stream, rows, [Candidate("logreg", 1.0), Candidate("centroid", None)])
+
+
+def test_wide_features_come_to_the_same_optimum_from_their_greatest_eigenvectors_alone(monkeypatch):
+    X, y, masks = random_rows(2)
+    stream, fits = FeatureStream.of_matrix(X), [FitRows(mask, y, 2) for mask in masks]
+    some = [each for each in CANDIDATES if each.kind in ("logreg", "svm")]
+    spectra, real = [], fit.preconditioner
+    monkeypatch.setattr(fit, "preconditioner", lambda *args, **kw: spectra.append(real(*args, **kw)) or spectra[-1])
+    whole = fit_candidates(stream, fits, some)
+    monkeypatch.setattr(fit, "WHOLE_WIDTH", D - 1)
+    monkeypatch.setattr(spectrum, "MOST_VECTORS", 8)
+    few = fit_candidates(stream, fits, some)
+    fit_candidates(stream, fits, [*some, Candidate("ridge", 1.0)])  # which takes such matrices anyway
+    assert [each.vectors.shape[1] for each in spectra] == [D, 8, D]
+    for one, another in zip(whole, few, strict=True):
+        for candidate, a, b in zip(some, one, another, strict=True):
+            assert np.abs(a.coef - b.coef).max() < 2 * ALIKE[candidate.kind] * np.abs(a.coef).max()
