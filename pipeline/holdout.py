@@ -1,4 +1,4 @@
-"""A held-out part of the training rows, to select on: stratified, and phrases of one sentence stay together."""
+"""A held-out part of the training rows, to select on: stratified; what belongs together stays on one side."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -64,13 +64,38 @@ def _grouped(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def folds_of(share: float) -> int:
+    """How many parts the rows are dealt into, of which one is held out."""
+    return max(2, round(1 / share))
+
+
 def hold_out(texts: Sequence[str], y: np.ndarray, *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split training rows into a part to fit and a part to select on: the first of `hold_outs`."""
     return hold_outs(texts, y, share=share, seed=seed, count=1)[0]
 
 
+def source_groups(texts: Sequence[str], sources: Sequence[str | None]) -> np.ndarray:
+    """Number the groups of texts from one source; texts of no source are grouped as `sentence_groups` does.
+
+    CoLA's sentences come from some twenty publications, whose examples are variations on each other: a random split
+    tells how well a head knows a publication, a split by source how well it does on the next one.
+
+    Args:
+        texts: `[n]`.
+        sources: `[n]` where each is from, or None.
+
+    Returns:
+        `[n]` int64 group numbers.
+    """
+    groups = sentence_groups(texts)
+    first = int(groups.max()) + 1
+    numbers = {source: first + place for place, source in enumerate(sorted({each for each in sources if each}))}
+    pairs = zip(sources, groups.tolist(), strict=True)
+    return np.asarray([numbers[source] if source else group for source, group in pairs], dtype=np.int64)
+
+
 def hold_outs(
-    texts: Sequence[str], y: np.ndarray, *, share: float, seed: int, count: int
+    texts: Sequence[str], y: np.ndarray, *, share: float, seed: int, count: int, groups: np.ndarray | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split training rows into a part to fit and a part to select on, in several ways.
 
@@ -83,6 +108,7 @@ def hold_outs(
         share: of the rows to hold out, about; between 0 and 0.5.
         seed: which of the possible ways come first.
         count: how many ways.
+        groups: `[n]` numbers of what stays on one side; by default `sentence_groups`.
 
     Returns:
         of each, the row numbers to fit on and the row numbers held out, both sorted; together every row once.
@@ -90,8 +116,8 @@ def hold_outs(
     Raises:
         HeadError: a class has too few rows, or too few distinct sentences, to stand on both sides.
     """
-    folds = max(2, round(1 / share))
-    groups = sentence_groups(texts)
+    folds = folds_of(share)
+    groups = sentence_groups(texts) if groups is None else groups
     sentences = {int(label): len(np.unique(groups[y == label])) for label in np.unique(y)}
     if len(sentences) < 2:
         raise HeadError(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import HeadError
-from pipeline.holdout import hold_out, hold_outs, sentence_groups, whole_texts
+from pipeline.holdout import hold_out, hold_outs, sentence_groups, source_groups, whole_texts
 
 
 def test_a_phrase_is_grouped_with_the_sentence_that_contains_it():
@@ -175,3 +175,18 @@ def test_ways_of_holding_out_are_folds_and_then_others():
     first = hold_out(texts, y, share=0.2, seed=3)
     assert np.array_equal(first[1], ways[0][1])
     assert np.array_equal(hold_out(texts, y, share=0.2, seed=4)[1], ways[5][1])
+
+
+def test_rows_of_one_source_stay_together_and_those_of_none_stay_with_their_sentence():
+    texts = ["a b c", "b c", "x y", "y", "p q", "q", "a b c"]
+    groups = source_groups(texts, ["ks08", "l-93", "ks08", None, None, "l-93", None])
+    assert groups[0] == groups[2] != groups[1] == groups[5]
+    assert len({groups[0], groups[1], groups[3], groups[4], groups[6]}) == 5
+    rng = np.random.default_rng(5)
+    sources = [f"source {n}" for n in rng.integers(0, 12, 300)]
+    y = rng.integers(0, 2, 300)
+    sentences = [f"sentence {n}" for n in range(300)]
+    ways = hold_outs(sentences, y, share=0.2, seed=0, count=5, groups=source_groups(sentences, sources))
+    for fit, held in ways:
+        assert not {sources[row] for row in fit} & {sources[row] for row in held}
+    assert np.array_equal(np.sort(np.concatenate([held for _, held in ways])), np.arange(300))

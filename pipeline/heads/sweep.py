@@ -25,7 +25,7 @@ from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.rows import check_features, labelled
 from pipeline.heads.trials import run_trials
 from pipeline.heads_config import SweepConfig
-from pipeline.holdout import hold_outs, whole_texts
+from pipeline.holdout import folds_of, hold_outs, source_groups, whole_texts
 from pipeline.partials import partial_path
 from pipeline.progress import TrialsLine, say
 from pipeline.results.ledger import Run
@@ -63,6 +63,7 @@ class _Plan:
         opened: the first of them, whose rows are everyone's.
         depth: of the backbone, in blocks.
         prints: the fingerprints of each of them, by split.
+        groups: `[n]` of training rows that are held out together; None is by sentence.
         settings: for the run's record.
     """
 
@@ -71,6 +72,7 @@ class _Plan:
     opened: Opened
     depth: int
     prints: dict[str, dict[str, list[str]]]
+    groups: np.ndarray | None
     settings: dict[str, Any]
 
     @property
@@ -121,13 +123,14 @@ def _plan(task: TaskSpec, config: SweepConfig, cache: CacheConfig, features: Fea
         for split, sets in of_spec.items():
             check_same_rows([*opened.get(split, []), *sets])
         prints[name_views(spec)] = _prints(of_spec)
-    labelled(task, opened["train"][0].y)
+    train = facts_of(opened["train"][0])
+    groups = _groups(config, train.texts, train.sources, labelled(task, train.y))
     if opened["validation"][0].y is None:
         raise HeadError("the validation rows have no labels", where=task.name, expected="a labelled split")
     settings = json.loads(json.dumps(asdict(config), default=str))  # paths become text
     settings |= {"cache_dir": str(cache.cache_dir), "metric": task.metric}
     settings["data"] = config.data if task.name in own else source_name(config.data)
-    return _Plan(task, specs, opened, layers, prints, settings)
+    return _Plan(task, specs, opened, layers, prints, groups, settings)
 
 
 def _prints(opened: Opened) -> dict[str, list[str]]:
@@ -156,7 +159,7 @@ def _sweep(
     y = train.y
     assert y is not None
     say(f"{task.name}: {len(y)} training rows, {config.seeds} ways of holding out about {config.held_out:.0%}")
-    ways = hold_outs(train.texts, y, share=config.held_out, seed=config.seed, count=config.seeds)
+    ways = hold_outs(train.texts, y, share=config.held_out, seed=config.seed, count=config.seeds, groups=plan.groups)
     masks = [np.isin(np.arange(len(y)), fit, assume_unique=True) for fit, _ in ways]
     counts = whole_texts(train.texts) if config.score_on == "whole" else np.ones(len(y), dtype=bool)
     tables: list[pa.Table] = []
@@ -200,6 +203,20 @@ def _sweep(
         head = families[standings[0].head].fit(rows, Candidate(standings[0].head, standings[0].strength))
     run = _enter(plan, config, features, own, standings, trials, head, time.monotonic() - began, folder, runs)
     return Sweep(run, standings, trials)
+
+
+def _groups(
+    config: SweepConfig, texts: Sequence[str], sources: Sequence[str | None] | None, y: np.ndarray
+) -> np.ndarray | None:
+    """Sources as groups, where they are asked for and every class is in enough of them to stand on both sides."""
+    if config.group_by != "source" or sources is None:
+        return None
+    named = {(source, label) for source, label in zip(sources, y.tolist(), strict=True) if source}
+    least = min(sum(label == each for _, label in named) for each in np.unique(y).tolist())
+    if least < (folds := folds_of(config.held_out)):
+        say(f"note: there are rows of each class in {least} sources, fewer than {folds}: rows are held out by sentence")
+        return None
+    return source_groups(texts, sources)
 
 
 def _most_heads(plan: _Plan, config: SweepConfig, first: Mapping[str, Family], slow: Mapping[str, Family]) -> int:
@@ -276,7 +293,7 @@ def _enter(
         "trials": trials.num_rows,
         "views": len({each.views for each in standings}),
         "by": f"mean {task.metric} of {'whole texts' if config.score_on == 'whole' else 'rows'} held out, "
-        f"over {config.seeds} ways of holding out",
+        f"over {config.seeds} ways of holding out {'sentences' if plan.groups is None else 'sources'}",
         "held_out": best.held_out.interval.to_dict(),
         "temperature": temperature,
     }

@@ -39,6 +39,7 @@ class Corpus:
         truth: `[n]` the labels also where the split hides them.
         idx: `[n]` the examples' own numbers, which are not their rows.
         X: by view, `[n, d]` float32; of the tokens view a list of `[t, d]`.
+        sources: `[n]`; by default one for all.
     """
 
     texts: list[str]
@@ -46,6 +47,7 @@ class Corpus:
     truth: np.ndarray
     idx: np.ndarray
     X: Mapping[str, np.ndarray | list[np.ndarray]]
+    sources: Sequence[str] | None = None
 
 
 def _sentences(rng: np.random.Generator, labels: np.ndarray, taken: set[str]) -> list[str]:
@@ -124,7 +126,7 @@ def _index(corpus: Corpus, rows: np.ndarray) -> pa.Table:
             "idx": [corpus.idx[row] for row in rows],
             "label": pa.nulls(n, pa.int64()) if labels is None else pa.array([labels[row] for row in rows], pa.int64()),
             "text": pa.array([corpus.texts[row] for row in rows], pa.string()),
-            "source": pa.array(["bind"] * n, pa.string()),
+            "source": pa.array([(corpus.sources or ["bind"] * len(corpus.texts))[row] for row in rows], pa.string()),
             "n_tokens": np.full(n, 70, dtype=np.int32),
             "position": np.full(n, 60, dtype=np.int32),
             "n_pooled": np.full(n, 10, dtype=np.int32),

@@ -222,6 +222,32 @@ def test_heads_that_take_long_are_tried_on_the_best_views_alone(cache, tmp_path)
     assert found.run.selection["tried"] == 3 * 8 + 3
 
 
+@pytest.mark.parametrize("group_by", ["source", "sentence"])
+def test_what_is_known_of_a_source_does_not_count_on_others(corpora, write_cache, tmp_path, capsys, group_by):
+    """One more view tells each source's labels in a way of that source's own."""
+    random = np.random.default_rng(6)
+    ways = random.normal(size=(10, corpora["train"].X["L1-mean"].shape[1]))
+    splits = {}
+    for split, corpus in corpora.items():
+        of = random.integers(0, 10, len(corpus.texts)) if split == "train" else np.zeros(len(corpus.texts), int)
+        signs = 2 * corpus.truth - 1
+        extra = 30 * ways[of] * signs[:, None] if split == "train" else random.normal(size=(len(of), ways.shape[1]))
+        sources = [f"source {n}" for n in of]
+        splits[split] = replace(corpus, X={**corpus.X, "L0-mean": extra.astype(np.float32)}, sources=sources)
+    cache = write_cache(tmp_path / "cache", splits, views=VIEWS)
+    config = replace(CONFIG, heads=("ridge",), side_by_side=0, group_by=group_by)
+    [found] = sweep(config, cache, RunsConfig(tmp_path / "runs"))
+    assert (found.run.config["features"] == "L0-mean") == (group_by == "sentence")
+    assert found.run.selection["by"].endswith(f"ways of holding out {group_by}s")
+    assert "rows are held out by sentence" not in capsys.readouterr().err
+
+
+def test_too_few_sources_are_said_and_sentences_take_their_place(cache, tmp_path, capsys):
+    [found] = sweep(replace(CONFIG, side_by_side=0), cache, RunsConfig(tmp_path))
+    assert "in 1 sources, fewer than 5: rows are held out by sentence" in capsys.readouterr().err
+    assert found.run.selection["by"].endswith("sentences")
+
+
 def test_views_side_by_side_are_far_apart():
     ranked = [
         View(19, "mean"),
