@@ -11,7 +11,7 @@ from pipeline.heads.fused.moments import FitRows, Moments, measure_moments
 from pipeline.heads.fused.objectives import Logistic, Loss, SquaredHinge
 from pipeline.heads.fused.problems import Problem, Problems
 from pipeline.heads.fused.quasi_newton import minimise
-from pipeline.heads.fused.spectrum import WHOLE_WIDTH, Spectrum, correlations, matrices_at_once, preconditioner
+from pipeline.heads.fused.spectrum import Preconditioner, Spectrum, common_spectrum, correlations, matrices_at_once
 from pipeline.heads.fused.stream import F32, FeatureStream
 from pipeline.kernels import exact_float32
 
@@ -133,43 +133,47 @@ def fit_candidates(
     with exact_float32("cpu"), torch.inference_mode():
         moments = measure_moments(stream, fits)
         found: dict[tuple[int, Candidate], LinearFit] = {}
+        spectra: dict[int, Spectrum] = {}
+        keeps = any(FITS[kind].loss for kind in kinds) and _has_room_for_all(stream.width, len(fits), kinds)
         if solved := [each for each in dict.fromkeys(candidates) if FITS[each.kind].closed_form]:
-            found |= _solve(stream, fits, moments, solved)
+            for numbers, spectrum in _exact_spectra(stream, fits, moments, solved):
+                found |= {
+                    (number, each): _solve(each, moments[number], spectrum) for number in numbers for each in solved
+                }
+                spectra |= dict.fromkeys(numbers, spectrum.rounded()) if keeps else {}
             if told is not None:
                 told(", ".join(dict.fromkeys(each.kind for each in solved)), 0, len(solved) * len(fits))
         if any(FITS[kind].loss for kind in kinds):
-            has_room = any(FITS[kind].needs_correlation for kind in kinds)
-            spectrum = preconditioner(stream, fits, moments, whole=has_room or stream.width <= WHOLE_WIDTH)
+            of_sets = [spectra[number] for number in range(len(fits))] if keeps else []
+            preconditioner = Preconditioner(of_sets or [common_spectrum(stream, fits, moments)])
             for kind in kinds:
                 if (loss := FITS[kind].loss) is not None:
                     some = [each for each in dict.fromkeys(candidates) if each.kind == kind]
-                    found |= _minimise(kind, loss, stream, fits, moments, spectrum, some, told, tolerance)
+                    found |= _minimise(kind, loss, stream, fits, moments, preconditioner, some, told, tolerance)
         return [[found[number, candidate] for candidate in candidates] for number in range(len(fits))]
 
 
-def _solve(
-    stream: FeatureStream, fits: Sequence[FitRows], moments: Sequence[Moments], candidates: Sequence[Candidate]
-) -> dict[tuple[int, Candidate], LinearFit]:
-    found = {}
-    for number, spectrum in _exact_spectra(stream, fits, moments, candidates):
-        for candidate in candidates:
-            closed_form = FITS[candidate.kind].closed_form
-            assert closed_form is not None
-            weights, intercept = closed_form(moments[number], spectrum, candidate.strength or 0.0)
-            found[number, candidate] = _as_fit(moments[number], weights, intercept)
-    return found
+def _has_room_for_all(width: int, sets: int, kinds: Iterable[str]) -> bool:
+    """Whether the spectra that closed forms take can be held for the iterations of other heads as well."""
+    return any(FITS[kind].needs_correlation for kind in kinds) and matrices_at_once(width) >= sets
+
+
+def _solve(candidate: Candidate, moments: Moments, spectrum: Spectrum) -> LinearFit:
+    closed_form = FITS[candidate.kind].closed_form
+    assert closed_form is not None
+    return _as_fit(moments, *closed_form(moments, spectrum, candidate.strength or 0.0))
 
 
 def _exact_spectra(
     stream: FeatureStream, fits: Sequence[FitRows], moments: Sequence[Moments], candidates: Sequence[Candidate]
-) -> Iterator[tuple[int, Spectrum]]:
-    """Of each set of rows, where a closed form needs it; sets of the same rows share one.
+) -> Iterator[tuple[list[int], Spectrum]]:
+    """Of each set of rows, where a closed form needs it; the numbers of sets of the same rows come together.
 
     As many matrices are summed in one read as memory has room for; each is let go of once its spectrum is used.
     """
     if not any(FITS[candidate.kind].needs_correlation for candidate in candidates):
         none = Spectrum(torch.zeros(stream.width, 0), torch.zeros(0), 1.0)
-        yield from ((number, none) for number in range(len(fits)))
+        yield list(range(len(fits))), none
         return
     alike: dict[bytes, list[int]] = {}
     for number, each in enumerate(fits):
@@ -180,8 +184,7 @@ def _exact_spectra(
         some = sets[first : first + at_once]
         matrices = correlations(stream, [fits[like[0]] for like in some], [moments[like[0]] for like in some])
         for like in reversed(some):
-            spectrum = Spectrum.of(matrices.pop())
-            yield from ((number, spectrum) for number in like)
+            yield like, Spectrum.of(matrices.pop())
 
 
 def _minimise(
@@ -190,7 +193,7 @@ def _minimise(
     stream: FeatureStream,
     fits: Sequence[FitRows],
     moments: Sequence[Moments],
-    spectrum: Spectrum,
+    preconditioner: Preconditioner,
     candidates: Sequence[Candidate],
     told: Told | None,
     tolerance: float,
@@ -207,7 +210,7 @@ def _minimise(
     begin = torch.zeros(stream.width + 1, len(listed) * problems.columns)
     optimum = minimise(
         problems,
-        spectrum,
+        preconditioner,
         begin,
         tolerance=tolerance,
         after_read=None if told is None else lambda reads, done: told(kind, reads, done // len(heads)),

@@ -77,6 +77,11 @@ class Problems:
         """`[k * m]` float64, of each column."""
         return self._penalties.repeat_interleave(self.columns)
 
+    @property
+    def rows(self) -> torch.Tensor:
+        """`[k * m]` int64, the number of the set of rows that each column is of."""
+        return self._rows.repeat_interleave(self.columns)
+
     def some(self, which: torch.Tensor) -> "Problems":
         """Only some of the problems, `[k]` bool."""
         fewer = object.__new__(Problems)
@@ -135,4 +140,4 @@ class Problems:
 
     def _of_columns(self, of_rows: torch.Tensor) -> torch.Tensor:
         """What is known by set of rows `[d, f]`, by column `[d, k * m]`."""
-        return of_rows[:, self._rows.repeat_interleave(self.columns)]
+        return of_rows[:, self.rows]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.heads.fused.problems import Problems
-from pipeline.heads.fused.spectrum import Spectrum
+from pipeline.heads.fused.spectrum import Preconditioner
 from pipeline.heads.fused.stream import F32, F64
 
 MEMORY = 10
@@ -43,7 +43,7 @@ class Optimum:
 
 def minimise(
     problems: Problems,
-    spectrum: Spectrum,
+    preconditioner: Preconditioner,
     begin: torch.Tensor,
     *,
     tolerance: float,
@@ -56,7 +56,7 @@ def minimise(
     evaluates one candidate for each problem that is not done: it takes the step or tries a shorter one.
 
     Args:
-        spectrum: of the standardised features; about is enough.
+        preconditioner: of the standardised features; about is enough.
         begin: `[d + 1, k * m]` float32, where to begin.
         tolerance: a problem is done when another step promises less than this share of its objective.
         after_read: told how many reads there were, and how many problems are done.
@@ -65,7 +65,7 @@ def minimise(
     objectives = torch.zeros(len(problems), dtype=F64)
     converged = torch.zeros(len(problems), dtype=torch.bool)
     left = torch.arange(len(problems))
-    search = _Search(problems, spectrum, begin)
+    search = _Search(problems, preconditioner, begin)
     reads = 0
     while len(left) and reads < most_reads:
         done, stuck = search.read(tolerance)
@@ -93,8 +93,8 @@ def _columns_of(problems: torch.Tensor, columns: int) -> torch.Tensor:
 class _Search:
     """The problems that are not done: where they are, what they remember, and what they try next."""
 
-    def __init__(self, problems: Problems, spectrum: Spectrum, begin: torch.Tensor) -> None:
-        self.problems, self.spectrum = problems, spectrum
+    def __init__(self, problems: Problems, preconditioner: Preconditioner, begin: torch.Tensor) -> None:
+        self.problems, self.preconditioner = problems, preconditioner
         self.x = begin.clone()
         self.f = torch.full((len(problems),), torch.inf, dtype=F64)
         self.gradient = torch.zeros(begin.shape, dtype=F32)
@@ -180,9 +180,7 @@ class _Search:
         """What Newton's method would do if every decision had the loss's mean curvature."""
         loss, penalties = self.problems.loss, self.problems.penalties.to(F32)
         of_intercept = loss.curvature + (penalties if loss.penalises_intercept else 0.0)
-        # directions that float32 cannot tell from none are not stepped along as if they were flat
-        least = torch.finfo(F32).eps * loss.curvature * float(self.spectrum.values.max())
-        solved = self.spectrum.solve(q[:-1], loss.curvature, penalties.clamp_min(least))
+        solved = self.preconditioner.solve(q[:-1], loss.curvature, penalties, self.problems.rows)
         return torch.cat([solved, q[-1:] / of_intercept])
 
     def _dot(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

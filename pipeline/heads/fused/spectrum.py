@@ -11,8 +11,7 @@ from pipeline.heads.fused.moments import FitRows, Moments
 from pipeline.heads.fused.stream import F32, F64, MEMORY_SHARE, FeatureStream, free_bytes
 
 WHOLE_WIDTH = 2048
-"""Up to this width all eigenvectors are found for a preconditioner; beyond, where nothing else takes matrices of that
-size, the greatest `MOST_VECTORS`."""
+"""Up to this width all eigenvectors are found for a common preconditioner; beyond, the greatest `MOST_VECTORS`."""
 MOST_VECTORS = 512
 ROWS_A_FEATURE = 4
 """Of wide features a preconditioner takes about so many rows for each."""
@@ -42,6 +41,10 @@ class Spectrum:
         values, vectors = torch.linalg.eigh(correlation)
         return cls(vectors, values.clamp_min(0.0), 0.0)
 
+    def rounded(self) -> "Spectrum":
+        """The same in float32."""
+        return Spectrum(self.vectors.to(F32), self.values.to(F32), self.rest)
+
     def solve(self, q: torch.Tensor, curvature: float, penalties: torch.Tensor) -> torch.Tensor:
         """`(curvature * A + penalty * I)^-1 q`, for every column with its own penalty; of 0, the pseudo-inverse.
 
@@ -59,21 +62,48 @@ class Spectrum:
         return of_rest * q + self.vectors @ ((of_vectors - of_rest) * turned)
 
 
-def preconditioner(
-    stream: FeatureStream, fits: Sequence[FitRows], moments: Sequence[Moments], *, whole: bool
-) -> Spectrum:
-    """About the spectrum of the standardised features of all rows that something is fitted on, in float32.
+@dataclass(frozen=True)
+class Preconditioner:
+    """What takes the place of the Hessian's inverse: the spectrum of each set of rows, or about that of all of them.
+
+    Args:
+        spectra: in float32; one for all sets, or one for each.
+    """
+
+    spectra: Sequence[Spectrum]
+
+    def solve(self, q: torch.Tensor, curvature: float, penalties: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """As `Spectrum.solve`; no penalty is less than what float32 can tell from none.
+
+        Args:
+            q: `[d, k]`.
+            penalties: `[k]`, not negative.
+            rows: `[k]` int64, the number of the set of rows that each column is of.
+        """
+        if len(self.spectra) == 1:
+            return self._solve(self.spectra[0], q, curvature, penalties)
+        solved = torch.empty_like(q)
+        for number in torch.unique(rows).tolist():
+            some = (rows == number).nonzero()[:, 0]
+            solved[:, some] = self._solve(self.spectra[number], q[:, some], curvature, penalties[some])
+        return solved
+
+    def _solve(self, spectrum: Spectrum, q: torch.Tensor, curvature: float, penalties: torch.Tensor) -> torch.Tensor:
+        # directions that float32 cannot tell from none are not stepped along as if they were flat
+        least = torch.finfo(F32).eps * curvature * float(spectrum.values.max())
+        return spectrum.solve(q, curvature, penalties.clamp_min(least))
+
+
+def common_spectrum(stream: FeatureStream, fits: Sequence[FitRows], moments: Sequence[Moments]) -> Spectrum:
+    """About the spectrum of the standardised features of all rows that something is fitted on, for a preconditioner.
 
     All eigenvectors come from all rows: a direction that only a few rows have must not be missed, or a step along it
     would be far too long. Of wide features the greatest eigenvectors come from a part of the rows, by subspace
     iteration (Halko et al., 2011, arXiv:0909.4061), without ever holding a matrix `[d, d]`; a missed direction counts
     as one of the rest.
-
-    Args:
-        whole: whether to find all eigenvectors, which takes four matrices `[d, d]`.
     """
     used = torch.from_numpy(np.any([each.fit for each in fits], axis=0))
-    if whole:
+    if stream.width <= WHOLE_WIDTH:
         return Spectrum.of(_StandardisedRows(stream, moments, used).correlation())
     used[torch.arange(len(used)) % max(1, len(used) // (ROWS_A_FEATURE * stream.width)) > 0] = False
     rows = _StandardisedRows(stream, moments, used)

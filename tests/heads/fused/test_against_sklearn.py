@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import NearestCentroid
@@ -220,18 +221,21 @@ def test_features_too_wide_for_a_matrix_are_refused_before_it_is_summed(monkeypa
     assert fit_candidates(stream, rows, [Candidate("logreg", 1.0), Candidate("centroid", None)])
 
 
-def test_wide_features_come_to_the_same_optimum_from_their_greatest_eigenvectors_alone(monkeypatch):
-    X, y, masks = random_rows(2)
-    stream, fits = FeatureStream.of_matrix(X), [FitRows(mask, y, 2) for mask in masks]
+@pytest.mark.parametrize("classes", [2, 3])
+def test_iterations_come_to_the_same_optimum_whatever_they_are_preconditioned_by(monkeypatch, classes):
+    X, y, masks = random_rows(classes)
+    stream, fits = FeatureStream.of_matrix(X), [FitRows(mask, y, classes) for mask in masks]
     some = [each for each in CANDIDATES if each.kind in ("logreg", "svm")]
-    spectra, real = [], fit.preconditioner
-    monkeypatch.setattr(fit, "preconditioner", lambda *args, **kw: spectra.append(real(*args, **kw)) or spectra[-1])
-    whole = fit_candidates(stream, fits, some)
-    monkeypatch.setattr(fit, "WHOLE_WIDTH", D - 1)
+    made, real = [], fit.Preconditioner
+    monkeypatch.setattr(fit, "Preconditioner", lambda spectra: made.append(spectra) or real(spectra))
+    common = fit_candidates(stream, fits, some)
+    of_each_set = fit_candidates(stream, fits, [*some, Candidate("ridge", 1.0)])  # which takes these spectra anyway
+    monkeypatch.setattr(spectrum, "WHOLE_WIDTH", D - 1)
     monkeypatch.setattr(spectrum, "MOST_VECTORS", 8)
-    few = fit_candidates(stream, fits, some)
-    fit_candidates(stream, fits, [*some, Candidate("ridge", 1.0)])  # which takes such matrices anyway
-    assert [each.vectors.shape[1] for each in spectra] == [D, 8, D]
-    for one, another in zip(whole, few, strict=True):
-        for candidate, a, b in zip(some, one, another, strict=True):
-            assert np.abs(a.coef - b.coef).max() < 2 * ALIKE[candidate.kind] * np.abs(a.coef).max()
+    greatest = fit_candidates(stream, fits, some)
+    assert [[each.vectors.shape[1] for each in spectra] for spectra in made] == [[D], [D] * 3, [8]]
+    assert made[1][0].vectors.dtype == torch.float32
+    for one, *others in zip(common, of_each_set, greatest, strict=True):
+        for other in others:
+            for candidate, a, b in zip(some, one, other[: len(some)], strict=True):
+                assert np.abs(a.coef - b.coef).max() < 2 * ALIKE[candidate.kind] * np.abs(a.coef).max()
