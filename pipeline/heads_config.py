@@ -49,7 +49,7 @@ class SweepConfig(FeaturesConfig):
             if not values:
                 problems.append(f"{name}: expected at least one, found none")
         if "all" in self.views and len(self.views) > 1:
-            extra = [text for text in self.views if text != "all" and "+" not in text]
+            extra = [text for text in self.views if text != "all" and "+" not in text and not text.endswith("-tokens")]
             problems += [f"views: all holds {text} already" for text in extra]
         for name, value, least in (
             ("seeds", self.seeds, 1),
@@ -149,7 +149,6 @@ class BaselinesConfig(FeaturesConfig):
     """
 
     views: tuple[str, ...] = ()
-    finalists: int = 2
     strengths: tuple[float, ...] = ()
     seeds: int = 3
     draws: int = 5

@@ -245,8 +245,9 @@ class TrialsLine(_Line):
         return f"up to {self.total:,} heads"
 
     def _so_far(self) -> str:
-        left = (self.total - self._done) * self.seconds / max(self._done - self._before, 1)
-        return f"{self._done:,} of up to {self.total:,} heads, {self._at}; about {left:,.0f} s left"
+        now = self._done - self._before
+        left = f"; about {(self.total - self._done) * self.seconds / now:,.0f} s left" if now else ""
+        return f"{self._done:,} of up to {self.total:,} heads, {self._at}{left}"
 
     def _result(self) -> str:
         return f"{self._done:,} heads in {self.seconds:,.1f} s"

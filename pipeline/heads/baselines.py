@@ -15,7 +15,7 @@ from pipeline.heads.blind import draw_labels, majority_head, random_features
 from pipeline.heads.candidates import SpecRows
 from pipeline.heads.entry import TrainedHead, enter_run
 from pipeline.heads.features import Own, SplitFeatures, facts_of, open_features, side_by_side
-from pipeline.heads.fit import STRENGTHS
+from pipeline.heads.fit import STRENGTHS, check_views
 from pipeline.heads.fused.fit import Told
 from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.rows import check_features, labelled
@@ -140,6 +140,8 @@ def measure_baselines(
     tasks = find_tasks(config.tasks, config.task_files)
     views = [parse_views(text) for text in config.views] or [task.head_view for task in tasks]
     views *= len(tasks) if len(views) == 1 else 1
+    for of_task in views:
+        check_views(KIND, of_task)
     with limited_threads(config.threads):
         plans = []
         for task, of_task in zip(tasks, views, strict=True):

@@ -62,16 +62,18 @@ def save_head(head: Any, folder: Path) -> Path:
     return path
 
 
-def load_head(folder: Path, task: str | None = None) -> Any:
+def load_head(folder: str | Path, task: str | None = None) -> Any:
     """Load the head of a run's folder; it has scikit-learn's `predict`.
 
     Args:
+        folder: such as data/runs/RUN.
         task: whose head, of a run that has several.
 
     Raises:
         HeadError: there is none, it is damaged, or it holds types that are neither scikit-learn's nor NumPy's; or a run
             has heads of several tasks, and none of this one.
     """
+    folder = Path(folder)
     if (folder / JOINT).is_dir():
         return _load_joint(folder / JOINT, task)
     if (folder / TENSORS_FILE).is_file():

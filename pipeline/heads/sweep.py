@@ -20,6 +20,7 @@ from pipeline.errors import HeadError
 from pipeline.heads.candidates import Family, SpecRows, Stacked, families_of
 from pipeline.heads.entry import TrainedHead, enter_run
 from pipeline.heads.features import Opened, Own, cached_views, check_same_rows, facts_of, open_features, side_by_side
+from pipeline.heads.fit import check_views
 from pipeline.heads.fused.fit import Candidate, check_width
 from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.rows import check_features, labelled
@@ -107,6 +108,9 @@ def _plan(task: TaskSpec, config: SweepConfig, cache: CacheConfig, features: Fea
     of_task = own.get(task.name, {})
     specs: list[tuple[View, ...]] = []
     for text in config.views:
+        if text != "all":
+            for kind in config.heads:
+                check_views(kind, parse_views(text))
         specs += (
             [(view,) for view in cached_views(features, task, config, of_task)]
             if text == "all"
@@ -214,7 +218,8 @@ def _groups(
     named = {(source, label) for source, label in zip(sources, y.tolist(), strict=True) if source}
     least = min(sum(label == each for _, label in named) for each in np.unique(y).tolist())
     if least < (folds := folds_of(config.held_out)):
-        say(f"note: there are rows of each class in {least} sources, fewer than {folds}: rows are held out by sentence")
+        few = "one source" if least == 1 else f"{least} sources"
+        say(f"rows are held out by sentence: a class is in {few} alone, and there are {folds} parts")
         return None
     return source_groups(texts, sources)
 

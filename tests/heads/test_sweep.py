@@ -184,6 +184,14 @@ def test_a_classifier_of_scikit_learn_takes_part(cache, tmp_path):
         sweep(replace(config, heads=("GausianNB",)), cache, RunsConfig(tmp_path))
 
 
+@pytest.mark.parametrize("views", ["L2-tokens", "L1-mean+L2-tokens"])
+def test_a_tokens_view_is_refused_before_anything_is_trained(cache, tmp_path, monkeypatch, views):
+    monkeypatch.setattr(sweeping, "run_trials", None)
+    for named in ((views,), ("all", views)):
+        with pytest.raises(HeadError, match=r"cannot be trained on these views(.|\n)*pooled views"):
+            sweep(replace(CONFIG, views=named), cache, RunsConfig(tmp_path))
+
+
 def test_all_wrong_settings_are_named_at_once():
     with pytest.raises(ConfigError) as caught:
         SweepConfig(views=("all", "L1-mean"), heads=(), seeds=0, strengths=(-1.0,), side_by_side=-2, show=0)
@@ -244,7 +252,10 @@ def test_what_is_known_of_a_source_does_not_count_on_others(corpora, write_cache
 
 def test_too_few_sources_are_said_and_sentences_take_their_place(cache, tmp_path, capsys):
     [found] = sweep(replace(CONFIG, side_by_side=0), cache, RunsConfig(tmp_path))
-    assert "in 1 sources, fewer than 5: rows are held out by sentence" in capsys.readouterr().err
+    assert (
+        "rows are held out by sentence: a class is in one source alone, and there are 5 parts"
+        in capsys.readouterr().err
+    )
     assert found.run.selection["by"].endswith("sentences")
 
 
