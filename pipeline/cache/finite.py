@@ -1,12 +1,13 @@
 """Whether stored numbers are all finite and those that were sealed: the exact answer in one pass over memory."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 import xxhash
+
+from pipeline.threads import usable_cores
 
 _BLOCK_BYTES = 2**19
 MOST_THREADS = 4
@@ -47,7 +48,7 @@ def examine(before: bytes, bits: np.ndarray, after: bytes, dtype: str) -> tuple[
 
 def examine_all(examinations: Sequence[Callable[[], tuple[bool, str]]]) -> list[tuple[bool, str]]:
     """Do several examinations, in threads where there are cores for them; answers in order."""
-    workers = min(MOST_THREADS, _cores(), len(examinations))
+    workers = min(MOST_THREADS, usable_cores(), len(examinations))
     if workers < 2:
         return [examination() for examination in examinations]
     with ThreadPoolExecutor(workers) as pool:
@@ -56,10 +57,6 @@ def examine_all(examinations: Sequence[Callable[[], tuple[bool, str]]]) -> list[
 
 def _test_for(dtype: str) -> Callable[[np.ndarray], bool]:
     return _float32_is_finite if dtype == "float32" else partial(_bits_are_finite, _EXPONENT[dtype])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _blocks(flat: np.ndarray) -> Iterator[np.ndarray]:

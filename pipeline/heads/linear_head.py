@@ -8,12 +8,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
 
 from pipeline.errors import HeadError
 from pipeline.heads.fused.fit import FITS, Candidate, LinearFit, fit_candidates
 from pipeline.heads.fused.moments import FitRows
 from pipeline.heads.fused.stream import FeatureStream
-from pipeline.heads.rows import check_rows
+from pipeline.heads.rows import check_decisions, check_rows
 from pipeline.results.calibration import probabilities_of
 
 TOLERANCE = 1e-9
@@ -98,8 +99,11 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Decision values of `X` `[n, d]`: `[n]` for two classes (positive is the second), else `[n, c]`.
 
         Raises:
-            HeadError: the features have another width than those fitted on.
+            HeadError: the features have another width than those fitted on, or are not finite.
+            NotFittedError: the head is not fitted.
         """
+        check_is_fitted(self)
+        X = np.asarray(X)
         if X.ndim != 2 or X.shape[1] != len(self.mean_):
             raise HeadError(
                 "the features are not of the width that the head was trained on",
@@ -112,7 +116,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for first in range(0, len(X), ROWS_AT_ONCE):
             some = slice(first, first + ROWS_AT_ONCE)
             decisions[some] = X[some].astype(np.float64) @ weights + offset
-        return decisions[:, 0] if len(offset) == 1 else decisions
+        return check_decisions(decisions[:, 0] if len(offset) == 1 else decisions)
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Probabilities `[n, c]`: of decision values over the temperature, logistic for two classes, else softmax."""

@@ -63,6 +63,23 @@ def check_features(stream: FeatureStream, name: str) -> None:
         say(f"note: {name}: {len(constant)} of {stream.width} features {does} not vary and {get} no weight: {shown}")
 
 
+def check_decisions(decisions: np.ndarray) -> np.ndarray:
+    """Decision values `[n]` or `[n, c]`, if they are finite.
+
+    Raises:
+        HeadError: one is not, as those of a row with a feature that is not finite.
+    """
+    finite = np.isfinite(decisions).all(axis=tuple(range(1, decisions.ndim)))
+    if not finite.all():
+        raise HeadError(
+            "a row has features that are not finite, or too large",
+            where=f"row {int(np.flatnonzero(~finite)[0])}",
+            expected="finite numbers",
+            found=f"{int((~finite).sum())} such rows",
+        )
+    return decisions
+
+
 def check_rows(X: np.ndarray, y: np.ndarray) -> None:
     """Refuse rows that no classifier can be fitted on.
 

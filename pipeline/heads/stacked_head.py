@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from pipeline.classifier import read_network, write_network
 from pipeline.errors import HeadError
-from pipeline.heads.rows import check_classes
+from pipeline.heads.rows import check_classes, check_decisions
 from pipeline.heads.stacked.adamw import Schedule
 from pipeline.heads.stacked.rows import RowSource, WithHeldOut
 from pipeline.heads.stacked.stack import Stack
@@ -144,13 +145,15 @@ class StackedHead(ClassifierMixin, BaseEstimator, Generic[Rows]):  # type: ignor
         """Logits `[n, c]` float32, one for each class also where there are two.
 
         Raises:
-            HeadError: the features have another width than those fitted on.
+            HeadError: the features have another width than those fitted on, or are not finite.
+            NotFittedError: the head is not fitted.
         """
+        check_is_fitted(self)
         data = self._source(X, self.n_features_in_)
         self.module_.eval()
         with torch.inference_mode():
             parts = [self.module_(batch) for _, batch in data.blocks(torch.ones(len(data), dtype=torch.bool))]
-        return np.asarray(torch.cat(parts).numpy()) if parts else np.empty((0, len(self.classes_)), np.float32)
+        return check_decisions(torch.cat(parts).numpy()) if parts else np.empty((0, len(self.classes_)), np.float32)
 
     def decision_function(self, X: Rows) -> np.ndarray:
         """Decision values: for two classes `[n]`, the second one's logit less the first one's; else the logits."""
@@ -163,7 +166,8 @@ class StackedHead(ClassifierMixin, BaseEstimator, Generic[Rows]):  # type: ignor
 
     def predict(self, X: Rows) -> np.ndarray:
         """Classes `[n]`."""
-        return np.asarray(self.classes_[self.logits(X).argmax(axis=1)])
+        numbers = self.logits(X).argmax(axis=1)
+        return np.asarray(self.classes_[numbers])
 
     def save(self, path: Path) -> None:
         """Store weights, standardisation and settings as one safetensors file."""

@@ -69,7 +69,7 @@ def test_nothing_is_finite_and_any_shape_is_read(dtype):
 
 @pytest.mark.parametrize("cores", [1, 3])
 def test_one_pass_sees_every_number_and_every_byte(monkeypatch, cores):
-    monkeypatch.setattr("pipeline.cache.finite._cores", lambda: cores)
+    monkeypatch.setattr("pipeline.cache.finite.usable_cores", lambda: cores)
     rng = np.random.default_rng(0)
     parts = [rng.normal(size=(200_000, 3)).astype(np.float32) for _ in range(5)]
     parts[3][150_000, 1] = np.nan

@@ -5,11 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from pipeline.cache import FeatureCache
 from pipeline.config import CacheConfig, HeadsConfig, RunsConfig
 from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound, HeadError
 from pipeline.heads.features import load_features
+from pipeline.heads.linear_head import LinearHead
+from pipeline.heads.torch_head import TorchHead
 from pipeline.heads.train import train_heads
 from pipeline.tasks.spec import BUILT_IN
 from pipeline.views import View, parse_views
@@ -257,3 +261,18 @@ def test_a_misspelt_head_is_told_what_it_may_have_meant(train):
     with pytest.raises(HeadError, match="no such head") as caught:
         train(heads=("xyzzy",))
     assert caught.value.remedy is None
+
+
+@pytest.mark.parametrize("head", [LinearHead(), TorchHead(max_epochs=1)], ids=["linear_head", "torch_head"])
+def test_a_head_that_is_not_fitted_and_rows_that_are_not_finite(head):
+    head, random = clone(head), np.random.default_rng(0)
+    X, y = random.normal(size=(60, 4)).astype(np.float32), np.arange(60) % 2
+    with pytest.raises(NotFittedError):
+        head.predict(X)
+    head.fit(X, y)
+    assert head.predict(X).shape == (60,)
+    assert head.predict(X[:0]).shape == (0,)
+    X[7, 2] = np.nan
+    for ask in (head.predict, head.predict_proba, head.decision_function):
+        with pytest.raises(HeadError, match=r"not finite(.|\n)*row 7"):
+            ask(X)
