@@ -26,7 +26,7 @@ class SweepConfig(FeaturesConfig):
             cross-validation: every row is held out once.
         held_out: the share of training rows that each way holds out, to select heads on and to stop at.
         group_by: what is held out together: source, the rows of one source where the data names enough of them (CoLA's
-            publications, which validation's are others than), else the phrases of one sentence; or sentence.
+            are publications), else the phrases of one sentence; or sentence, always the latter.
         score_on: which of the rows held out count: whole, the texts that no other training text contains (of SST-2's
             phrases the whole sentences, which its validation split has alone), or all.
         show: lines of the leaderboard to print.

@@ -22,7 +22,7 @@ MOST_BLOCK_ROWS = 2048
 
 
 MEMORY_SHARE = 0.4
-"""Of the memory that is free, what a stream may take to be held as one matrix."""
+"""Of the memory that is free, what a stream may take to be held as one matrix, or correlation matrices together."""
 
 
 def free_bytes() -> int:
