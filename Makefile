@@ -24,6 +24,9 @@ COMMON    = $(LIVE) --cache-dir '$(CACHE_DIR)'
 # Some protocols need packages of their own; a folder, user@host:folder and rsync:// need none.
 FOR_REMOTE = $(VENV)/$(if $(filter sftp://% ssh://% s3://% s3a://% hf://%,$(REMOTE)),.remote,.base)
 
+# A sweep tries heads of its own unless some are named.
+NAMED_HEADS = $(if $(filter-out file,$(origin HEADS)),--heads $(HEADS))
+
 # Targets have different options: ARGS go to the target that is named first.
 ARGS_OF   = $(if $(filter $(1),$(firstword $(MAKECMDGOALS))),$(ARGS))
 
@@ -83,7 +86,7 @@ heads: $(VENV)/.base ## stage two: train HEADS on the features, from the cache a
 	@$(PIPELINE) heads $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' --heads $(HEADS) $(call ARGS_OF,heads)
 
 sweep: $(VENV)/.base ## try many heads on all cached views together, select on held-out training rows
-	@$(PIPELINE) sweep $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,sweep)
+	@$(PIPELINE) sweep $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(NAMED_HEADS) $(call ARGS_OF,sweep)
 
 joint: $(VENV)/.base ## train both tasks' heads on a shared trunk, one frozen or none, beside separate heads
 	@$(PIPELINE) joint $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,joint)

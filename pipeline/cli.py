@@ -170,7 +170,7 @@ def sweep(
     from rich.console import Group
 
     from pipeline.heads.sweep import sweep as run
-    from pipeline.results.trials import by_layer
+    from pipeline.results.trials import by_layer, placed
     from pipeline.results.trials_table import layers_table, leaderboard_table
     from pipeline.tasks.spec import find_tasks
 
@@ -185,7 +185,7 @@ def sweep(
     result = [
         {
             "run": each.run.to_dict(),
-            "leaderboard": [standing.to_dict() for standing in each.standings[: what.show]],
+            "leaderboard": [{"place": place, **line.to_dict()} for place, line in placed(each.standings, what.show)],
             "layers": of_layers,
         }
         for each, of_layers in zip(done, layers, strict=True)

@@ -29,7 +29,7 @@ class SweepConfig(FeaturesConfig):
             are publications), else the phrases of one sentence; or sentence, always the latter.
         score_on: which of the rows held out count: whole, the texts that no other training text contains (of SST-2's
             phrases the whole sentences, which its validation split has alone), or all.
-        show: lines of the leaderboard to print.
+        show: lines of the leaderboard to print; then comes the best of every head that is not among them.
     """
 
     views: tuple[str, ...] = ("all",)
@@ -87,7 +87,7 @@ class JointConfig(FeaturesConfig):
         learning_rate: AdamW's; by default 0.2 over the widest layer's inputs.
         weight_decay: AdamW's.
         batch_size: rows of each task a step.
-        evaluation_steps: steps between two looks at the held-out rows.
+        evaluation_steps: steps between two looks at the held-out rows; at most an epoch of the smallest task.
         patience: looks without a lower mean of the tasks' held-out losses before training stops.
         max_steps: at most.
     """

@@ -1,5 +1,6 @@
 """A held-out part of the training rows, to select on: stratified; what belongs together stays on one side."""
 
+import math
 from collections.abc import Sequence
 from itertools import islice
 
@@ -7,6 +8,9 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.errors import HeadError
+
+ENOUGH = 500
+"""Rows held out that a strength can be chosen on: of fewer, the loss says more of these rows than of the strength."""
 
 
 def sentence_groups(texts: Sequence[str]) -> np.ndarray:
@@ -72,6 +76,15 @@ def folds_of(share: float) -> int:
 def hold_out(texts: Sequence[str], y: np.ndarray, *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split training rows into a part to fit and a part to select on: the first of `hold_outs`."""
     return hold_outs(texts, y, share=share, seed=seed, count=1)[0]
+
+
+def enough_hold_outs(
+    texts: Sequence[str], y: np.ndarray, *, share: float, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split training rows in as many of the ways of `hold_outs` as hold out `ENOUGH` rows together, or in all folds."""
+    [first] = hold_outs(texts, y, share=share, seed=seed, count=1)
+    count = min(folds_of(share), math.ceil(ENOUGH / len(first[1])))
+    return hold_outs(texts, y, share=share, seed=seed, count=count)
 
 
 def source_groups(texts: Sequence[str], sources: Sequence[str | None]) -> np.ndarray:

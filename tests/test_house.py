@@ -574,6 +574,6 @@ def test_help_loads_nothing_heavy(arguments):
 
 
 def test_what_is_heavy_would_be_seen():
-    loaded, done = _loaded_by("-c", "import pipeline.heads, numpy")
+    loaded, done = _loaded_by("-c", "import pipeline.results, numpy")
     assert done.returncode == 0
     assert loaded & HEAVY == {"numpy"}

@@ -177,8 +177,10 @@ def score_split(scored: ScoredSplits, network: LiveNetwork, rows: LiveRows) -> N
     logits, classes = predict_logits(network, rows, np.arange(len(rows))), network.classes_of(rows.task.name)
     sample_ids = np.asarray(rows.examples.idx, dtype=np.int64)
     probabilities = torch.from_numpy(logits).double().softmax(dim=1).numpy()
-    predictions, sources = classes[logits.argmax(axis=1)], rows.examples.sources
-    scored.add(rows.examples.split, sample_ids, rows.y, predictions, probabilities, classes, sources)
+    predictions, examples = classes[logits.argmax(axis=1)], rows.examples
+    scored.add(
+        examples.split, sample_ids, examples.texts, rows.y, predictions, probabilities, classes, examples.sources
+    )
 
 
 def score_tasks(
@@ -236,8 +238,7 @@ def write_run(folder: Path, run: Run, tables: Sequence[Any]) -> None:
 def tell(run: Run) -> None:
     """Say a run's scores, and what is amiss with it."""
     for task in run.tasks:
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in run.scores[task].get("validation", {}).items())
-        say(f"{task}: {run.adapter['kind'] if run.adapter else run.head} on validation: {shown}")
+        say(f"{task}: {run.adapter['kind'] if run.adapter else run.head} on validation: {run.describe_scores(task)}")
     for warning in run.selection.get("warnings", ()):
         say(f"warning: {warning}")
     if run.selection.get("warnings"):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.errors import HeadError
-from pipeline.heads.fit import STRENGTHS, TORCH_HEADS, check_head
+from pipeline.heads.fit import HEADS, STRENGTHS, TORCH_HEADS, check_head
 from pipeline.heads.fused.fit import FITS, Candidate, Told, decide, fit_candidates
 from pipeline.heads.fused.moments import FitRows
 from pipeline.heads.fused.stream import FeatureStream
@@ -22,6 +22,8 @@ from pipeline.results.calibration import fit_temperature
 
 WEIGHT_DECAYS = (1.0, 3.0, 10.0)
 """Of linear and mlp. A step takes off the product with the learning rate, which is small for wide features."""
+NOT_TRIED = ("mix", "attention")
+"""Heads that need other features than the views that a sweep goes through."""
 PATIENCE = 5
 """Epochs without a lower held-out loss before one of many heads stops; what is selected trains to the best epoch."""
 
@@ -229,13 +231,13 @@ def families_of(kinds: Sequence[str], seed: int) -> dict[str, Family]:
     fused, stacked, one_by_one = Fused(), Stacked(seed), OneByOne(seed)
     families: dict[str, Family] = {}
     for kind in kinds:
-        if kind in ("mix", "attention"):
+        if kind in NOT_TRIED:
             raise HeadError(
                 "a sweep does not try this head, which takes other features than single pooled views",
                 where="heads",
                 found=kind,
                 remedy="train it with pipeline heads, whose runs can be compared with the sweep's",
             )
-        check_head(kind, {})
+        check_head(kind, {}, [each for each in HEADS if each not in NOT_TRIED])
         families[kind] = fused if kind in FITS else stacked if kind in TORCH_HEADS else one_by_one
     return families

@@ -63,7 +63,7 @@ def enter_run(
     for split, rows in splits.items():
         predictions = np.asarray(head.predict(rows.X), dtype=np.int64)
         probabilities = head.predict_proba(rows.X) if hasattr(head, "predict_proba") else None
-        scored.add(split, rows.sample_ids, rows.y, predictions, probabilities, head.classes_, rows.sources)
+        scored.add(split, rows.sample_ids, rows.texts, rows.y, predictions, probabilities, head.classes_, rows.sources)
         if rows.y is not None and trained.temperature is not None:
             decisions = head.decision_function(rows.X)
             scored.statistics[split]["calibration"] = calibration(

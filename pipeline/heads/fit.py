@@ -68,6 +68,8 @@ class TrainingRows:
         y: `[n]`.
         fit, held: row numbers.
         views: how many of equal width stand side by side in `X`.
+        others: more ways of holding out, each the row numbers to fit on and those held out: with these the strength of
+            a linear head is chosen, and its temperature.
     """
 
     X: Any
@@ -75,20 +77,33 @@ class TrainingRows:
     fit: np.ndarray
     held: np.ndarray
     views: int = 1
+    others: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+
+    @property
+    def ways(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """All ways of holding out, the first of them first."""
+        return [(self.fit, self.held), *self.others]
 
 
-def check_head(kind: str, params: Mapping[str, Any]) -> None:
+HEADS = (*FITS, *TORCH_HEADS)
+"""All that are not scikit-learn's classes."""
+
+
+def check_head(kind: str, params: Mapping[str, Any], known: Sequence[str] = HEADS) -> None:
     """Refuse a head that does not exist, or that has no such setting, before anything is trained.
+
+    Args:
+        known: what can be meant beside scikit-learn's classes.
 
     Raises:
         HeadError: it is so.
     """
     if kind in TORCH_HEADS:
-        with_params(TORCH_HEADS[kind](), params).check_params()
+        with_params(TORCH_HEADS[kind](), params, kind).check_params()
     elif kind in FITS:
         _linear(kind, params).check_params()
     else:
-        SklearnHead(kind, params).check(beside=(*FITS, *TORCH_HEADS))
+        SklearnHead(kind, params).check(beside=known)
 
 
 def check_views(kind: str, views: Sequence[View]) -> None:
@@ -139,10 +154,14 @@ def _fit_linear(kind: str, rows: TrainingRows, params: Mapping[str, Any]) -> Fit
     named = (params[strength],) if strength and strength in params else STRENGTHS.get(kind, (None,))
     candidates = [Candidate(kind, each) for each in named]
     classes, numbers = np.unique(rows.y, return_inverse=True)
-    is_fit = np.isin(np.arange(len(rows.y)), rows.fit, assume_unique=True)
-    ways = [FitRows(mask, numbers, len(classes)) for mask in (is_fit, np.ones_like(is_fit))]
-    trials, finals = fit_candidates(FeatureStream.of_matrix(rows.X), ways, candidates, tolerance=TOLERANCE)
-    judged = [_judge(LinearHead.of(*trial, classes), rows) for trial in zip(candidates, trials, strict=True)]
+    masks = [np.isin(np.arange(len(rows.y)), fit, assume_unique=True) for fit, _ in rows.ways]
+    sets = [FitRows(mask, numbers, len(classes)) for mask in (*masks, np.ones(len(rows.y), dtype=bool))]
+    *trials, finals = fit_candidates(FeatureStream.of_matrix(rows.X), sets, candidates, tolerance=TOLERANCE)
+    tried = [
+        [LinearHead.of(candidate, of_way[place], classes) for of_way in trials]
+        for place, candidate in enumerate(candidates)
+    ]
+    judged = [_judge(heads, rows) for heads in tried]
     best = min(range(len(judged)), key=lambda place: judged[place].log_loss)
     head = LinearHead.of(candidates[best], finals[best], classes)
     head.temperature_ = judged[best].temperature
@@ -154,13 +173,15 @@ def _fit_torch(kind: str, rows: TrainingRows, params: Mapping[str, Any], seed: i
     layers = {"layers": rows.views} if kind == "mix" else {}
     head = with_params(TORCH_HEADS[kind](random_state=seed, **layers), params)
     head.fit(rows.X[rows.fit], rows.y[rows.fit], rows.X[rows.held], rows.y[rows.held])
-    judged = _judge(head, rows)
+    judged = _judge([head], rows)
     head.temperature_ = judged.temperature
-    return Fitted(head, judged.scores, {"epochs": head.best_epoch_, "tried": len(head.losses_)}, judged.temperature)
+    chosen = {"epochs": head.best_epoch_, "tried": len(head.losses_)}
+    weights = {"weights": head.weights_.tolist()} if kind == "mix" else {}
+    return Fitted(head, judged.scores, chosen | weights, judged.temperature)
 
 
 def _fit_sklearn(name: str, rows: TrainingRows, params: Mapping[str, Any], seed: int) -> Fitted:
-    judged = _judge(SklearnHead(name, params, seed).fit(rows.X[rows.fit], rows.y[rows.fit]), rows)
+    judged = _judge([SklearnHead(name, params, seed).fit(rows.X[rows.fit], rows.y[rows.fit])], rows)
     head = SklearnHead(name, params, seed).fit(rows.X, rows.y)
     head.temperature_ = judged.temperature
     return Fitted(head, judged.scores, {"tried": 1}, judged.temperature)
@@ -168,21 +189,26 @@ def _fit_sklearn(name: str, rows: TrainingRows, params: Mapping[str, Any], seed:
 
 @dataclass(frozen=True)
 class _Judged:
-    """How a head did on the held-out rows."""
+    """How a head did on the held-out rows: its scores on those of the first way, the rest on those of all."""
 
     scores: dict[str, float]
     temperature: float
     log_loss: float
 
 
-def _judge(head: Any, rows: TrainingRows) -> _Judged:
-    """Scores, the temperature that suits the held-out rows best, and the log-loss: of a margin at that temperature."""
-    X, y = rows.X[rows.held], rows.y[rows.held]
-    decisions = head.decision_function(X)
-    temperature = fit_temperature(decisions, y, head.classes_)
-    own = 1.0 if getattr(head, "kind", None) in OF_PROBABILITIES else temperature
-    loss = float(log_loss(y, probabilities_of(decisions, own), labels=head.classes_))
-    return _Judged(score(y, head.predict(X)), temperature, loss)
+def _judge(heads: Sequence[Any], rows: TrainingRows) -> _Judged:
+    """Scores, the temperature that suits the held-out rows best, and the log-loss: of a margin at that temperature.
+
+    Args:
+        heads: one kind and strength, fitted on the rows of the first way of holding out, or of every one.
+    """
+    held = [held for (_, held), _ in zip(rows.ways, heads, strict=False)]
+    decisions = np.concatenate([head.decision_function(rows.X[some]) for head, some in zip(heads, held, strict=True)])
+    y, classes = np.concatenate([rows.y[some] for some in held]), heads[0].classes_
+    temperature = fit_temperature(decisions, y, classes)
+    own = 1.0 if getattr(heads[0], "kind", None) in OF_PROBABILITIES else temperature
+    loss = float(log_loss(y, probabilities_of(decisions, own), labels=classes))
+    return _Judged(score(rows.y[rows.held], heads[0].predict(rows.X[rows.held])), temperature, loss)
 
 
 def _linear(kind: str, params: Mapping[str, Any]) -> LinearHead:

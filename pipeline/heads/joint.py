@@ -153,8 +153,14 @@ class _Command:
             start = Start(plan.freeze, StoredClassifier.load(path))
         trained = train_trunk(rows, self.config, seed=plan.seed, label=plan.label, start=start)
         run = self._enter(plan, trained, folder)
-        shown = [f"{name} {m} {run.scores[name]['validation'][m]:.3f}" for name, m in self._metrics(plan).items()]
-        say(f"{plan.label}: validation {', '.join(shown)}")
+        last, step = trained.evaluations[-1]["step"], trained.evaluations[trained.best]["step"]
+        for task in plan.tasks:
+            say(f"{plan.label}: {task}, validation: {run.describe_scores(task)}; weights of step {step} of {last}")
+        if not step:
+            say(
+                f"warning: {plan.label}: the loss on held-out rows never fell, so the weights kept are those that "
+                "training began with: more rows, another --learning-rate or more --weight-decay may help"
+            )
         return run
 
     def _rows(self, task: str, plan: _Plan) -> TrainingRows:
@@ -206,7 +212,9 @@ class _Command:
             if split != "train":
                 predictions = np.asarray(head.predict(rows.X), dtype=np.int64)
                 probabilities = head.predict_proba(rows.X)
-                scored.add(split, rows.sample_ids, rows.y, predictions, probabilities, head.classes_, rows.sources)
+                scored.add(
+                    split, rows.sample_ids, rows.texts, rows.y, predictions, probabilities, head.classes_, rows.sources
+                )
         return scored
 
     def _config(self, plan: _Plan) -> dict[str, Any]:

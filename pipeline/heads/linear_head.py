@@ -14,7 +14,7 @@ from pipeline.errors import HeadError
 from pipeline.heads.fused.fit import FITS, Candidate, LinearFit, fit_candidates
 from pipeline.heads.fused.moments import FitRows
 from pipeline.heads.fused.stream import FeatureStream
-from pipeline.heads.rows import check_decisions, check_rows
+from pipeline.heads.rows import as_matrix, check_decisions, check_rows
 from pipeline.results.calibration import probabilities_of
 
 TOLERANCE = 1e-9
@@ -64,7 +64,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.check_params()
         name = FITS[self.kind].strength
         candidate = Candidate(self.kind, getattr(self, name) if name else None)
-        X = np.ascontiguousarray(X, dtype=np.float32)
+        X, y = np.ascontiguousarray(as_matrix(X), dtype=np.float32), np.asarray(y)
         check_rows(X, y)
         classes, numbers = np.unique(y, return_inverse=True)
         rows = FitRows(np.ones(len(y), dtype=bool), numbers.astype(np.int64), len(classes))
@@ -103,13 +103,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             NotFittedError: the head is not fitted.
         """
         check_is_fitted(self)
-        X = np.asarray(X)
-        if X.ndim != 2 or X.shape[1] != len(self.mean_):
-            raise HeadError(
-                "the features are not of the width that the head was trained on",
-                expected=f"[n, {len(self.mean_)}]",
-                found=f"{list(X.shape)}",
-            )
+        X = as_matrix(X, len(self.mean_))
         weights = (self.coef_ / self.scale_).T
         offset = self.intercept_ - self.mean_ @ weights
         decisions = np.empty((len(X), len(offset)))

@@ -1,6 +1,9 @@
 """Rows that nothing can be learned from, each refused with its reason; and features that say nothing, named."""
 
+from typing import Any
+
 import numpy as np
+from scipy.sparse import issparse
 
 from pipeline.errors import HeadError
 from pipeline.heads.fused.moments import FitRows, measure_moments
@@ -63,6 +66,32 @@ def check_features(stream: FeatureStream, name: str) -> None:
         say(f"note: {name}: {len(constant)} of {stream.width} features {does} not vary and {get} no weight: {shown}")
 
 
+def as_matrix(X: Any, width: int | None = None) -> np.ndarray:
+    """Features as an array `[n, d]` of numbers.
+
+    Args:
+        width: `d` that it needs to have, or None.
+
+    Raises:
+        HeadError: they are none of that width.
+    """
+    wanted = f"[n, {width or 'd'}]"
+    if issparse(X):
+        raise HeadError("the features are sparse", expected=f"a dense array {wanted}", remedy="take X.toarray()")
+    try:
+        found = np.asarray(X)
+    except ValueError as error:  # lists of differing length
+        raise HeadError("the features are not one vector a row", expected=wanted, found=error) from error
+    numbers = found.dtype.kind in "fiub"
+    if found.ndim != 2 or not numbers or width not in (None, found.shape[1]):
+        raise HeadError(
+            "the features are not one vector a row" + (", of the width that the head was trained on" if width else ""),
+            expected=wanted,
+            found=f"{list(found.shape)}" + ("" if numbers else f" of {found.dtype}"),
+        )
+    return found
+
+
 def check_decisions(decisions: np.ndarray) -> np.ndarray:
     """Decision values `[n]` or `[n, c]`, if they are finite.
 
@@ -88,10 +117,10 @@ def check_rows(X: np.ndarray, y: np.ndarray) -> None:
         y: `[n]` class numbers.
 
     Raises:
-        HeadError: the shapes do not fit together, all rows are of one class, no feature varies, or a value is not
+        HeadError: there is not one label a row, all rows are of one class, no feature varies, or a value is not
             finite.
     """
-    if X.ndim != 2 or len(X) != len(y):
-        raise HeadError("features and labels do not fit together", expected=f"[{len(y)}, d]", found=list(X.shape))
+    if y.shape != (len(X),):
+        raise HeadError("features and labels do not fit together", expected=f"[{len(X)}] labels", found=list(y.shape))
     check_classes(y)
     check_features(FeatureStream.of_matrix(X), "X")

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,6 +161,8 @@ class _Training:
             self.trained, lr=self.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.held = {task: (self.X[task][of_task.held], self.y[task][of_task.held]) for task, of_task in rows.items()}
+        epoch = min(math.ceil(len(of_task.fit) / config.batch_size) for of_task in rows.values())
+        self.evaluation_steps = min(config.evaluation_steps, epoch)
         self.evaluations: list[dict[str, Any]] = []
         self.best = 0
 
@@ -185,7 +188,7 @@ class _Training:
             for step in range(self.config.max_steps + 1):
                 if step:
                     line.advance(self._step({task: next(of_task) for task, of_task in batches.items()}))
-                if step % self.config.evaluation_steps and step < self.config.max_steps:
+                if step % self.evaluation_steps and step < self.config.max_steps:
                     continue
                 self._evaluate(step, label)
                 if self.best == len(self.evaluations) - 1:
@@ -227,7 +230,7 @@ class _Training:
             raise HeadError(
                 "training diverged",
                 where=f"{label}, step {step}",
-                found=f"held-out losses {losses}",
+                found="held-out losses " + ", ".join(f"{task} {loss:.3g}" for task, loss in losses.items()),
                 remedy="lower the learning rate",
             )
         self.evaluations.append({"step": step, "held_out_loss": losses})

@@ -127,7 +127,12 @@ class SklearnHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             HeadError: the features have another width, or it has no answer, or none that is finite.
         """
-        self._check_width(X)
+        if np.ndim(X) != 2 or np.shape(X)[1] != self.n_features_in_:
+            raise HeadError(
+                "the features are not one vector a row, of the width that the head was trained on",
+                expected=f"[n, {self.n_features_in_}]",
+                found=f"{list(np.shape(X))}",
+            )
         try:
             answer = np.asarray(getattr(self.pipeline_, what)(X))
         except ValueError as error:
@@ -136,17 +141,12 @@ class SklearnHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise HeadError("the classifier's answers are not finite", where=f"{self.name}, {what}")
         return answer
 
-    def _check_width(self, X: np.ndarray) -> None:
-        if X.ndim != 2 or X.shape[1] != self.n_features_in_:
-            raise HeadError(
-                "the features are not of the width that the head was trained on",
-                expected=f"[n, {self.n_features_in_}]",
-                found=f"{list(X.shape)}",
-            )
 
-
-def with_params(head: Any, params: Mapping[str, Any]) -> Any:
+def with_params(head: Any, params: Mapping[str, Any], name: str | None = None) -> Any:
     """A head with settings by their names.
+
+    Args:
+        name: what people call it; by default its class.
 
     Raises:
         HeadError: it has no such setting.
@@ -154,7 +154,7 @@ def with_params(head: Any, params: Mapping[str, Any]) -> Any:
     if unknown := set(params) - set(head.get_params()):
         raise HeadError(
             "the head has no such setting",
-            where=type(head).__name__,
+            where=name or type(head).__name__,
             expected=", ".join(sorted(head.get_params())),
             found=", ".join(sorted(unknown)),
         )

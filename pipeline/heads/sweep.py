@@ -167,6 +167,7 @@ def _sweep(
     masks = [np.isin(np.arange(len(y)), fit, assume_unique=True) for fit, _ in ways]
     counts = whole_texts(train.texts) if config.score_on == "whole" else np.ones(len(y), dtype=bool)
     tables: list[pa.Table] = []
+    before: list[str] = []
 
     def open_train(views: Sequence[View]) -> list[FeatureSet]:
         sets = open_features(features, task, views, config, own.get(task.name, {}))["train"]
@@ -184,7 +185,11 @@ def _sweep(
         state = folder / f"{sha256_of_record(key)[:16]}.parquet"
         if found := state.is_file():
             tables.append(read_trials(state))
+            before.append(name)
         else:
+            if before:
+                say(f"{task.name}: goes on where it was stopped: {len(before)} sets of views were done before")
+                before.clear()
             rows = rows_of(sets)
             check_features(rows.stream, f"{task.name}, {name}")
             tables.append(run_trials(name, rows, families, config.strengths, partial(line.tell, name)))

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pipeline.classifier import KIND, Classifier
-from pipeline.errors import HeadError
+from pipeline.heads.rows import as_matrix
 from pipeline.heads.stacked.rows import FeatureRows
 from pipeline.heads.stacked.stack import ClassifierStack
 from pipeline.heads.stacked_head import StackedHead
@@ -83,13 +83,4 @@ def matrix_rows(X: np.ndarray, width: int | None) -> FeatureRows:
     Raises:
         HeadError: it has not.
     """
-    X = np.asarray(X)
-    if X.ndim != 2 or X.dtype.kind not in "fiub" or width not in (None, X.shape[1]):
-        raise HeadError(
-            "the features are not one vector a row, of the width that the head was trained on"
-            if width
-            else "the features are not one vector a row",
-            expected=f"[n, {width or 'd'}]",
-            found=f"{list(X.shape)}",
-        )
-    return FeatureRows.of(X)
+    return FeatureRows.of(as_matrix(X, width))

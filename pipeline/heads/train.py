@@ -15,7 +15,7 @@ from pipeline.heads.features import Own, SplitFeatures, load_features
 from pipeline.heads.fit import TrainingRows, check_head, check_views, fit_head
 from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.rows import check_features, labelled
-from pipeline.holdout import hold_out
+from pipeline.holdout import enough_hold_outs
 from pipeline.progress import say
 from pipeline.results.ledger import Run
 from pipeline.tasks.spec import TaskSpec, find_tasks
@@ -69,18 +69,15 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own:
                 )
                 splits = {split: each for split, each in features.items() if split != "train"}
                 run = enter_run(task, trained, features["train"], splits, settings, runs)
-                shown, base = (which[task.name]["validation"] for which in (run.scores, run.baseline))
-                as_commonest = base.items() <= shown.items()  # classes alone: it has no probabilities
-                say(
-                    f"{task.name}: {kind} on {name_views(views)}: "
-                    + ", ".join(f"{k} {v:.3f}" for k, v in shown.items())
-                    + (", which is what always saying the commonest class scores" if as_commonest else "")
-                )
+                say(f"{task.name}: {kind} on {name_views(views)}: {run.describe_scores(task.name)}")
+                if weights := fitted.selection.get("weights"):
+                    shares = ", ".join(f"{view} {share:.2f}" for view, share in zip(views, weights, strict=True))
+                    say(f"{task.name}: {kind} takes of each view: {shares}")
                 done.append(run)
     return done
 
 
 def _training_rows(task: TaskSpec, train: SplitFeatures, config: HeadsConfig, views: int) -> TrainingRows:
     y = labelled(task, train.y)
-    fit, held = hold_out(train.texts, y, share=config.held_out, seed=config.seed)
-    return TrainingRows(train.X, y, fit, held, views)
+    (fit, held), *others = enough_hold_outs(train.texts, y, share=config.held_out, seed=config.seed)
+    return TrainingRows(train.X, y, fit, held, views, tuple(others))

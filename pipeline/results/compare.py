@@ -74,8 +74,8 @@ def compare_runs(
 
     Raises:
         ConfigError: there is no such metric.
-        RunError: a run cannot be read, the runs have no task in common, their rows are not the same ones, or have no
-            labels or probabilities where these are needed.
+        RunError: a run cannot be read, the runs have no task in common, their sentences or rows are not the same ones,
+            or have no labels or probabilities where these are needed.
     """
     if metric is not None:
         check_metric(metric)
@@ -93,6 +93,7 @@ def compare_runs(
     for task in common:
         by = metric or (metrics or {}).get(task) or str(runs[0].config.get("metric", "accuracy"))
         a, b = (_rows(table, task, split, folder) for table, folder in zip(tables, (first, second), strict=True))
+        _check_texts(task, split, runs)
         _check_same(a, b, f"{task}, {split}", runs)
         found.append(_compare(task, split, by, runs, a, b))
     return found
@@ -140,6 +141,23 @@ def _rows(table: pa.Table, task: str, split: str, folder: Path) -> _Rows:
     listed = table["probabilities"]
     probabilities = None if listed.null_count else np.asarray(listed.to_pylist(), dtype=np.float64)
     return _Rows(sample_ids, y, predictions, probabilities)
+
+
+def _check_texts(task: str, split: str, runs: Sequence[Run]) -> None:
+    """Refuse runs on other sentences; the oldest runs do not say which theirs were.
+
+    Raises:
+        RunError: they are.
+    """
+    digests = [run.statistics.get(task, {}).get(split, {}).get("texts") for run in runs]
+    if None not in digests and len(set(digests)) > 1:
+        raise RunError(
+            "the runs did not predict the same sentences",
+            where=f"{task}, {split}",
+            expected="the same texts in the same order",
+            found="; ".join(f"{digest} in {run.run}" for digest, run in zip(digests, runs, strict=True)),
+            remedy="compare runs on the same data",
+        )
 
 
 def _check_same(a: _Rows, b: _Rows, where: str, runs: Sequence[Run]) -> None:

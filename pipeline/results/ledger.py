@@ -27,6 +27,9 @@ PACKAGES = (
     "transformers", "peft", "accelerate", "bitsandbytes",
 )  # fmt: skip
 
+SHOWN = 5
+"""Runs whose names an error lists."""
+
 Scores = dict[str, dict[str, dict[str, float]]]
 """By task, by split, by metric."""
 
@@ -50,8 +53,8 @@ class Run:
         baseline: the scores of the majority class of the training rows, alike.
         selection: what was chosen on the held-out rows.
         adapter: of a live run, what was put on or before the backbone: its `kind` (`lora`, `prompt`), its settings.
-        statistics: by task and split, how sure its scores are and of which rows: `intervals` by metric, and where the
-            rows' sources are known `sources` and `domains`.
+        statistics: by task and split, how sure its scores are and of which rows: the digest of the `texts`, `intervals`
+            by metric, and where the rows' sources are known `sources` and `domains`.
     """
 
     run: str
@@ -73,6 +76,14 @@ class Run:
     def to_dict(self) -> dict[str, Any]:
         """The record as a JSON object."""
         return asdict(self)
+
+    def describe_scores(self, task: str, split: str = "validation") -> str:
+        """A task's scores on one line, for people; those of always saying the commonest class are called so."""
+        scores, commonest = self.scores[task].get(split, {}), self.baseline[task].get(split)
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+        # the commonest class has scores of predicted classes alone, no probabilities
+        is_so = commonest is not None and commonest.items() <= scores.items()
+        return shown + (", which is what always saying the commonest class scores" if is_so else "")
 
 
 def _now() -> datetime.datetime:
@@ -231,10 +242,11 @@ def find_run(runs_dir: Path, name: str) -> Path:
     if name in found:
         found = [name]
     if len(found) != 1:
+        more = f" and {len(found) - SHOWN} older ones" if len(found) > SHOWN else ""
         raise RunError(
             "no such run" if not found else "several runs begin so",
             where=runs_dir,
-            found=", ".join(found) or name,
+            found=f"{', '.join(reversed(found[-SHOWN:]))}{more}" if found else name or "an empty name",
             remedy="pipeline runs ls shows their names",
         )
     return runs_dir / found[0]

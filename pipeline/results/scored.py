@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.digests import sha256_of_texts
 from pipeline.results.breakdown import score_domains, score_sources
 from pipeline.results.intervals import bootstrap_interval
 from pipeline.results.ledger import predictions_table
@@ -25,7 +26,8 @@ class ScoredSplits:
 
     Attributes:
         scores, baseline: by split, of the predictions and of that class; splits without labels have none.
-        statistics: by split, `intervals` of scores, and where sources are known the scores of `sources` and `domains`.
+        statistics: by split, the digest of its `texts`, `intervals` of scores, and where sources are known the scores
+            of `sources` and `domains`.
         tables: of predictions, one a split.
     """
 
@@ -41,6 +43,7 @@ class ScoredSplits:
         self,
         split: str,
         sample_ids: np.ndarray,
+        texts: Sequence[str],
         y: np.ndarray | None,
         predictions: np.ndarray,
         probabilities: np.ndarray | None,
@@ -51,6 +54,7 @@ class ScoredSplits:
 
         Args:
             sample_ids: `[m]` the examples' own numbers.
+            texts: `[m]` the sentences.
             y: `[m]` labels, or None.
             predictions: `[m]` int64 classes.
             probabilities: `[m, c]`, or None where there are none.
@@ -64,7 +68,10 @@ class ScoredSplits:
             if probabilities is not None:
                 self.scores[split] |= score_probabilities(y, probabilities)
             self.baseline[split] = score(y, np.full_like(y, self._majority))
-            self.statistics[split] = self._statistics(y, predictions, sources)
+            self.statistics[split] = {
+                "texts": f"sha256:{sha256_of_texts(texts)}",
+                **self._statistics(y, predictions, sources),
+            }
         self.tables.append(
             predictions_table(
                 task=self._task,

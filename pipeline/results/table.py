@@ -14,12 +14,13 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
     """One line a task and run: what it was trained on, its scores, and what the majority class scores.
 
     Args:
-        metrics: the deciding metric of each task. Of several runs of a task on the same data, the one with the best
-            held-out score by it is starred: a choice made without looking at validation.
+        metrics: the deciding metric of each task. Of several runs of a task that held out the same rows of the same
+            data, the one with the best score by it there is starred: a choice made without looking at validation.
     """
     table = FittingTable(
         dispensable=("seconds", "F1", "weights, data", "views", "majority", "95 %", "held-out"),
-        caption="held-out: training rows not fitted on; * the best there. MCC, accuracy, F1: validation. "
+        caption="held-out: training rows not fitted on; * the best of those with the same ones. MCC, accuracy, F1: "
+        "validation. "
         "95 %: an interval of the metric named under held-out, over validation rows. "
         "majority: the accuracy of always saying the commonest class",
     )
@@ -29,8 +30,9 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
             name, justify="right" if name in numbers else "left", overflow="fold", no_wrap=name in (*numbers, "run")
         )
     lines = [(task, run) for run in runs for task in run.tasks]
-    for task, data in dict.fromkeys((task, run.config.get("data")) for task, run in lines):
-        of_task = [run for name, run in lines if (name, run.config.get("data")) == (task, data)]
+    for group in dict.fromkeys((task, *_held_out_rows(run)) for task, run in lines):
+        task = group[0]
+        of_task = [run for name, run in lines if (name, *_held_out_rows(run)) == group]
         metric = metrics.get(task) or of_task[0].config.get("metric", "accuracy")
         best = max(of_task, key=lambda run: run.scores[task].get("held_out", {}).get(metric, float("-inf")))
         for run in of_task:
@@ -55,6 +57,13 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
                 escape(run.run),
             )
     return table
+
+
+def _held_out_rows(run: Run) -> tuple[str, ...]:
+    """What decides which rows were held out: scores on others are not to be compared."""
+    config = run.config
+    ways = [config.get("held_out"), config.get("seeds"), config.get("group_by"), config.get("score_on"), run.seed]
+    return (str(config.get("data")), *map(str, ways))
 
 
 def _number(value: float | None) -> str:

@@ -1,5 +1,6 @@
 """The trials of a sweep: what was tried, how it did on rows held out, the leaderboard, and scores by layer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,22 @@ def leaderboard(trials: pa.Table, metric: str) -> list[Standing]:
         for (views, head, setting, strength), rows in groups.items()
     ]
     return sorted(standings, key=lambda each: (-each.held_out.interval.estimate, each.views.count("+")))
+
+
+def placed(standings: Sequence[Standing], show: int) -> list[tuple[int, Standing]]:
+    """The first of a leaderboard, and after them the best of every head that is not among them.
+
+    Returns:
+        each with its place, from 1, in order.
+    """
+    heads: dict[str, int] = {}
+    for place, standing in enumerate(standings, start=1):
+        heads.setdefault(standing.head, place)
+    return [
+        (place, standing)
+        for place, standing in enumerate(standings, start=1)
+        if place <= show or heads[standing.head] == place
+    ]
 
 
 def by_layer(trials: pa.Table, metric: str) -> list[dict[str, Any]]:

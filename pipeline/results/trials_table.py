@@ -7,11 +7,11 @@ from rich.table import Table
 
 from pipeline.fitting_table import FittingTable
 from pipeline.results.ledger import Run
-from pipeline.results.trials import Standing
+from pipeline.results.trials import Standing, placed
 
 
 def leaderboard_table(run: Run, standings: Sequence[Standing], metric: str, show: int) -> Table:
-    """The best that was tried; of the first alone, which was selected, the score on validation."""
+    """The best that was tried, and the best of every other head; of the selected one alone the score on validation."""
     [task] = run.tasks
     selection, scores = run.selection, run.scores[task]["validation"]
     bounds = run.statistics[task]["validation"]["intervals"][metric]
@@ -25,12 +25,18 @@ def leaderboard_table(run: Run, standings: Sequence[Standing], metric: str, show
     numbers = ("held-out", "accuracy", "balanced accuracy", "f1", "validation")
     for name in ("", "views", "head", *numbers):
         table.add_column(name, justify="right" if name in ("", *numbers) else "left", overflow="fold")
-    for place, each in enumerate(standings[:show], start=1):
+    for place, each in placed(standings, show):
         setting = "" if each.setting is None else f" {each.setting}={each.strength:.3g}"
         others = [f"{each.scores[name]:.3f}" for name in ("accuracy", "balanced_accuracy", "f1")]
         shown = f"{metric} {scores[metric]:.3f}" if place == 1 else ""
         table.add_row(
-            str(place), each.views, f"{each.head}{setting}", f"{metric} {each.held_out.interval:.3f}", *others, shown
+            str(place),
+            each.views,
+            f"{each.head}{setting}",
+            f"{metric} {each.held_out.interval:.3f}",
+            *others,
+            shown,
+            end_section=place == show,
         )
     return table
 

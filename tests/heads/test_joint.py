@@ -366,3 +366,21 @@ def test_all_settings_that_are_wrong_are_said_at_once():
         "batch_size", "evaluation_steps", "patience", "max_steps",
     )  # fmt: skip
     assert all(f"  - {name}: expected" in str(refused.value) for name in names)
+
+
+def test_weights_that_training_began_with_are_said_to_be_kept(both, write_both, tmp_path, capsys):
+    random = np.random.default_rng(4)
+    noise = {
+        split: replace(corpus, X={name: random.normal(size=X.shape).astype(np.float32) for name, X in corpus.X.items()})
+        for split, corpus in both["cola"].items()
+    }
+    cache = write_both(tmp_path / "cache", {**both, "cola": noise})
+    hasty = replace(ONE, learning_rate=0.5, freeze="none")
+    found = train_joint(hasty, cache, RunsConfig(tmp_path / "runs"))
+    said = capsys.readouterr().err
+    [alone] = [run for run in found.runs if run.tasks == ("cola",)]
+    assert alone.selection["step"] == 0
+    assert "warning: cola, separate, seed 0: the loss on held-out rows never fell" in said
+    assert "warning: sst2" not in said
+    assert "weights of step 0 of " in said
+    assert "which is what always saying the commonest class scores" in said

@@ -128,3 +128,11 @@ def test_a_head_of_another_shape_is_not_begun_with():
         train_trunk(ROWS, replace(CONFIG, hidden_size=7), seed=3, label="x", start=Start("b", alone.heads["b"]))
     with pytest.raises(HeadError, match=r"expected: .*classes \[0, 1\]"):
         train_trunk(ROWS, CONFIG, seed=3, label="x", start=Start("a", alone.heads["b"]))
+
+
+def test_held_out_rows_are_looked_at_once_an_epoch_of_the_smallest_task_at_least():
+    rare = replace(CONFIG, evaluation_steps=50, patience=100, max_steps=30)
+    steps = [each["step"] for each in train_trunk(ROWS, rare, seed=3, label="x").evaluations]
+    assert steps == [0, 7, 14, 21, 28, 30]  # 100 rows in batches of 16
+    often = train_trunk(ROWS, replace(rare, evaluation_steps=5), seed=3, label="x").evaluations
+    assert [each["step"] for each in often] == [0, 5, 10, 15, 20, 25, 30]

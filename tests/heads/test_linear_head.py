@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from pipeline.errors import HeadError
-from pipeline.heads.linear_head import LinearHead
-from pipeline.heads.sklearn_head import SklearnHead
+from pipeline.heads import LinearHead, SklearnHead, TorchHead
 
 KINDS = {
     "logreg": LogisticRegression(C=0.3, tol=1e-10, max_iter=10000),
@@ -69,6 +70,37 @@ def test_it_is_cloned_as_any_estimator_and_fits_again():
     np.testing.assert_array_equal(again.fit(X, y).coef_, head.coef_)
 
 
+@pytest.mark.parametrize("make", [LinearHead, TorchHead])
+def test_it_goes_where_scikit_learns_classifiers_go(make):
+    X, y = _rows(2)
+    settings = {"C": [1e-9, 0.1]} if make is LinearHead else {"learning_rate": [1e-9, 0.01]}
+    search = GridSearchCV(make(), settings, cv=3).fit(X, y)
+    assert search.best_index_ == 1
+    assert search.score(X, y) > 0.8
+    scores = cross_val_score(make_pipeline(StandardScaler(), make()), X, y, cv=3, scoring="roc_auc")
+    assert scores.min() > 0.8
+
+
+@pytest.mark.parametrize("make", [LinearHead, TorchHead])
+def test_lists_are_features_too_and_what_is_none_is_refused(make):
+    X, y = _rows(2)
+    head = make().fit(X.tolist(), y.tolist())
+    np.testing.assert_array_equal(head.predict(X.tolist()), make().fit(X, y).predict(X))
+    for features, message in (
+        (csr_matrix(X), "sparse"),
+        (X[0], "one vector a row"),
+        ([[1.0, 2.0], [3.0]], "one vector a row"),
+        (X.astype(str), "one vector a row"),
+    ):
+        with pytest.raises(HeadError, match=message):
+            make().fit(features, y[: len(y)])
+        with pytest.raises(HeadError, match=message):
+            head.predict(features)
+    with pytest.raises(HeadError, match="do not fit together") as caught:
+        make().fit(X, y[:-1])
+    assert (caught.value.expected, caught.value.found) == ("[400] labels", [399])
+
+
 def test_wrong_settings_are_named_together():
     X, y = _rows(2)
     with pytest.raises(HeadError) as caught:
@@ -80,7 +112,7 @@ def test_wrong_settings_are_named_together():
 def test_features_of_another_width_are_refused(make):
     X, y = _rows(2)
     head = make().fit(X, y)
-    with pytest.raises(HeadError, match="not of the width") as caught:
+    with pytest.raises(HeadError, match="of the width that") as caught:
         head.predict(X[:, :5])
     assert (caught.value.expected, caught.value.found) == ("[n, 12]", "[400, 5]")
 

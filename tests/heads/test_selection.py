@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from pipeline.errors import HeadError
 from pipeline.heads.fit import STRENGTHS, TrainingRows, fit_head
 from pipeline.heads.store import load_head
-from pipeline.holdout import hold_out
+from pipeline.holdout import enough_hold_outs, hold_out
 from pipeline.results.metrics import score
 
 
@@ -123,3 +123,30 @@ def test_other_settings_are_scikit_learns_own(corpora):
     with pytest.raises(HeadError, match="no such setting") as caught:
         fit_head("logreg", _rows(corpora), params=params, seed=0)
     assert "LogisticRegression" in caught.value.remedy
+
+
+def test_where_few_rows_are_held_out_the_strength_has_the_lowest_loss_over_several_folds(corpora):
+    corpus = corpora["train"]
+    ways = enough_hold_outs(corpus.texts, corpus.truth, share=0.1, seed=1)
+    assert len(ways) == 10  # 300 rows
+    assert sorted(np.concatenate([held for _, held in ways]).tolist()) == list(range(300))
+    (fit, held), *others = ways
+    rows = TrainingRows(corpus.X["L1-mean"], corpus.truth, fit, held, others=tuple(others))
+    fitted = fit_head("logreg", rows, params={}, seed=0)
+    losses, on_first = {}, {}
+    for C in STRENGTHS["logreg"]:
+        head = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000))
+        of_ways = [head.fit(rows.X[fit], rows.y[fit]).predict_proba(rows.X[held]) for fit, held in ways]
+        losses[C] = log_loss(np.concatenate([rows.y[held] for _, held in ways]), np.concatenate(of_ways))
+        on_first[C] = score(rows.y[rows.held], of_ways[0].argmax(axis=1))
+    assert losses[fitted.selection["C"]] == pytest.approx(min(losses.values()), rel=1e-3)
+    assert fitted.held_out == pytest.approx(on_first[fitted.selection["C"]])  # the rows that other heads are scored on
+
+
+def test_enough_rows_are_held_out_once():
+    texts, y = [f"sentence {number}" for number in range(6000)], np.arange(6000) % 2
+    [(_, held)] = enough_hold_outs(texts, y, share=0.1, seed=0)
+    assert len(held) == 600
+    np.testing.assert_array_equal(held, hold_out(texts, y, share=0.1, seed=0)[1])
+    assert len(enough_hold_outs(texts[:2000], y[:2000], share=0.1, seed=0)) == 3
+    assert len(enough_hold_outs(texts[:100], y[:100], share=0.2, seed=0)) == 5

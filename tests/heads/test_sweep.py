@@ -13,7 +13,7 @@ from pipeline.heads.store import load_head
 from pipeline.heads.sweep import sweep
 from pipeline.heads_config import SweepConfig
 from pipeline.results.ledger import read_runs
-from pipeline.results.trials import TRIALS, by_layer, leaderboard, read_trials
+from pipeline.results.trials import TRIALS, by_layer, leaderboard, placed, read_trials
 from pipeline.views import View
 
 CONFIG = SweepConfig(tasks=("cola",), heads=("logreg", "lda", "centroid"), strengths=(0.01, 1.0), seeds=3)
@@ -44,6 +44,17 @@ def test_the_record_says_what_was_tried_and_what_was_selected(swept):
     assert best.held_out.interval.estimate == max(each.scores["mcc"] for each in found.standings)
     assert read_trials(runs.runs_dir / run.run / TRIALS).equals(found.trials)
     assert leaderboard(found.trials, "mcc") == found.standings
+
+
+def test_the_best_of_every_head_stands_below_the_first_lines(swept):
+    standings = swept[0].standings
+    lines = placed(standings, 2)
+    assert [place for place, _ in lines[:2]] == [1, 2]
+    assert all(standings[place - 1] is line for place, line in lines)
+    assert {line.head for _, line in lines} == {each.head for each in standings}
+    for _, line in lines[2:]:
+        assert line is next(each for each in standings if each.head == line.head)
+    assert placed(standings, len(standings)) == list(enumerate(standings, start=1))
 
 
 def test_scores_by_layer_are_the_best_of_each_single_view(swept):
@@ -125,7 +136,7 @@ def test_labels_that_mean_nothing_are_learned_at_chance(corpora, write_cache, tm
     assert abs(found.run.scores["cola"]["validation"]["mcc"]) < 0.25
 
 
-def test_a_stopped_sweep_goes_on_and_comes_to_the_same(swept, cache, tmp_path, monkeypatch):
+def test_a_stopped_sweep_goes_on_and_comes_to_the_same(swept, cache, tmp_path, monkeypatch, capsys):
     found, _ = swept
     runs, real, calls = RunsConfig(tmp_path / "runs"), sweeping.run_trials, []
 
@@ -139,9 +150,11 @@ def test_a_stopped_sweep_goes_on_and_comes_to_the_same(swept, cache, tmp_path, m
     with pytest.raises(KeyboardInterrupt):
         sweep(CONFIG, cache, runs)
     assert read_runs(runs.runs_dir) == []
+    assert "goes on" not in capsys.readouterr().err
     then = []
     monkeypatch.setattr(sweeping, "run_trials", lambda name, *rest: then.append(name) or real(name, *rest))
     [again] = sweep(CONFIG, cache, runs)
+    assert capsys.readouterr().err.count("goes on where it was stopped: 2 sets of views were done before") == 1
     assert calls + then == list(dict.fromkeys(each for each in found.trials["views"].to_pylist()))
     columns = [name for name in found.trials.column_names if name != "seconds"]
     assert again.trials.select(columns).equals(found.trials.select(columns))

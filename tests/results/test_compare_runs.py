@@ -26,8 +26,10 @@ IDS = np.arange(200) * 2
 def enter_predictions(tmp_path, make_run):
     """Enter a run of some tasks with its predictions for validation; give its folder."""
 
-    def enter(name: str, *tasks: str, predictions=A, y=Y, ids=IDS, probabilities=None, **changes):
-        run = make_run(name, tasks=tasks or ("cola",), scores={}, statistics={}, **changes)
+    def enter(name: str, *tasks: str, predictions=A, y=Y, ids=IDS, probabilities=None, texts=None, **changes):
+        tasks = tasks or ("cola",)
+        statistics = {} if texts is None else {task: {"validation": {"texts": texts}} for task in tasks}
+        run = make_run(name, tasks=tasks, scores={}, statistics=statistics, **changes)
         tables = [
             predictions_table(
                 task=task, split=split, sample_ids=ids, y=labels, predictions=predictions, probabilities=probabilities
@@ -100,6 +102,15 @@ def test_runs_of_other_rows_are_refused(enter_predictions):
             compare_runs(a, enter_predictions(name, **changes))
         for word in words:
             assert word in str(caught.value)
+
+
+def test_runs_of_other_sentences_are_refused_though_numbers_and_labels_are_the_same(enter_predictions):
+    a, same = enter_predictions("a", texts="sha256:aa"), enter_predictions("b", texts="sha256:aa")
+    old, other = enter_predictions("c"), enter_predictions("d", texts="sha256:dd")
+    assert compare_runs(a, same)[0].rows == compare_runs(a, old)[0].rows == 200
+    with pytest.raises(RunError, match="did not predict the same sentences") as caught:
+        compare_runs(a, other)
+    assert caught.value.found == "sha256:aa in a; sha256:dd in d"
 
 
 def test_runs_that_cannot_be_compared_are_refused(enter_predictions):

@@ -140,11 +140,17 @@ def test_a_beginning_of_several_runs_is_refused(tmp_path, enter):
         enter(name)
     with pytest.raises(RunError, match="several") as caught:
         find_run(tmp_path, "20260101")
-    assert caught.value.found == "20260101-000000-cola, 20260101-000000-sst2"
+    assert caught.value.found == "20260101-000000-sst2, 20260101-000000-cola"
     with pytest.raises(RunError, match="no such run") as caught:
         find_run(tmp_path, "sst2")
     assert caught.value.found == "sst2"
     assert "runs ls" in caught.value.remedy
+    for day in range(4, 8):
+        enter(f"2026010{day}-000000-cola")
+    with pytest.raises(RunError, match="several") as caught:
+        find_run(tmp_path, "2026")
+    assert caught.value.found.startswith("20260202-000000-sst2, 20260107-000000-cola, ")  # the newest first
+    assert caught.value.found.endswith("20260104-000000-cola and 2 older ones")
 
 
 @pytest.mark.parametrize(

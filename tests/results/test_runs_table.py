@@ -113,3 +113,19 @@ def test_the_interval_is_of_the_deciding_metric(make_run):
     runs = [make_run("1"), make_run("2", statistics={})]
     assert _cells(runs_table(runs, {"cola": "mcc"}))["95 %"] == ["[0.34, 0.46]", "-"]  # older runs have none
     assert _cells(runs_table(runs, {"cola": "accuracy"}))["95 %"] == ["[0.78, 0.82]", "-"]
+
+
+def test_held_out_scores_are_compared_where_the_same_rows_were_held_out(make_run):
+    config = make_run("x").config
+    runs = [
+        make_run("1", held_out=0.4, head="a", config={**config, "held_out": 0.1}),
+        make_run("2", held_out=0.5, head="b", config={**config, "held_out": 0.1}),
+        make_run("3", held_out=0.6, head="c", config={**config, "held_out": 0.2, "seeds": 5, "group_by": "sentence"}),
+        make_run("4", held_out=0.7, head="d", config={**config, "held_out": 0.2, "seeds": 5, "group_by": "source"}),
+        make_run("5", held_out=0.3, head="e", config={**config, "held_out": 0.2, "seeds": 5, "group_by": "source"}),
+        make_run("6", held_out=0.9, head="f", config={**config, "held_out": 0.1}, seed=4),
+    ]
+    cells = _cells(runs_table(runs, {"cola": "mcc"}))
+    assert dict(zip(cells["run"], cells["head"], strict=True)) == {
+        "1": "a", "2": "b *", "3": "c", "4": "d *", "5": "e", "6": "f",
+    }  # fmt: skip

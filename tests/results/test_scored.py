@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from pipeline.digests import sha256_of_texts
 from pipeline.results.intervals import bootstrap_interval
 from pipeline.results.metrics import score, score_probabilities
 from pipeline.results.scored import ScoredSplits
@@ -14,12 +15,13 @@ Y = np.asarray([0, 1, 1, 0, 1, 1])
 PREDICTIONS = np.asarray([0, 1, 1, 1, 0, 1])
 PROBABILITIES = np.asarray([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7], [0.6, 0.4], [0.1, 0.9]])
 CLASSES = np.asarray([0, 1])
+TEXTS = ("one", "two", "three", "four", "five", "six")
 SOURCES = ("a", "b", "a", "c", "c", "a")
 
 
 def _scored(train_sources=None, sources=None, probabilities=PROBABILITIES, labels=2) -> ScoredSplits:
     scored = ScoredSplits("cola", labels, TRAIN, train_sources)
-    scored.add("validation", np.arange(6), Y, PREDICTIONS, probabilities, CLASSES, sources)
+    scored.add("validation", np.arange(6), TEXTS, Y, PREDICTIONS, probabilities, CLASSES, sources)
     return scored
 
 
@@ -67,14 +69,19 @@ def test_where_sources_are_known_scores_are_told_apart_by_them():
 
 
 def test_nobody_guesses_sources_or_domains():
-    assert set(_scored(None, SOURCES).statistics["validation"]) == {"intervals", "sources"}
+    assert set(_scored(None, SOURCES).statistics["validation"]) == {"texts", "intervals", "sources"}
     for sources in (None, ("",) * 6, (None,) * 6):
-        assert set(_scored(("a",) * 4, sources).statistics["validation"]) == {"intervals"}
+        assert set(_scored(("a",) * 4, sources).statistics["validation"]) == {"texts", "intervals"}
 
 
 def test_a_split_without_labels_has_predictions_alone():
     scored = ScoredSplits("cola", 2, TRAIN, ("a",) * 4)
-    scored.add("test", np.arange(6), None, PREDICTIONS, PROBABILITIES, CLASSES, SOURCES)
+    scored.add("test", np.arange(6), TEXTS, None, PREDICTIONS, PROBABILITIES, CLASSES, SOURCES)
     assert (scored.scores, scored.baseline, scored.statistics) == ({}, {}, {})
     assert scored.tables[0]["prediction"].to_pylist() == PREDICTIONS.tolist()
     assert scored.tables[0]["source"].to_pylist() == list(SOURCES)
+
+
+def test_it_says_which_sentences_were_scored():
+    digest = _scored().statistics["validation"]["texts"]
+    assert digest == f"sha256:{sha256_of_texts(TEXTS)}"

@@ -216,18 +216,19 @@ def _minimise(
         after_read=None if told is None else lambda reads, done: told(kind, reads, done // len(heads)),
     )
     if not bool(optimum.converged.all()):
-        _say_not_converged(kind, listed, optimum.converged)
+        each = [candidate for _, candidate in keys for _ in heads]
+        _say_not_converged(each, optimum.converged.tolist())
     weights = optimum.weights.double().view(stream.width + 1, len(keys), len(heads) * problems.columns)
     return {key: _as_fit(moments[key[0]], weights[:-1, place], weights[-1, place]) for place, key in enumerate(keys)}
 
 
-def _say_not_converged(kind: str, problems: Sequence[Problem], converged: torch.Tensor) -> None:
+def _say_not_converged(candidates: Sequence[Candidate], converged: Sequence[bool]) -> None:
     from pipeline.progress import say
 
-    penalties = [problem.penalty for problem, done in zip(problems, converged.tolist(), strict=True) if not done]
+    short = [float(each.strength or 1.0) for each, done in zip(candidates, converged, strict=True) if not done]
     say(
-        f"note: {len(penalties)} of {len(problems)} heads of kind {kind} stopped short of their optimum, "
-        f"with penalties from {min(penalties):.2g} to {max(penalties):.2g}"
+        f"note: {len(short)} of {len(candidates)} {candidates[0].kind} heads stopped short of their optimum, "
+        f"with C from {min(short):.2g} to {max(short):.2g}"
     )
 
 
