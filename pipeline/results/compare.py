@@ -93,8 +93,7 @@ def compare_runs(
     for task in common:
         by = metric or (metrics or {}).get(task) or str(runs[0].config.get("metric", "accuracy"))
         a, b = (_rows(table, task, split, folder) for table, folder in zip(tables, (first, second), strict=True))
-        _check_texts(task, split, runs)
-        _check_same(a, b, f"{task}, {split}", runs)
+        _check_same(a, b, task, split, runs)
         found.append(_compare(task, split, by, runs, a, b))
     return found
 
@@ -143,42 +142,27 @@ def _rows(table: pa.Table, task: str, split: str, folder: Path) -> _Rows:
     return _Rows(sample_ids, y, predictions, probabilities)
 
 
-def _check_texts(task: str, split: str, runs: Sequence[Run]) -> None:
-    """Refuse runs on other sentences; the oldest runs do not say which theirs were.
-
-    Raises:
-        RunError: they are.
-    """
-    digests = [run.statistics.get(task, {}).get(split, {}).get("texts") for run in runs]
-    if None not in digests and len(set(digests)) > 1:
-        raise RunError(
-            "the runs did not predict the same sentences",
-            where=f"{task}, {split}",
-            expected="the same texts in the same order",
-            found="; ".join(f"{digest} in {run.run}" for digest, run in zip(digests, runs, strict=True)),
-            remedy="compare runs on the same data",
-        )
-
-
-def _check_same(a: _Rows, b: _Rows, where: str, runs: Sequence[Run]) -> None:
+def _check_same(a: _Rows, b: _Rows, task: str, split: str, runs: Sequence[Run]) -> None:
     """Refuse two runs' rows that are not the same.
 
     Raises:
-        RunError: they differ in number, in the examples' own numbers or in labels.
+        RunError: they differ in number, in the examples' own numbers, in labels or in sentences.
     """
+    of_each = texts = [run.statistics.get(task, {}).get(split, {}).get("texts") for run in runs]
     if len(a.y) != len(b.y):
         differ, of_each = "their number", [f"{len(each.y)} rows" for each in (a, b)]
-    else:
-        other = np.flatnonzero((a.sample_ids != b.sample_ids) | (a.y != b.y))
-        if not len(other):
-            return
+    elif len(other := np.flatnonzero((a.sample_ids != b.sample_ids) | (a.y != b.y))):
         row = int(other[0])
         differ = f"{len(other)} rows, the first of them row {row}"
         of_each = [f"idx {each.sample_ids[row]} with label {each.y[row]}" for each in (a, b)]
+    elif None not in texts and len(set(texts)) > 1:  # the oldest runs do not say which their sentences were
+        differ = "their sentences"
+    else:
+        return
     raise RunError(
         "the runs did not predict the same rows",
-        where=f"{where}: {differ}",
-        expected="the same rows in the same order, with the same labels",
+        where=f"{task}, {split}: {differ}",
+        expected="the same sentences in the same order, with the same labels",
         found="; ".join(f"{what} in {run.run}" for what, run in zip(of_each, runs, strict=True)),
         remedy="compare runs on the same data",
     )

@@ -108,8 +108,9 @@ def test_runs_of_other_sentences_are_refused_though_numbers_and_labels_are_the_s
     a, same = enter_predictions("a", texts="sha256:aa"), enter_predictions("b", texts="sha256:aa")
     old, other = enter_predictions("c"), enter_predictions("d", texts="sha256:dd")
     assert compare_runs(a, same)[0].rows == compare_runs(a, old)[0].rows == 200
-    with pytest.raises(RunError, match="did not predict the same sentences") as caught:
+    with pytest.raises(RunError, match="did not predict the same rows") as caught:
         compare_runs(a, other)
+    assert caught.value.where == "cola, validation: their sentences"
     assert caught.value.found == "sha256:aa in a; sha256:dd in d"
 
 
