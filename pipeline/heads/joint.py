@@ -154,8 +154,8 @@ class _Command:
         trained = train_trunk(rows, self.config, seed=plan.seed, label=plan.label, start=start)
         run = self._enter(plan, trained, folder)
         last, step = trained.evaluations[-1]["step"], trained.evaluations[trained.best]["step"]
-        for task in plan.tasks:
-            say(f"{plan.label}: {task}, validation: {run.describe_scores(task)}; weights of step {step} of {last}")
+        shown = [f"{task} {run.describe_scores(task, metric)}" for task, metric in self._metrics(plan).items()]
+        say(f"{plan.label}: validation {'; '.join(shown)}; weights of step {step} of {last}")
         if not step:
             say(
                 f"warning: {plan.label}: the loss on held-out rows never fell, so the weights kept are those that "

@@ -77,10 +77,14 @@ class Run:
         """The record as a JSON object."""
         return asdict(self)
 
-    def describe_scores(self, task: str, split: str = "validation") -> str:
-        """A task's scores on one line, for people; those of always saying the commonest class are called so."""
+    def describe_scores(self, task: str, metric: str | None = None, split: str = "validation") -> str:
+        """A task's scores on one line, for people; those of always saying the commonest class are called so.
+
+        Args:
+            metric: the only one to show, or None for all.
+        """
         scores, commonest = self.scores[task].get(split, {}), self.baseline[task].get(split)
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if metric in (None, name))
         # the commonest class has scores of predicted classes alone, no probabilities
         is_so = commonest is not None and commonest.items() <= scores.items()
         return shown + (", which is what always saying the commonest class scores" if is_so else "")
