@@ -79,9 +79,12 @@ class FetchConfig(DataConfig):
     data: str = "hub"
 
 
+SOURCES = ("glue", "hub", "sample")
+
+
 def source_name(data: str) -> str:
     """What a source of data is called in records: a folder of one's own is `files`."""
-    return data if data in ("glue", "hub", "sample") else "files"
+    return data if data in SOURCES else "files"
 
 
 @dataclass(frozen=True)

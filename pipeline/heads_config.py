@@ -143,6 +143,7 @@ class BaselinesConfig(FeaturesConfig):
             order. By default each task's own.
         strengths: inverse strengths C of the head's penalty; by default a sweep's range.
         seeds: how many ways of holding out training rows every strength is tried on.
+        held_out: the share of training rows that each way holds out: with both, five-fold cross-validation.
         draws: how often the labels of the control task are drawn.
         zero_shot: also ask the LLM itself, which needs the packages of the live path and the backbone.
         revision: of the backbone that is asked: the Hub commit, branch or tag.
@@ -150,7 +151,8 @@ class BaselinesConfig(FeaturesConfig):
 
     views: tuple[str, ...] = ()
     strengths: tuple[float, ...] = ()
-    seeds: int = 3
+    seeds: int = 5
+    held_out: float = 0.2
     draws: int = 5
     zero_shot: bool = True
     revision: str | None = None

@@ -19,6 +19,10 @@ from rich.progress import (
 )
 
 PLAIN_SECONDS = 10.0
+BAR = 40
+"""Characters of the bar, where the terminal is wide."""
+BESIDE = 34
+"""Characters of both times, what the counts are of, and the spaces between columns."""
 
 
 def say(message: str) -> None:
@@ -38,14 +42,17 @@ class _Line(ABC):
     def __init__(self, label: str, total: int, *counts: ProgressColumn) -> None:
         self.label, self.total = label, total
         self._bar: Progress | None = None
-        if Console(stderr=True).is_terminal:
+        console = Console(stderr=True)
+        if console.is_terminal:
+            bar = min(BAR, console.width // 8)
+            self._room = max(console.width - len(label) - bar - 2 * len(str(total)) - BESIDE, 8)
             self._bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar),
                 *counts,
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=console,
             )
 
     def __enter__(self) -> Self:
@@ -59,7 +66,9 @@ class _Line(ABC):
 
     def _show(self, done: int, speed: str) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, speed=speed, description=self.label)
+            # cut here: a column that is too wide would take the room of the numbers beside it
+            cut = speed if len(speed) <= self._room else f"{speed[: self._room - 1]}…"
+            self._bar.update(self._task, completed=done, speed=cut, description=self.label)
         elif time.monotonic() - self._said >= PLAIN_SECONDS:
             self._said = time.monotonic()
             say(f"{self.label}: {self._so_far()}")

@@ -1,7 +1,10 @@
 """The matrices that heads train on: one view of a task, or several side by side, out of the cache alone."""
 
+import difflib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 
 from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.cache.identity import flatten
-from pipeline.config import FeaturesConfig, backbone_slug, parse_settings, source_name
+from pipeline.config import SOURCES, FeaturesConfig, backbone_slug, parse_settings, source_name
 from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound, HeadError
 from pipeline.heads.token_rows import TokenRows
 from pipeline.tasks.spec import SPLITS, Split, TaskSpec
@@ -103,6 +106,47 @@ def open_features(
         CacheError: several feature sets match, those of one split are not of the same rows, or their labels are not
             those of the files.
     """
+    try:
+        return _open(cache, task, views, config, own)
+    except FeatureSetNotFound as error:
+        raise _with_remedy(error, task, views, config) from error
+
+
+def extract_command(task: TaskSpec, views: Sequence[View], config: FeaturesConfig) -> str:
+    """The command of stage one that writes the features that are asked for, and no fewer."""
+    defaults = FeaturesConfig()
+    words = ["pipeline extract --tasks", task.name]
+    for path in config.task_files:
+        words += ["--task-files", shlex.quote(str(path))]
+    for name in ("data", "backbone", "quantization", "prompt"):
+        if (value := getattr(config, name)) != getattr(defaults, name) or name == "data":
+            words += [f"--{name}", shlex.quote(str(value))]
+    if config.adapter is not None:
+        words += ["--adapter", "FOLDER"]  # stage two knows its digest alone
+    layers, poolings = ([str(getattr(view, name)) for view in views] for name in ("layer", "pooling"))
+    return " ".join([*words, "--layers", *dict.fromkeys(layers), "--poolings", *dict.fromkeys(poolings)])
+
+
+def _with_remedy(
+    error: FeatureSetNotFound, task: TaskSpec, views: Sequence[View], config: FeaturesConfig
+) -> FeatureSetNotFound:
+    """The error, with the command that would write what is missing, or a word on `--data` where it is nothing."""
+    remedy = f"{error.remedy}. To write them: {extract_command(task, views, config)}"
+    if source_name(config.data) == "files" and not Path(config.data).is_dir():
+        near = difflib.get_close_matches(config.data, SOURCES, n=1)
+        remedy = f"{config.data} is neither a source ({' | '.join(SOURCES)}) nor a folder here" + (
+            f": did you mean {near[0]}?" if near else ""
+        )
+    return FeatureSetNotFound(error.what, where=error.where, expected=error.expected, found=error.found, remedy=remedy)
+
+
+def _open(
+    cache: FeatureCache,
+    task: TaskSpec,
+    views: Sequence[View],
+    config: FeaturesConfig,
+    own: Mapping[Split, OwnRows],
+) -> Opened:
     wanted = _wanted(task, config, own)
     backbone, source = backbone_slug(config.backbone), source_name(config.data)
     train = [
@@ -148,8 +192,8 @@ def cached_views(
     found = cache.matching(task.name, "train", backbone=backbone, source=source, identity=wanted)
     views = dict.fromkeys(View(m.identity.layer, check_pooling(m.identity.pooling)) for m in found)
     pooled = [view for view in views if view.pooling != "tokens"]
-    if not pooled:  # opening the task's own view says what is nearest
-        cache.open(task.name, "train", backbone=backbone, source=source, identity=wanted)
+    if not pooled:  # opening the task's own views says what is nearest
+        open_features(cache, task, task.head_view, config, own)
         raise FeatureSetNotFound("the cache holds no pooled view of these rows", where=f"{task.name}/train")
     return pooled
 

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from pipeline.cache import FeatureCache
+from pipeline.cli import app
 from pipeline.config import CacheConfig, HeadsConfig, RunsConfig
 from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound, HeadError
 from pipeline.heads.features import load_features
@@ -124,6 +125,31 @@ def test_features_that_are_not_there_are_told_by_the_fields_that_differ(cache, c
     assert ["field", "wanted", "found"] in lines
     assert lines[lines.index(["field", "wanted", "found"]) + 1] == row
     assert row not in [line.split() for line in str(FeatureSetNotFound("another")).splitlines()]
+
+
+def test_the_command_that_would_write_what_is_missing_is_one_of_stage_one(cache, config, runs_dir):
+    wanted = replace(config, views=("L3-mean+L2-last",), quantization="int8", prompt="Is it so? {}")
+    with pytest.raises(FeatureSetNotFound) as caught:
+        train_heads(wanted, cache, RunsConfig(runs_dir))
+    words = shlex.split(caught.value.remedy.partition("To write them: ")[2])
+    assert words[:2] == ["pipeline", "extract"]
+    _, bound, _ = app.parse_args(words[1:], print_error=False, exit_on_error=False)
+    settings = bound.arguments
+    assert (settings["data"].data, settings["backbone"].quantization) == ("glue", "int8")
+    assert (settings["what"].tasks, settings["tokens"].prompt) == (("cola",), "Is it so? {}")
+    assert (settings["what"].layers, settings["what"].poolings) == (("3", "2"), ("mean", "last"))
+
+
+@pytest.mark.parametrize(("data", "words"), [("sampel", "did you mean sample?"), ("nowhere", "nor a folder here")])
+def test_a_source_that_is_none_is_said_to_be_none(cache, config, runs_dir, tmp_path, data, words):
+    with pytest.raises(FeatureSetNotFound) as caught:
+        train_heads(replace(config, data=data), cache, RunsConfig(runs_dir))
+    assert f"{data} is neither a source (glue | hub | sample)" in caught.value.remedy
+    assert caught.value.remedy.endswith(words)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(FeatureSetNotFound) as caught:  # a folder may be what nobody has extracted yet
+        train_heads(replace(config, data=str(tmp_path / "mine")), cache, RunsConfig(runs_dir))
+    assert f"--data {tmp_path}" in caught.value.remedy
 
 
 def test_another_prompt_is_another_feature(cache, config, runs_dir):
