@@ -232,7 +232,12 @@ class TrialsLine(_Line):
     def __init__(self, label: str, heads: int) -> None:
         super().__init__(label, heads, MofNCompleteColumn(), TextColumn("heads, {task.fields[speed]}"))
         self._done = self._before = 0
+        self._paced = 0.0  # seconds that heads of another pace took
         self._at = "-"
+
+    def changes_pace(self) -> None:
+        """What comes takes its own time: how long is said when some of it is done."""
+        self._before, self._paced = self._done, self.seconds
 
     def tell(self, views: str, kind: str, reads: int, done: int) -> None:
         """So many heads of a kind are done on some views, after so many reads of their features."""
@@ -255,7 +260,8 @@ class TrialsLine(_Line):
 
     def _so_far(self) -> str:
         now = self._done - self._before
-        left = f"; about {(self.total - self._done) * self.seconds / now:,.0f} s left" if now else ""
+        seconds = (self.total - self._done) * (self.seconds - self._paced) / max(now, 1)
+        left = f"; about {seconds:,.0f} s left" if now else ""
         return f"{self._done:,} of up to {self.total:,} heads, {self._at}{left}"
 
     def _result(self) -> str:

@@ -200,9 +200,12 @@ def _sweep(
     first = {kind: family for kind, family in families.items() if kind not in slow} or families
     with TrialsLine(f"{task.name}, sweep", _most_heads(plan, config, first, slow)) as line:
         for views in _specs(plan, config, tables):
+            if len(views) > 1:  # the wider the features, the longer
+                line.changes_pace()
             try_on(views, first, line)
         if slow and first is not families:
             best_first = dict.fromkeys(each.views for each in leaderboard(pa.concat_tables(tables), task.metric))
+            line.changes_pace()
             for name in list(best_first)[: config.finalists]:
                 try_on(parse_views(name), slow, line)
         trials = pa.concat_tables(tables)
