@@ -144,6 +144,7 @@ class BaselinesConfig(FeaturesConfig):
         strengths: inverse strengths C of the head's penalty; by default a sweep's range.
         seeds: how many ways of holding out training rows every strength is tried on.
         held_out: the share of training rows that each way holds out: with both, five-fold cross-validation.
+        group_by: what is held out together, as in a sweep: source or sentence.
         draws: how often the labels of the control task are drawn.
         zero_shot: also ask the LLM itself, which needs the packages of the live path and the backbone.
         revision: of the backbone that is asked: the Hub commit, branch or tag.
@@ -153,6 +154,7 @@ class BaselinesConfig(FeaturesConfig):
     strengths: tuple[float, ...] = ()
     seeds: int = 5
     held_out: float = 0.2
+    group_by: Literal["source", "sentence"] = "source"
     draws: int = 5
     zero_shot: bool = True
     revision: str | None = None

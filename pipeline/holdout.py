@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.errors import HeadError
+from pipeline.progress import say
 
 ENOUGH = 500
 """Rows held out that a strength can be chosen on: of fewer, the loss says more of these rows than of the strength."""
@@ -105,6 +107,36 @@ def source_groups(texts: Sequence[str], sources: Sequence[str | None]) -> np.nda
     numbers = {source: first + place for place, source in enumerate(sorted({each for each in sources if each}))}
     pairs = zip(sources, groups.tolist(), strict=True)
     return np.asarray([numbers[source] if source else group for source, group in pairs], dtype=np.int64)
+
+
+def groups_by(
+    by: Literal["source", "sentence"],
+    texts: Sequence[str],
+    sources: Sequence[str | None] | None,
+    y: np.ndarray,
+    *,
+    share: float,
+) -> np.ndarray | None:
+    """What is held out together: sources, where every class is in enough of them to stand on both sides.
+
+    Args:
+        by: sentence, never sources.
+        texts, y: `[n]` the sentences and their classes.
+        sources: `[n]` where each is from, or None where nobody says.
+        share: of the rows to hold out, about.
+
+    Returns:
+        `[n]` int64 group numbers, or None: the phrases of one sentence.
+    """
+    if by != "source" or sources is None:
+        return None
+    named = {(source, label) for source, label in zip(sources, y.tolist(), strict=True) if source}
+    least = min(sum(label == each for _, label in named) for each in np.unique(y).tolist())
+    if least < (folds := folds_of(share)):
+        few = "one source" if least == 1 else f"{least} sources"
+        say(f"rows are held out by sentence: a class is in {few} alone, and there are {folds} parts")
+        return None
+    return source_groups(texts, sources)
 
 
 def hold_outs(

@@ -22,7 +22,7 @@ from pipeline.heads.rows import check_features, labelled
 from pipeline.heads.selection import Selected, select_each
 from pipeline.heads.text_head import select_text_head, text_column
 from pipeline.heads_config import BaselinesConfig
-from pipeline.holdout import hold_outs, whole_texts
+from pipeline.holdout import groups_by, hold_outs, whole_texts
 from pipeline.progress import TrialsLine, say
 from pipeline.results.baselines_table import (
     CONTROL,
@@ -78,6 +78,7 @@ class _Plan:
         fits: `[n]` bool each, the training rows to fit on, one for each way of holding out.
         counts: `[n]` bool, the texts that no other training text contains.
         drawn: labels of training rows and validation, one pair a draw.
+        by: how strengths are chosen, for people.
         settings: for the runs' records.
     """
 
@@ -90,6 +91,7 @@ class _Plan:
     fits: tuple[np.ndarray, ...]
     counts: np.ndarray
     drawn: list[tuple[np.ndarray, np.ndarray]]
+    by: str
     settings: Mapping[str, Any]
 
     def rows(self, stream: FeatureStream, y: np.ndarray) -> SpecRows:
@@ -126,7 +128,8 @@ def measure_baselines(
     """Train each task's head and its baselines, score each once on validation, and enter each as a run.
 
     Strengths are chosen on training rows held out, by the mean of the task's metric over several ways of holding out;
-    as in a sweep the texts count that no other training text contains. All of a task's heads are fitted before the
+    as in a sweep sources are held out together where the data names enough of them, and the texts count that no other
+    training text contains. All of a task's heads are fitted before the
     first of them is entered.
 
     Args:
@@ -159,7 +162,8 @@ def _plan(
     y = labelled(task, train.y)
     if validation.y is None:
         raise HeadError("the validation rows have no labels", where=task.name, expected="a labelled split")
-    ways = hold_outs(train.texts, y, share=config.held_out, seed=config.seed, count=config.seeds)
+    groups = groups_by(config.group_by, train.texts, train.sources, y, share=config.held_out)
+    ways = hold_outs(train.texts, y, share=config.held_out, seed=config.seed, count=config.seeds, groups=groups)
     fits = tuple(np.isin(np.arange(len(y)), fit, assume_unique=True) for fit, _ in ways)
     return _Plan(
         task=task,
@@ -171,6 +175,8 @@ def _plan(
         fits=fits,
         counts=whole_texts(train.texts),
         drawn=[draw_labels(y, len(validation.y), fits, config.seed, draw) for draw in range(config.draws)],
+        by=f"mean {task.metric} of whole texts held out, over {config.seeds} ways of holding out "
+        + ("sentences" if groups is None else "sources"),
         settings=json.loads(json.dumps(asdict(config), default=str)) | {"metric": task.metric, **settings},
     )
 
@@ -224,13 +230,17 @@ def _fit(plan: _Plan, config: BaselinesConfig) -> list[_Entry]:
     majority = TrainedHead(MAJORITY, constant, {}, {"class": commonest}, None, 0.0, config.seed)
     with_words = replace(validation, X=text_column(validation.texts))
     return [
-        _Entry(_trained(KIND, head, config), train, validation, {}, f"{KIND}, C={head.C:.3g}"),
+        _Entry(_trained(KIND, head, plan.by, config.seed), train, validation, {}, f"{KIND}, C={head.C:.3g}"),
         _Entry(majority, train, validation, {"features": ""}, f"always {commonest}"),
         _Entry(
-            _trained(TFIDF, words, config), train, with_words, {"features": "text"}, f"words and pairs, C={words.C:.3g}"
+            _trained(TFIDF, words, plan.by, config.seed),
+            train,
+            with_words,
+            {"features": "text"},
+            f"words and pairs, C={words.C:.3g}",
         ),
         _Entry(
-            _trained(RANDOM, random, config),
+            _trained(RANDOM, random, plan.by, config.seed),
             train,
             replace(validation, X=X_validation),
             {"features": f"random-{width}"},
@@ -239,7 +249,7 @@ def _fit(plan: _Plan, config: BaselinesConfig) -> list[_Entry]:
         *(
             _Entry(
                 # its scores on rows held out are against labels of its own: they would stand among those of heads
-                replace(_trained(CONTROL, control, config), held_out={}),
+                replace(_trained(CONTROL, control, plan.by, config.seed), held_out={}),
                 replace(train, y=y),
                 replace(validation, y=y_validation),
                 {"draw": draw},
@@ -263,16 +273,16 @@ def _counted(line: TrialsLine, views: str) -> Told:
     return told
 
 
-def _trained(kind: str, selected: Selected, config: BaselinesConfig) -> TrainedHead:
+def _trained(kind: str, selected: Selected, by: str, seed: int) -> TrainedHead:
     temperature = selected.head.temperature_
     selection = {
         "tried": selected.tried,
-        "by": f"mean {selected.metric} of whole texts held out, over {config.seeds} ways of holding out",
+        "by": by,
         "held_out": selected.interval.to_dict(),
         "temperature": temperature,
         "C": selected.C,
     }
-    return TrainedHead(kind, selected.head, selected.held_out, selection, temperature, selected.seconds, config.seed)
+    return TrainedHead(kind, selected.head, selected.held_out, selection, temperature, selected.seconds, seed)
 
 
 def _enter(plan: _Plan, entry: _Entry, runs: RunsConfig) -> Run:

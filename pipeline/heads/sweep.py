@@ -26,7 +26,7 @@ from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.rows import check_features, labelled
 from pipeline.heads.trials import run_trials
 from pipeline.heads_config import SweepConfig
-from pipeline.holdout import folds_of, hold_outs, source_groups, whole_texts
+from pipeline.holdout import groups_by, hold_outs, whole_texts
 from pipeline.partials import partial_path
 from pipeline.progress import TrialsLine, say
 from pipeline.results.ledger import Run
@@ -128,7 +128,8 @@ def _plan(task: TaskSpec, config: SweepConfig, cache: CacheConfig, features: Fea
             check_same_rows([*opened.get(split, []), *sets])
         prints[name_views(spec)] = _prints(of_spec)
     train = facts_of(opened["train"][0])
-    groups = _groups(config, train.texts, train.sources, labelled(task, train.y))
+    y = labelled(task, train.y)
+    groups = groups_by(config.group_by, train.texts, train.sources, y, share=config.held_out)
     if opened["validation"][0].y is None:
         raise HeadError("the validation rows have no labels", where=task.name, expected="a labelled split")
     settings = json.loads(json.dumps(asdict(config), default=str))  # paths become text
@@ -215,21 +216,6 @@ def _sweep(
         head = families[standings[0].head].fit(rows, Candidate(standings[0].head, standings[0].strength))
     run = _enter(plan, config, features, own, standings, trials, head, time.monotonic() - began, folder, runs)
     return Sweep(run, standings, trials)
-
-
-def _groups(
-    config: SweepConfig, texts: Sequence[str], sources: Sequence[str | None] | None, y: np.ndarray
-) -> np.ndarray | None:
-    """Sources as groups, where they are asked for and every class is in enough of them to stand on both sides."""
-    if config.group_by != "source" or sources is None:
-        return None
-    named = {(source, label) for source, label in zip(sources, y.tolist(), strict=True) if source}
-    least = min(sum(label == each for _, label in named) for each in np.unique(y).tolist())
-    if least < (folds := folds_of(config.held_out)):
-        few = "one source" if least == 1 else f"{least} sources"
-        say(f"rows are held out by sentence: a class is in {few} alone, and there are {folds} parts")
-        return None
-    return source_groups(texts, sources)
 
 
 def _most_heads(plan: _Plan, config: SweepConfig, first: Mapping[str, Family], slow: Mapping[str, Family]) -> int:

@@ -207,4 +207,5 @@ def _note(line: BaselineRow) -> str:
     if control is None:
         return line.note
     verdict = "at chance" if control.at_chance else "NOT at chance"
-    return f"{line.note}; {verdict} ({control.chance:.3f}); selectivity {control.selectivity:+.3f}"
+    chance = round(control.chance, 3) + 0.0  # never -0
+    return f"{line.note}; {verdict} ({chance:.3f}); selectivity {control.selectivity:+.3f}"
