@@ -262,7 +262,8 @@ class FeaturesConfig:
         data: and the source of its sentences (glue, hub, sample, or a folder of files).
         prompt: and the text around them; by default each task's own.
         where: other fields of the features' identity, such as quantization.compute_dtype=float32.
-        held_out: about the share of the training rows to select on (one over a whole number).
+        held_out: about the share of the training rows to select on (one over a whole number); where that is few of
+            them, the strength of a linear head is chosen on up to five such shares.
         seed: of the held-out rows, of a head's first weights and of its batches.
         threads: CPU threads; 0 is all cores.
     """

@@ -87,8 +87,8 @@ class JointConfig(FeaturesConfig):
         learning_rate: AdamW's; by default 0.2 over the widest layer's inputs.
         weight_decay: AdamW's.
         batch_size: rows of each task a step.
-        evaluation_steps: steps between two looks at the held-out rows; at most an epoch of the smallest task.
-        patience: looks without a lower mean of the tasks' held-out losses before training stops.
+        evaluation_steps: steps between two looks at the held-out rows; at most an epoch of the smaller task.
+        patience: so many times these steps without a lower mean of the tasks' held-out losses, and training stops.
         max_steps: at most.
     """
 

@@ -8,11 +8,14 @@ from typing import Literal
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from pipeline.digests import sha256_of_record, sha256_of_texts
 from pipeline.errors import HeadError
 from pipeline.progress import say
 
 ENOUGH = 500
 """Rows held out that a strength can be chosen on: of fewer, the loss says more of these rows than of the strength."""
+MOST = 5
+"""Ways of holding out that bring them together."""
 
 
 def sentence_groups(texts: Sequence[str]) -> np.ndarray:
@@ -83,10 +86,21 @@ def hold_out(texts: Sequence[str], y: np.ndarray, *, share: float, seed: int) ->
 def enough_hold_outs(
     texts: Sequence[str], y: np.ndarray, *, share: float, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split training rows in as many of the ways of `hold_outs` as hold out `ENOUGH` rows together, or in all folds."""
-    [first] = hold_outs(texts, y, share=share, seed=seed, count=1)
-    count = min(folds_of(share), math.ceil(ENOUGH / len(first[1])))
-    return hold_outs(texts, y, share=share, seed=seed, count=count)
+    """Split training rows in as many of the ways of `hold_outs` as hold out `ENOUGH` rows together, or in `MOST`."""
+    groups = sentence_groups(texts)
+    ways = hold_outs(texts, y, share=share, seed=seed, count=1, groups=groups)
+    count = min(folds_of(share), MOST, math.ceil(ENOUGH / len(ways[0][1])))
+    return ways if count == 1 else hold_outs(texts, y, share=share, seed=seed, count=count, groups=groups)
+
+
+def digest_of_held_out(texts: Sequence[str], ways: Sequence[np.ndarray]) -> str:
+    """Which sentences a score on rows held out is of: only scores with one digest can be compared.
+
+    Args:
+        texts: `[n]` of the training rows.
+        ways: of each way of holding out, the row numbers that are scored.
+    """
+    return f"sha256:{sha256_of_record([sha256_of_texts(texts[row] for row in way) for way in ways])}"
 
 
 def source_groups(texts: Sequence[str], sources: Sequence[str | None]) -> np.ndarray:

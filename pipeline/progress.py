@@ -21,8 +21,12 @@ from rich.progress import (
 PLAIN_SECONDS = 10.0
 BAR = 40
 """Characters of the bar, where the terminal is wide."""
-BESIDE = 34
-"""Characters of both times, what the counts are of, and the spaces between columns."""
+TIMES = 14
+"""Characters of the time that passed, and of the time left."""
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def say(message: str) -> None:
@@ -44,31 +48,33 @@ class _Line(ABC):
         self._bar: Progress | None = None
         console = Console(stderr=True)
         if console.is_terminal:
-            bar = min(BAR, console.width // 8)
-            self._room = max(console.width - len(label) - bar - 2 * len(str(total)) - BESIDE, 8)
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar),
-                *counts,
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=console,
-            )
+            bar = max(4, min(BAR, (console.width - 60) // 4))
+            columns = [TextColumn("{task.description}"), BarColumn(bar), *counts]
+            texts = [column.text_format for column in counts if isinstance(column, TextColumn)]
+            beside = sum(len(text.replace("{task.fields[speed]}", "")) for text in texts) + 2 * len(str(total)) + 1
+            self._label_room = console.width // 3
+            self._room = console.width - bar - beside - TIMES - len(columns) - 2
+            self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+
+    def _fitting(self, label: str, speed: str) -> tuple[str, str]:
+        """Both texts, cut so that the numbers beside them are whole: too wide a column would take their room."""
+        label = _cut(label, self._label_room)
+        return label, _cut(speed, max(self._room - len(label), 4))
 
     def __enter__(self) -> Self:
         self._began = self._said = time.monotonic()
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task(self.label, total=self.total, speed="-")
+            label, self._speed = self._fitting(self.label, "-")
+            self._task = self._bar.add_task(label, total=self.total, speed=self._speed)
         else:
             say(f"{self.label}: {self._all()}")
         return self
 
     def _show(self, done: int, speed: str) -> None:
         if self._bar is not None:
-            # cut here: a column that is too wide would take the room of the numbers beside it
-            cut = speed if len(speed) <= self._room else f"{speed[: self._room - 1]}…"
-            self._bar.update(self._task, completed=done, speed=cut, description=self.label)
+            label, self._speed = self._fitting(self.label, speed)
+            self._bar.update(self._task, completed=done, description=label, speed=self._speed)
         elif time.monotonic() - self._said >= PLAIN_SECONDS:
             self._said = time.monotonic()
             say(f"{self.label}: {self._so_far()}")
@@ -127,7 +133,8 @@ class ProgressLine(_Line):
     def now(self, what: str) -> None:
         """Say on the bar what else is being done, until the next rows are."""
         if self._bar is not None:
-            self._bar.update(self._task, description=f"{self.label} ({what})")
+            label, speed = self._fitting(f"{self.label} ({what})", self._speed)
+            self._bar.update(self._task, description=label, speed=speed)
 
     def _all(self) -> str:
         return f"{self.rows} rows, {self.tokens} tokens after the prompt"

@@ -47,33 +47,49 @@ def test_loss_and_the_last_score_stay_on_the_bar():
     assert any(line.startswith("cola, lora: done, step 3 of 3, training loss 0.4756") for line in lines)
 
 
-SWEEPS = """
-from pipeline.progress import TrialsLine
+BARS = """
+from pipeline.progress import ProgressLine, StepsLine, TrialsLine
 with TrialsLine("cola, sweep", 13125) as line:
     line.tell("L16-mean+L20-mean+L24-mean+L30-last", "logreg", 12, 30)
     line.advance(1200)
+with StepsLine("cola+sst2, joint, cola's head frozen, seed 0", 5000) as line:
+    line.advance(0.5)
+with ProgressLine("sst2/validation", 67349, 500000) as line:
+    line.advance(60000, 400000)
+    line.now("computing canaries again, alone")
 """
 
 
-@pytest.mark.parametrize(
-    ("columns", "shown"), [(80, "L16-mean+L2"), (160, "L16-mean+L20-mean+L24-mean+L30-last: logreg")]
-)
-def test_on_a_narrow_terminal_the_text_is_cut_and_the_numbers_are_whole(columns, shown):
-    lines = re.split(r"[\r\n]+", on_a_terminal(SWEEPS, columns))
-    [last] = [line for line in lines if "1200/13125 heads, " in line][-1:]
-    assert shown in last
-    assert re.search(r"0:00:0\d", last)
-    assert len(last.rstrip()) <= columns
+@pytest.mark.parametrize("columns", [80, 120, 200])
+def test_texts_are_cut_to_the_terminal_and_numbers_are_whole(columns):
+    lines = [line.rstrip() for line in re.split(r"[\r\n]+", on_a_terminal(BARS, columns))]
+    of_sweep, of_training, of_rows = (
+        [line for line in lines if words in line][-1]
+        for words in ("1200/13125 heads, L", "   1/5000 steps, tr", "60000/67349 rows, ")
+    )
+    for line in (of_sweep, of_training, of_rows):
+        assert len(line) <= columns
+        assert re.search(r" 0:00:0\d (-:--:--|\d:\d\d:\d\d)$", line)
+    if columns == 200:
+        assert "L16-mean+L20-mean+L24-mean+L30-last: logreg, 30 done after 12 reads" in of_sweep
+        assert of_training.startswith("cola+sst2, joint, cola's head frozen, seed 0")
+        assert "training loss 0.5000" in of_training
+        assert of_rows.startswith("sst2/validation (computing canaries again, alone)")
+    else:
+        assert "…" in of_training
 
 
 def test_the_time_left_is_of_heads_of_one_pace(monkeypatch, capsys):
     monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     with TrialsLine("x", 100) as line:
         line.advance(50, before=True)
-        line.advance(10)
+        now[0] = 100.0
+        line.advance(10)  # ten seconds a head
         line.changes_pace()
         line.now("mlp")
-        line.advance(1)
-    said = capsys.readouterr().err.splitlines()
-    at = [line for line in said if " heads, " in line]
-    assert ["s left" in line for line in at] == [False, True, False, True]
+        now[0] = 300.0
+        line.advance(1)  # 200 seconds a head
+    said = [line for line in capsys.readouterr().err.splitlines() if " heads, " in line and "done" not in line]
+    assert [re.findall(r"about ([\d,]+) s left", line) for line in said] == [[], ["400"], [], ["7,800"]]

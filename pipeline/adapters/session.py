@@ -20,6 +20,7 @@ from pipeline.backbone.tokens import load_tokenizer
 from pipeline.config import BackboneConfig, DataConfig, Dtype, TokensConfig
 from pipeline.digests import sha256_of_record, sha256_of_texts
 from pipeline.errors import AdapterError, ConfigError
+from pipeline.holdout import digest_of_held_out
 from pipeline.live_config import TrainingConfig
 from pipeline.progress import say
 from pipeline.results.counts import COUNTED
@@ -199,6 +200,9 @@ def score_tasks(
         scores[task] = {**scored.scores, "held_out": {name: held_out[name] for name in COUNTED if name in held_out}}
         baseline[task] = scored.baseline
         statistics[task] = scored.statistics
+        if sum(held_out["predicted"]) == len(of_task.held):  # all of them, not --evaluation-rows
+            texts = of_task.train.examples.texts
+            statistics[task]["held_out"] = {"texts": digest_of_held_out(texts, [of_task.held])}
         tables += scored.tables
     return scores, baseline, statistics, tables
 

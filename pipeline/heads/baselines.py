@@ -22,7 +22,7 @@ from pipeline.heads.rows import check_features, labelled
 from pipeline.heads.selection import Selected, select_each
 from pipeline.heads.text_head import select_text_head, text_column
 from pipeline.heads_config import BaselinesConfig
-from pipeline.holdout import groups_by, hold_outs, whole_texts
+from pipeline.holdout import digest_of_held_out, groups_by, hold_outs, whole_texts
 from pipeline.progress import TrialsLine, say
 from pipeline.results.baselines_table import (
     CONTROL,
@@ -79,6 +79,7 @@ class _Plan:
         counts: `[n]` bool, the texts that no other training text contains.
         drawn: labels of training rows and validation, one pair a draw.
         by: how strengths are chosen, for people.
+        held_out_texts: the digest of the rows that they are chosen on.
         settings: for the runs' records.
     """
 
@@ -92,6 +93,7 @@ class _Plan:
     counts: np.ndarray
     drawn: list[tuple[np.ndarray, np.ndarray]]
     by: str
+    held_out_texts: str
     settings: Mapping[str, Any]
 
     def rows(self, stream: FeatureStream, y: np.ndarray) -> SpecRows:
@@ -164,6 +166,7 @@ def _plan(
         raise HeadError("the validation rows have no labels", where=task.name, expected="a labelled split")
     groups = groups_by(config.group_by, train.texts, train.sources, y, share=config.held_out)
     ways = hold_outs(train.texts, y, share=config.held_out, seed=config.seed, count=config.seeds, groups=groups)
+    counts = whole_texts(train.texts)
     fits = tuple(np.isin(np.arange(len(y)), fit, assume_unique=True) for fit, _ in ways)
     return _Plan(
         task=task,
@@ -173,10 +176,11 @@ def _plan(
         y=y,
         validation=validation,
         fits=fits,
-        counts=whole_texts(train.texts),
+        counts=counts,
         drawn=[draw_labels(y, len(validation.y), fits, config.seed, draw) for draw in range(config.draws)],
         by=f"mean {task.metric} of whole texts held out, over {config.seeds} ways of holding out "
         + ("sentences" if groups is None else "sources"),
+        held_out_texts=digest_of_held_out(train.texts, [held[counts[held]] for _, held in ways]),
         settings=json.loads(json.dumps(asdict(config), default=str)) | {"metric": task.metric, **settings},
     )
 
@@ -230,17 +234,17 @@ def _fit(plan: _Plan, config: BaselinesConfig) -> list[_Entry]:
     majority = TrainedHead(MAJORITY, constant, {}, {"class": commonest}, None, 0.0, config.seed)
     with_words = replace(validation, X=text_column(validation.texts))
     return [
-        _Entry(_trained(KIND, head, plan.by, config.seed), train, validation, {}, f"{KIND}, C={head.C:.3g}"),
+        _Entry(_trained(KIND, head, plan), train, validation, {}, f"{KIND}, C={head.C:.3g}"),
         _Entry(majority, train, validation, {"features": ""}, f"always {commonest}"),
         _Entry(
-            _trained(TFIDF, words, plan.by, config.seed),
+            _trained(TFIDF, words, plan),
             train,
             with_words,
             {"features": "text"},
             f"words and pairs, C={words.C:.3g}",
         ),
         _Entry(
-            _trained(RANDOM, random, plan.by, config.seed),
+            _trained(RANDOM, random, plan),
             train,
             replace(validation, X=X_validation),
             {"features": f"random-{width}"},
@@ -249,7 +253,7 @@ def _fit(plan: _Plan, config: BaselinesConfig) -> list[_Entry]:
         *(
             _Entry(
                 # its scores on rows held out are against labels of its own: they would stand among those of heads
-                replace(_trained(CONTROL, control, plan.by, config.seed), held_out={}),
+                replace(_trained(CONTROL, control, plan), held_out={}, held_out_texts=None),
                 replace(train, y=y),
                 replace(validation, y=y_validation),
                 {"draw": draw},
@@ -273,16 +277,25 @@ def _counted(line: TrialsLine, views: str) -> Told:
     return told
 
 
-def _trained(kind: str, selected: Selected, by: str, seed: int) -> TrainedHead:
+def _trained(kind: str, selected: Selected, plan: _Plan) -> TrainedHead:
     temperature = selected.head.temperature_
     selection = {
         "tried": selected.tried,
-        "by": by,
+        "by": plan.by,
         "held_out": selected.interval.to_dict(),
         "temperature": temperature,
         "C": selected.C,
     }
-    return TrainedHead(kind, selected.head, selected.held_out, selection, temperature, selected.seconds, seed)
+    return TrainedHead(
+        kind,
+        selected.head,
+        selected.held_out,
+        selection,
+        temperature,
+        selected.seconds,
+        int(plan.settings["seed"]),
+        plan.held_out_texts,
+    )
 
 
 def _enter(plan: _Plan, entry: _Entry, runs: RunsConfig) -> Run:

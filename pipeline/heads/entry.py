@@ -29,6 +29,7 @@ class TrainedHead:
         temperature: that its decision values were found to need there, or None where it has none.
         seconds: of training.
         seed: of everything random.
+        held_out_texts: the digest of the rows that `held_out` is of, as `digest_of_held_out` makes it.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class TrainedHead:
     temperature: float | None
     seconds: float
     seed: int
+    held_out_texts: str | None = None
 
 
 def enter_run(
@@ -59,6 +61,8 @@ def enter_run(
     """
     assert train.y is not None
     scored = ScoredSplits(task.name, len(task.labels), train.y, train.sources)
+    if trained.held_out_texts is not None:
+        scored.statistics["held_out"] = {"texts": trained.held_out_texts}
     head = trained.head
     for split, rows in splits.items():
         predictions = np.asarray(head.predict(rows.X), dtype=np.int64)

@@ -1,10 +1,7 @@
 """The matrices that heads train on: one view of a task, or several side by side, out of the cache alone."""
 
-import difflib
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -12,8 +9,9 @@ import numpy as np
 
 from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.cache.identity import flatten
-from pipeline.config import SOURCES, FeaturesConfig, backbone_slug, parse_settings, source_name
+from pipeline.config import FeaturesConfig, backbone_slug, parse_settings, source_name
 from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound, HeadError
+from pipeline.heads.missing_features import with_remedy
 from pipeline.heads.token_rows import TokenRows
 from pipeline.tasks.spec import SPLITS, Split, TaskSpec
 from pipeline.views import View, check_pooling
@@ -109,35 +107,7 @@ def open_features(
     try:
         return _open(cache, task, views, config, own)
     except FeatureSetNotFound as error:
-        raise _with_remedy(error, task, views, config) from error
-
-
-def extract_command(task: TaskSpec, views: Sequence[View], config: FeaturesConfig) -> str:
-    """The command of stage one that writes the features that are asked for, and no fewer."""
-    defaults = FeaturesConfig()
-    words = ["pipeline extract --tasks", task.name]
-    for path in config.task_files:
-        words += ["--task-files", shlex.quote(str(path))]
-    for name in ("data", "backbone", "quantization", "prompt"):
-        if (value := getattr(config, name)) != getattr(defaults, name) or name == "data":
-            words += [f"--{name}", shlex.quote(str(value))]
-    if config.adapter is not None:
-        words += ["--adapter", "FOLDER"]  # stage two knows its digest alone
-    layers, poolings = ([str(getattr(view, name)) for view in views] for name in ("layer", "pooling"))
-    return " ".join([*words, "--layers", *dict.fromkeys(layers), "--poolings", *dict.fromkeys(poolings)])
-
-
-def _with_remedy(
-    error: FeatureSetNotFound, task: TaskSpec, views: Sequence[View], config: FeaturesConfig
-) -> FeatureSetNotFound:
-    """The error, with the command that would write what is missing, or a word on `--data` where it is nothing."""
-    remedy = f"{error.remedy}. To write them: {extract_command(task, views, config)}"
-    if source_name(config.data) == "files" and not Path(config.data).is_dir():
-        near = difflib.get_close_matches(config.data, SOURCES, n=1)
-        remedy = f"{config.data} is neither a source ({' | '.join(SOURCES)}) nor a folder here" + (
-            f": did you mean {near[0]}?" if near else ""
-        )
-    return FeatureSetNotFound(error.what, where=error.where, expected=error.expected, found=error.found, remedy=remedy)
+        raise with_remedy(error, cache, task, views, config) from error
 
 
 def _open(

@@ -14,8 +14,9 @@ from pipeline.heads.fused.fit import FITS, Candidate, fit_candidates
 from pipeline.heads.fused.moments import FitRows
 from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.linear_head import TOLERANCE, LinearHead
+from pipeline.heads.params import with_params
 from pipeline.heads.scalar_mix import ScalarMixHead
-from pipeline.heads.sklearn_head import SklearnHead, with_params
+from pipeline.heads.sklearn_head import SklearnHead
 from pipeline.heads.torch_head import TorchHead
 from pipeline.results.calibration import fit_temperature, probabilities_of
 from pipeline.results.metrics import score
@@ -154,7 +155,8 @@ def _fit_linear(kind: str, rows: TrainingRows, params: Mapping[str, Any]) -> Fit
     named = (params[strength],) if strength and strength in params else STRENGTHS.get(kind, (None,))
     candidates = [Candidate(kind, each) for each in named]
     classes, numbers = np.unique(rows.y, return_inverse=True)
-    masks = [np.isin(np.arange(len(rows.y)), fit, assume_unique=True) for fit, _ in rows.ways]
+    ways = rows.ways if len(candidates) > 1 else rows.ways[:1]
+    masks = [np.isin(np.arange(len(rows.y)), fit, assume_unique=True) for fit, _ in ways]
     sets = [FitRows(mask, numbers, len(classes)) for mask in (*masks, np.ones(len(rows.y), dtype=bool))]
     *trials, finals = fit_candidates(FeatureStream.of_matrix(rows.X), sets, candidates, tolerance=TOLERANCE)
     tried = [
@@ -165,7 +167,9 @@ def _fit_linear(kind: str, rows: TrainingRows, params: Mapping[str, Any]) -> Fit
     best = min(range(len(judged)), key=lambda place: judged[place].log_loss)
     head = LinearHead.of(candidates[best], finals[best], classes)
     head.temperature_ = judged[best].temperature
-    chosen = {"tried": len(candidates)} | ({strength: candidates[best].strength} if strength else {})
+    chosen: dict[str, Any] = {"tried": len(candidates)} | ({strength: candidates[best].strength} if strength else {})
+    if len(candidates) > 1:
+        chosen["by"] = f"log-loss on rows held out in {len(ways)} {'ways' if len(ways) > 1 else 'way'}"
     return Fitted(head, judged[best].scores, chosen, judged[best].temperature)
 
 

@@ -1,6 +1,7 @@
 """Two tasks' heads on a trunk that both share, one of them frozen or none, held against heads trained separately."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache as remembered
@@ -19,6 +20,7 @@ from pipeline.heads.joint_plan import TaskFeatures, load_tasks, path_of_head, re
 from pipeline.heads.shared_trunk import Start, TrainedTrunk, train_trunk
 from pipeline.heads.store import JOINT, TENSORS_FILE, load_head
 from pipeline.heads_config import JointConfig
+from pipeline.holdout import digest_of_held_out
 from pipeline.progress import say
 from pipeline.results.ledger import Run, new_run, new_run_name, write_predictions, write_record
 from pipeline.results.scored import ScoredSplits
@@ -27,6 +29,11 @@ from pipeline.results.trainings import note_done, run_there, state_folders
 from pipeline.tasks.spec import find_tasks
 from pipeline.threads import limited_threads
 from pipeline.views import name_views
+
+NEVER_FELL = (
+    "the loss on held-out rows never fell, so the weights kept are those that training began with: more rows, another "
+    "--learning-rate or more --weight-decay may help"
+)
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,9 @@ class _Command:
             "data": config.data if has_own else source_name(config.data),
             "head_from": None if head_from is None else head_from.run,
         }
+        # of both tasks, for all trainings: those that are compared stop by one rule
+        rows_fit = min(len(each.splits["train"].X) for each in features.values()) * (1 - config.held_out)
+        self._looks_every = min(config.evaluation_steps, math.ceil(rows_fit / config.batch_size))
         self._separate: dict[tuple[str, int], Run] = {}
         self._held_out = remembered(lambda task, share, seed: features[task].training_rows(share, seed))
 
@@ -140,6 +150,8 @@ class _Command:
     def train(self, plan: _Plan, folder: Path) -> Run:
         """The run of a training, which is done now if it was not before."""
         run = run_there(folder, self.runs) or self._train(plan, folder)
+        for warning in run.selection.get("warnings", ()):
+            say(f"warning: {plan.label}: {warning}")
         if plan.freeze is None:
             self._separate[plan.tasks[0], plan.seed] = run
         return run
@@ -151,16 +163,13 @@ class _Command:
             before = self.separate(plan.freeze, plan.seed)
             path = path_of_head(self.runs.runs_dir / before.run, before, plan.freeze)
             start = Start(plan.freeze, StoredClassifier.load(path))
-        trained = train_trunk(rows, self.config, seed=plan.seed, label=plan.label, start=start)
+        trained = train_trunk(
+            rows, self.config, seed=plan.seed, label=plan.label, start=start, looks_every=self._looks_every
+        )
         run = self._enter(plan, trained, folder)
         last, step = trained.evaluations[-1]["step"], trained.evaluations[trained.best]["step"]
         shown = [f"{task} {run.describe_scores(task, metric)}" for task, metric in self._metrics(plan).items()]
         say(f"{plan.label}: validation {'; '.join(shown)}; weights of step {step} of {last}")
-        if not step:
-            say(
-                f"warning: {plan.label}: the loss on held-out rows never fell, so the weights kept are those that "
-                "training began with: more rows, another --learning-rate or more --weight-decay may help"
-            )
         return run
 
     def _rows(self, task: str, plan: _Plan) -> TrainingRows:
@@ -183,7 +192,7 @@ class _Command:
                 (folder / JOINT).mkdir()
             for task, head in trained.heads.items():
                 head.save(folder / JOINT / f"{task}.safetensors" if is_joint else folder / TENSORS_FILE)
-            scored = {task: self._score(task, folder) for task in plan.tasks}
+            scored = {task: self._score(task, plan, folder) for task in plan.tasks}
             run = Run(
                 run=name,
                 path="cached",
@@ -203,11 +212,12 @@ class _Command:
             note_done(state, run)
         return run
 
-    def _score(self, task: str, folder: Path) -> ScoredSplits:
+    def _score(self, task: str, plan: _Plan, folder: Path) -> ScoredSplits:
         features, head = self.features[task], load_head(folder, task)
         train = features.splits["train"]
         assert train.y is not None
         scored = ScoredSplits(task, len(features.task.labels), train.y, train.sources)
+        scored.statistics["held_out"] = {"texts": digest_of_held_out(train.texts, [self._rows(task, plan).held])}
         for split, rows in features.splits.items():
             if split != "train":
                 predictions = np.asarray(head.predict(rows.X), dtype=np.int64)
@@ -244,4 +254,5 @@ class _Command:
             "by": "the mean of the tasks' held-out losses" if len(plan.tasks) > 1 else "the held-out loss",
             "stopped_early": trained.stopped_early,
             "evaluations": list(trained.evaluations),
+            "warnings": [] if trained.best else [NEVER_FELL],
         }

@@ -1,6 +1,7 @@
 """A linear head: standardisation, weights and intercepts, however they were found, with scikit-learn's manners."""
 
 import json
+from numbers import Real
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,7 @@ from pipeline.errors import HeadError
 from pipeline.heads.fused.fit import FITS, Candidate, LinearFit, fit_candidates
 from pipeline.heads.fused.moments import FitRows
 from pipeline.heads.fused.stream import FeatureStream
+from pipeline.heads.params import plain_params
 from pipeline.heads.rows import as_matrix, check_decisions, check_rows
 from pipeline.results.calibration import probabilities_of
 
@@ -77,9 +79,9 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         problems = []
         if self.kind not in FITS:
             problems.append(f"kind: expected {' | '.join(FITS)}, found {self.kind!r}")
-        if not isinstance(self.C, int | float) or not 0 < self.C < float("inf"):
+        if not isinstance(self.C, Real) or not 0 < self.C < float("inf"):
             problems.append(f"C: expected a number above 0, found {self.C!r}")
-        if not isinstance(self.shrinkage, int | float) or not 0 <= self.shrinkage <= 1:
+        if not isinstance(self.shrinkage, Real) or not 0 <= self.shrinkage <= 1:
             problems.append(f"shrinkage: expected 0 to 1, found {self.shrinkage!r}")
         if problems:
             raise HeadError("the head's settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems))
@@ -124,7 +126,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def save(self, path: Path) -> None:
         """Store the head as one safetensors file."""
-        record = {"kind": "linear_model", "params": self.get_params(), "classes": self.classes_.tolist()}
+        record = {"kind": "linear_model", "params": plain_params(self), "classes": self.classes_.tolist()}
         record["temperature"] = self.temperature_
         tensors = {name: np.ascontiguousarray(getattr(self, f"{name}_")) for name in ARRAYS}
         save_file(tensors, path, metadata={"head": json.dumps(record)})

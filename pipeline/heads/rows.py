@@ -66,11 +66,12 @@ def check_features(stream: FeatureStream, name: str) -> None:
         say(f"note: {name}: {len(constant)} of {stream.width} features {does} not vary and {get} no weight: {shown}")
 
 
-def as_matrix(X: Any, width: int | None = None) -> np.ndarray:
+def as_matrix(X: Any, width: int | None = None, kinds: str = "fiub") -> np.ndarray:
     """Features as an array `[n, d]` of numbers.
 
     Args:
         width: `d` that it needs to have, or None.
+        kinds: of NumPy's dtypes, that it may have.
 
     Raises:
         HeadError: they are none of that width.
@@ -82,7 +83,7 @@ def as_matrix(X: Any, width: int | None = None) -> np.ndarray:
         found = np.asarray(X)
     except ValueError as error:  # lists of differing length
         raise HeadError("the features are not one vector a row", expected=wanted, found=error) from error
-    numbers = found.dtype.kind in "fiub"
+    numbers = found.dtype.kind in kinds
     if found.ndim != 2 or not numbers or width not in (None, found.shape[1]):
         raise HeadError(
             "the features are not one vector a row" + (", of the width that the head was trained on" if width else ""),

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +60,13 @@ class TrainedTrunk:
 
 
 def train_trunk(
-    rows: Mapping[str, TrainingRows], config: JointConfig, *, seed: int, label: str, start: Start | None = None
+    rows: Mapping[str, TrainingRows],
+    config: JointConfig,
+    *,
+    seed: int,
+    label: str,
+    start: Start | None = None,
+    looks_every: int | None = None,
 ) -> TrainedTrunk:
     """Train a trunk with a head for each task.
 
@@ -72,13 +77,14 @@ def train_trunk(
     an order of their own, from its name and the seed, and again in another order when all were seen: a small task is
     repeated while a large one goes on. So alone or together, a task's head sees the same batches. The mean of the
     tasks' held-out losses decides which weights are kept and when training stops, also with a frozen head: the trunk
-    matters to both tasks.
+    matters to both tasks. Training stops when that has not fallen for `patience * evaluation_steps` steps.
 
     Args:
         rows: by task; features of all tasks are equally wide.
         seed: of the trunk's first weights, the batches and dropout.
         label: for people.
         start: a head that is frozen, with the trunk to begin with.
+        looks_every: steps between two looks at the held-out rows; by default `evaluation_steps`.
 
     Raises:
         HeadError: rows that nothing can be learned from, other widths, a head of other classes; training diverges; or a
@@ -92,7 +98,7 @@ def train_trunk(
     began = time.monotonic()
     with exact_float32("cpu"), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        training = _Training(rows, config, seed, start)
+        training = _Training(rows, config, seed, start, looks_every or config.evaluation_steps)
         before = None if start is None else digest_of_head(start.classifier.network)
         stopped_early = training.run(label)
     frozen = None
@@ -137,8 +143,15 @@ def _check(task: str, rows: TrainingRows) -> None:
 class _Training:
     """The network with its optimizer, and how it went."""
 
-    def __init__(self, rows: Mapping[str, TrainingRows], config: JointConfig, seed: int, start: Start | None) -> None:
-        self.config, self.seed, self.rows = config, seed, rows
+    def __init__(
+        self,
+        rows: Mapping[str, TrainingRows],
+        config: JointConfig,
+        seed: int,
+        start: Start | None,
+        looks_every: int,
+    ) -> None:
+        self.config, self.seed, self.rows, self.looks_every = config, seed, rows, looks_every
         width = next(iter(rows.values())).X.shape[1]
         trunk = nn.Linear(width, config.hidden_size)  # drawn first: the same whatever the tasks
         self.classes = {task: np.unique(of_task.y) for task, of_task in rows.items()}
@@ -161,8 +174,6 @@ class _Training:
             self.trained, lr=self.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.held = {task: (self.X[task][of_task.held], self.y[task][of_task.held]) for task, of_task in rows.items()}
-        epoch = min(math.ceil(len(of_task.fit) / config.batch_size) for of_task in rows.values())
-        self.evaluation_steps = min(config.evaluation_steps, epoch)
         self.evaluations: list[dict[str, Any]] = []
         self.best = 0
 
@@ -188,12 +199,12 @@ class _Training:
             for step in range(self.config.max_steps + 1):
                 if step:
                     line.advance(self._step({task: next(of_task) for task, of_task in batches.items()}))
-                if step % self.evaluation_steps and step < self.config.max_steps:
+                if step % self.looks_every and step < self.config.max_steps:
                     continue
                 self._evaluate(step, label)
                 if self.best == len(self.evaluations) - 1:
                     kept = [parameter.detach().clone() for parameter in self.trained]
-                elif len(self.evaluations) - 1 - self.best >= self.config.patience:
+                elif step - self.evaluations[self.best]["step"] >= self.config.patience * self.config.evaluation_steps:
                     stopped_early = step < self.config.max_steps
                     break
         with torch.no_grad():

@@ -10,8 +10,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_is_fitted
 
 from pipeline.errors import HeadError
+from pipeline.heads.params import with_params
+from pipeline.heads.rows import as_matrix
 from pipeline.results.calibration import probabilities_of
 
 LEAST_PROBABILITY = 1e-12
@@ -110,6 +113,7 @@ class SklearnHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Decision values of `X` `[n, d]`: `[n]` for two classes, else `[n, c]`; of log-probabilities, if need be."""
+        check_is_fitted(self)
         if hasattr(self.pipeline_, "decision_function"):
             return self._ask("decision_function", X)
         log = np.log(np.clip(self._ask("predict_proba", X), LEAST_PROBABILITY, 1.0))
@@ -117,6 +121,7 @@ class SklearnHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Probabilities `[n, c]` of `X` `[n, d]`."""
+        check_is_fitted(self)
         if hasattr(self.pipeline_, "predict_proba"):
             return self._ask("predict_proba", X)
         return probabilities_of(self.decision_function(X), self.temperature_)
@@ -126,36 +131,14 @@ class SklearnHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             HeadError: the features have another width, or it has no answer, or none that is finite.
+            NotFittedError: it is not fitted.
         """
-        if np.ndim(X) != 2 or np.shape(X)[1] != self.n_features_in_:
-            raise HeadError(
-                "the features are not one vector a row, of the width that the head was trained on",
-                expected=f"[n, {self.n_features_in_}]",
-                found=f"{list(np.shape(X))}",
-            )
+        check_is_fitted(self)
+        X = as_matrix(X, self.n_features_in_, kinds="fiubO")  # texts too
         try:
             answer = np.asarray(getattr(self.pipeline_, what)(X))
         except ValueError as error:
             raise HeadError("the classifier has no answer", where=self.name, found=error) from error
-        if not np.isfinite(answer).all():
+        if answer.dtype.kind == "f" and not np.isfinite(answer).all():
             raise HeadError("the classifier's answers are not finite", where=f"{self.name}, {what}")
         return answer
-
-
-def with_params(head: Any, params: Mapping[str, Any], name: str | None = None) -> Any:
-    """A head with settings by their names.
-
-    Args:
-        name: what people call it; by default its class.
-
-    Raises:
-        HeadError: it has no such setting.
-    """
-    if unknown := set(params) - set(head.get_params()):
-        raise HeadError(
-            "the head has no such setting",
-            where=name or type(head).__name__,
-            expected=", ".join(sorted(head.get_params())),
-            found=", ".join(sorted(unknown)),
-        )
-    return head.set_params(**params)

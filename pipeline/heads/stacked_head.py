@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from pipeline.classifier import read_network, write_network
 from pipeline.errors import HeadError
+from pipeline.heads.params import plain_params
 from pipeline.heads.rows import check_classes, check_decisions
 from pipeline.heads.stacked.adamw import Schedule
 from pipeline.heads.stacked.rows import RowSource, WithHeldOut
@@ -171,7 +173,7 @@ class StackedHead(ClassifierMixin, BaseEstimator, Generic[Rows]):  # type: ignor
 
     def save(self, path: Path) -> None:
         """Store weights, standardisation and settings as one safetensors file."""
-        record = {"kind": self.kind, "params": self.get_params(), "classes": self.classes_.tolist()}
+        record = {"kind": self.kind, "params": plain_params(self), "classes": self.classes_.tolist()}
         record["temperature"] = self.temperature_
         write_network(path, self.module_, record | {"width": self.n_features_in_})
 
@@ -199,11 +201,11 @@ class StackedHead(ClassifierMixin, BaseEstimator, Generic[Rows]):  # type: ignor
         for name, value in self.get_params().items():
             if name == "learning_rate" and value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
                 problems.append(f"{name}: expected a number, found {value!r}")
-            elif name in self.whole and (not isinstance(value, int) or value < self.whole[name]):
+            elif name in self.whole and (not isinstance(value, Integral) or value < self.whole[name]):
                 problems.append(f"{name}: expected a whole number from {self.whole[name]} on, found {value!r}")
-            elif name in self.real and not self.real[name][0] <= value <= self.real[name][1]:
+            elif name in self.real and not self.real[name][0] <= float(value) <= self.real[name][1]:
                 least, most = self.real[name]
                 problems.append(f"{name}: expected {least:g} to {most:g}, found {value!r}")
         if problems:

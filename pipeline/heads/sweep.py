@@ -26,7 +26,7 @@ from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.rows import check_features, labelled
 from pipeline.heads.trials import run_trials
 from pipeline.heads_config import SweepConfig
-from pipeline.holdout import groups_by, hold_outs, whole_texts
+from pipeline.holdout import digest_of_held_out, groups_by, hold_outs, whole_texts
 from pipeline.partials import partial_path
 from pipeline.progress import TrialsLine, say
 from pipeline.results.ledger import Run
@@ -167,6 +167,7 @@ def _sweep(
     ways = hold_outs(train.texts, y, share=config.held_out, seed=config.seed, count=config.seeds, groups=plan.groups)
     masks = [np.isin(np.arange(len(y)), fit, assume_unique=True) for fit, _ in ways]
     counts = whole_texts(train.texts) if config.score_on == "whole" else np.ones(len(y), dtype=bool)
+    scored = digest_of_held_out(train.texts, [held[counts[held]] for _, held in ways])
     tables: list[pa.Table] = []
     before: list[str] = []
 
@@ -214,7 +215,8 @@ def _sweep(
         line.now("training the selected head on all rows")
         rows = rows_of(open_train(parse_views(standings[0].views)))
         head = families[standings[0].head].fit(rows, Candidate(standings[0].head, standings[0].strength))
-    run = _enter(plan, config, features, own, standings, trials, head, time.monotonic() - began, folder, runs)
+    seconds = time.monotonic() - began
+    run = _enter(plan, config, features, own, standings, trials, head, scored, seconds, folder, runs)
     return Sweep(run, standings, trials)
 
 
@@ -279,6 +281,7 @@ def _enter(
     standings: Sequence[Standing],
     trials: pa.Table,
     head: Any,
+    held_out_texts: str,
     seconds: float,
     folder: Path,
     runs: RunsConfig,
@@ -298,7 +301,7 @@ def _enter(
     }
     if best.setting is not None:
         selection[best.setting] = best.strength
-    trained = TrainedHead(best.head, head, best.scores, selection, temperature, seconds, config.seed)
+    trained = TrainedHead(best.head, head, best.scores, selection, temperature, seconds, config.seed, held_out_texts)
 
     def also(run_folder: Path, run: Run) -> None:
         write_trials(run_folder / TRIALS, trials)

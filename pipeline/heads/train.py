@@ -15,7 +15,7 @@ from pipeline.heads.features import Own, SplitFeatures, load_features
 from pipeline.heads.fit import TrainingRows, check_head, check_views, fit_head
 from pipeline.heads.fused.stream import FeatureStream
 from pipeline.heads.rows import check_features, labelled
-from pipeline.holdout import enough_hold_outs
+from pipeline.holdout import digest_of_held_out, enough_hold_outs
 from pipeline.progress import say
 from pipeline.results.ledger import Run
 from pipeline.tasks.spec import TaskSpec, find_tasks
@@ -65,7 +65,14 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own:
                 settings |= {"features": name_views(views), "cache_dir": str(cache.cache_dir), "metric": task.metric}
                 settings["data"] = config.data if task.name in own else source_name(config.data)
                 trained = TrainedHead(
-                    kind, fitted.head, fitted.held_out, fitted.selection, fitted.temperature, seconds, config.seed
+                    kind,
+                    fitted.head,
+                    fitted.held_out,
+                    fitted.selection,
+                    fitted.temperature,
+                    seconds,
+                    config.seed,
+                    digest_of_held_out(features["train"].texts, [rows.held]),
                 )
                 splits = {split: each for split, each in features.items() if split != "train"}
                 run = enter_run(task, trained, features["train"], splits, settings, runs)

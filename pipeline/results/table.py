@@ -30,9 +30,9 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
             name, justify="right" if name in numbers else "left", overflow="fold", no_wrap=name in (*numbers, "run")
         )
     lines = [(task, run) for run in runs for task in run.tasks]
-    for group in dict.fromkeys((task, *_held_out_rows(run)) for task, run in lines):
+    for group in dict.fromkeys((task, _held_out_rows(run, task)) for task, run in lines):
         task = group[0]
-        of_task = [run for name, run in lines if (name, *_held_out_rows(run)) == group]
+        of_task = [run for name, run in lines if (name, _held_out_rows(run, name)) == group]
         metric = metrics.get(task) or of_task[0].config.get("metric", "accuracy")
         best = max(of_task, key=lambda run: run.scores[task].get("held_out", {}).get(metric, float("-inf")))
         for run in of_task:
@@ -59,11 +59,13 @@ def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
     return table
 
 
-def _held_out_rows(run: Run) -> tuple[str, ...]:
-    """What decides which rows were held out: scores on others are not to be compared."""
-    config = run.config
-    ways = [config.get("held_out"), config.get("seeds"), config.get("group_by"), config.get("score_on"), run.seed]
-    return (str(config.get("data")), *map(str, ways))
+def _held_out_rows(run: Run, task: str) -> str:
+    """Which rows were held out: scores on others are not to be compared."""
+    if digest := run.statistics.get(task, {}).get("held_out", {}).get("texts"):
+        return str(digest)
+    settings = {**run.config, **run.config.get("training", {})}  # the oldest runs do not say which
+    ways = [settings.get(name) for name in ("data", "held_out", "seeds", "group_by", "score_on")]
+    return str([*ways, run.seed])
 
 
 def _number(value: float | None) -> str:

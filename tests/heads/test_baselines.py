@@ -132,6 +132,34 @@ def test_tfidf_learns_from_the_rows_to_fit_on_alone(monkeypatch, cache, corpora,
     assert not set(corpora["validation"].texts) & set(seen[-1])
 
 
+@pytest.mark.parametrize("group_by", ["source", "sentence"])
+def test_sources_are_held_out_whole_unless_sentences_are_asked_for(
+    corpora, write_cache, tmp_path, monkeypatch, group_by
+):
+    sourced = {
+        split: replace(corpus, sources=[f"source {row % 12}" for row in range(len(corpus.texts))])
+        for split, corpus in corpora.items()
+    }
+    seen: list[set[str]] = []
+    fit_transform = TfidfVectorizer.fit_transform
+
+    def spy(self, raw_documents, y=None):
+        seen.append({source_of[text] for text in raw_documents})
+        return fit_transform(self, raw_documents, y)
+
+    source_of = dict(zip(sourced["train"].texts, sourced["train"].sources, strict=True))
+    monkeypatch.setattr(TfidfVectorizer, "fit_transform", spy)
+    cache, runs = write_cache(tmp_path / "cache", sourced), RunsConfig(tmp_path / "runs")
+    [found] = measure_baselines(replace(CONFIG, draws=1, strengths=(0.1,), group_by=group_by), cache, runs)
+    *ways, everything = seen
+    assert len(everything) == 12
+    assert all((len(way) < 12) == (group_by == "source") for way in ways)
+    assert found.runs[0].selection["by"].endswith(f"5 ways of holding out {group_by}s")
+    head, majority, words = found.runs[:3]
+    assert head.statistics["cola"]["held_out"] == words.statistics["cola"]["held_out"]
+    assert "held_out" not in majority.statistics["cola"]
+
+
 def test_tfidfs_strength_is_chosen_on_whole_texts_held_out():
     rng = np.random.default_rng(2)
     y = np.arange(200) % 2

@@ -128,7 +128,8 @@ def test_features_that_are_not_there_are_told_by_the_fields_that_differ(cache, c
 
 
 def test_the_command_that_would_write_what_is_missing_is_one_of_stage_one(cache, config, runs_dir):
-    wanted = replace(config, views=("L3-mean+L2-last",), quantization="int8", prompt="Is it so? {}")
+    where = ("quantization.compute_dtype=bfloat16", "max_length=99")
+    wanted = replace(config, views=("L3-mean+L2-last",), quantization="int8", prompt="Is it so? {}", where=where)
     with pytest.raises(FeatureSetNotFound) as caught:
         train_heads(wanted, cache, RunsConfig(runs_dir))
     words = shlex.split(caught.value.remedy.partition("To write them: ")[2])
@@ -138,14 +139,24 @@ def test_the_command_that_would_write_what_is_missing_is_one_of_stage_one(cache,
     assert (settings["data"].data, settings["backbone"].quantization) == ("glue", "int8")
     assert (settings["what"].tasks, settings["tokens"].prompt) == (("cola",), "Is it so? {}")
     assert (settings["what"].layers, settings["what"].poolings) == (("3", "2"), ("mean", "last"))
+    assert (settings["backbone"].compute_dtype, settings["tokens"].max_length) == ("bfloat16", 99)
+    assert settings["cache"].cache_dir == cache.cache_dir
+    with pytest.raises(FeatureSetNotFound) as caught:  # of this field stage one has no option
+        train_heads(replace(config, where=("tokenizer=sha256:00",)), cache, RunsConfig(runs_dir))
+    assert "pipeline extract" in caught.value.remedy
+    assert "To write them" not in caught.value.remedy
 
 
 @pytest.mark.parametrize(("data", "words"), [("sampel", "did you mean sample?"), ("nowhere", "nor a folder here")])
-def test_a_source_that_is_none_is_said_to_be_none(cache, config, runs_dir, tmp_path, data, words):
+def test_a_source_that_is_none_is_said_to_be_none(cache, config, write_cache, corpora, runs_dir, tmp_path, data, words):
     with pytest.raises(FeatureSetNotFound) as caught:
         train_heads(replace(config, data=data), cache, RunsConfig(runs_dir))
     assert f"{data} is neither a source (glue | hub | sample)" in caught.value.remedy
     assert caught.value.remedy.endswith(words)
+    own = write_cache(tmp_path / "own", corpora, source="files")
+    with pytest.raises(FeatureSetNotFound) as caught:  # features of own files were copied here without the files
+        train_heads(replace(config, data=data, quantization="int8"), own, RunsConfig(runs_dir))
+    assert "ask for what is there with --quantization" in caught.value.remedy
     (tmp_path / "mine").mkdir()
     with pytest.raises(FeatureSetNotFound) as caught:  # a folder may be what nobody has extracted yet
         train_heads(replace(config, data=str(tmp_path / "mine")), cache, RunsConfig(runs_dir))

@@ -126,6 +126,21 @@ def test_weights_of_the_lowest_mean_held_out_loss_are_kept(done):
         assert len(means) == run.selection["tried"]
 
 
+def test_separate_and_joint_trainings_look_at_held_out_rows_equally_often(done):
+    for run in done[0].runs:
+        steps = [each["step"] for each in run.selection["evaluations"]]
+        assert steps[:3] == [0, 9, 18]  # an epoch of 270 rows in batches of 32; 10 were asked for
+        assert all(step % 9 == 0 for step in steps[:-1])
+
+
+def test_runs_say_which_rows_their_held_out_scores_are_of(done, cache_of_both, tmp_path):
+    heads = HeadsConfig(tasks=("cola",), heads=("ridge",), views=("L1-mean",))
+    [same, other] = [train_heads(replace(heads, seed=seed), cache_of_both, RunsConfig(tmp_path))[0] for seed in (0, 1)]
+    of_joint = find(done, "none").statistics
+    assert of_joint["cola"]["held_out"]["texts"] == same.statistics["cola"]["held_out"]["texts"]
+    assert other.statistics["cola"]["held_out"] != same.statistics["cola"]["held_out"]
+
+
 def test_the_ledger_holds_every_training_with_what_it_was_trained_on(done):
     joint, runs = done
     kinds = [("separate", ("cola",)), ("separate", ("sst2",)), *[("joint", ("cola", "sst2"))] * 3]
@@ -381,6 +396,7 @@ def test_weights_that_training_began_with_are_said_to_be_kept(both, write_both, 
     [alone] = [run for run in found.runs if run.tasks == ("cola",)]
     assert alone.selection["step"] == 0
     assert "warning: cola, separate, seed 0: the loss on held-out rows never fell" in said
+    assert len(alone.selection["warnings"]) == 1
     assert "warning: sst2" not in said
     assert "weights of step 0 of " in said
     assert "which is what always saying the commonest class scores" in said

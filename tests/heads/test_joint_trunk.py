@@ -130,9 +130,14 @@ def test_a_head_of_another_shape_is_not_begun_with():
         train_trunk(ROWS, CONFIG, seed=3, label="x", start=Start("a", alone.heads["b"]))
 
 
-def test_held_out_rows_are_looked_at_once_an_epoch_of_the_smallest_task_at_least():
-    rare = replace(CONFIG, evaluation_steps=50, patience=100, max_steps=30)
-    steps = [each["step"] for each in train_trunk(ROWS, rare, seed=3, label="x").evaluations]
-    assert steps == [0, 7, 14, 21, 28, 30]  # 100 rows in batches of 16
-    often = train_trunk(ROWS, replace(rare, evaluation_steps=5), seed=3, label="x").evaluations
-    assert [each["step"] for each in often] == [0, 5, 10, 15, 20, 25, 30]
+def test_held_out_rows_are_looked_at_as_often_as_asked_and_patience_counts_steps():
+    rare = replace(CONFIG, evaluation_steps=10, patience=100, max_steps=30)
+    steps = [each["step"] for each in train_trunk(ROWS, rare, seed=3, label="x", looks_every=7).evaluations]
+    assert steps == [0, 7, 14, 21, 28, 30]
+    assert [each["step"] for each in train_trunk(ROWS, rare, seed=3, label="x").evaluations] == [0, 10, 20, 30]
+    hasty = replace(CONFIG, learning_rate=0.5, evaluation_steps=10, patience=2, max_steps=400)
+    for looks_every in (4, 10):
+        ended = train_trunk(ROWS, hasty, seed=3, label="x", looks_every=looks_every)
+        last, best = ended.evaluations[-1]["step"], ended.evaluations[ended.best]["step"]
+        assert ended.stopped_early
+        assert 20 <= last - best < 20 + looks_every

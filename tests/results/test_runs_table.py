@@ -116,16 +116,28 @@ def test_the_interval_is_of_the_deciding_metric(make_run):
 
 
 def test_held_out_scores_are_compared_where_the_same_rows_were_held_out(make_run):
+    def run(name, held_out, head, texts):
+        statistics = {"cola": {"held_out": {"texts": texts}}}
+        return make_run(name, held_out=held_out, head=head, statistics=statistics, config={"held_out": 0.1})
+
+    runs = [
+        run("1", 0.4, "a", "sha256:11"),
+        run("2", 0.5, "b", "sha256:11"),
+        run("3", 0.9, "c", "sha256:33"),
+    ]
+    assert _cells(runs_table(runs, {"cola": "mcc"}))["head"] == ["a", "b *", "c"]
+
+
+def test_of_runs_that_do_not_say_which_rows_settings_decide(make_run):
     config = make_run("x").config
+    by_source = {"held_out": 0.2, "seeds": 5, "group_by": "source"}
     runs = [
         make_run("1", held_out=0.4, head="a", config={**config, "held_out": 0.1}),
         make_run("2", held_out=0.5, head="b", config={**config, "held_out": 0.1}),
-        make_run("3", held_out=0.6, head="c", config={**config, "held_out": 0.2, "seeds": 5, "group_by": "sentence"}),
-        make_run("4", held_out=0.7, head="d", config={**config, "held_out": 0.2, "seeds": 5, "group_by": "source"}),
-        make_run("5", held_out=0.3, head="e", config={**config, "held_out": 0.2, "seeds": 5, "group_by": "source"}),
+        make_run("3", held_out=0.6, head="c", config={**config, **by_source, "group_by": "sentence"}),
+        make_run("4", held_out=0.7, head="d", config={**config, **by_source}),
+        make_run("5", held_out=0.3, head="e", config={**config, **by_source}),
         make_run("6", held_out=0.9, head="f", config={**config, "held_out": 0.1}, seed=4),
+        make_run("7", held_out=0.9, head="g", config={**config, "training": {"held_out": 0.5}}),
     ]
-    cells = _cells(runs_table(runs, {"cola": "mcc"}))
-    assert dict(zip(cells["run"], cells["head"], strict=True)) == {
-        "1": "a", "2": "b *", "3": "c", "4": "d *", "5": "e", "6": "f",
-    }  # fmt: skip
+    assert _cells(runs_table(runs, {"cola": "mcc"}))["head"] == ["a", "b *", "c", "d *", "e", "f", "g"]

@@ -216,8 +216,8 @@ def _minimise(
         after_read=None if told is None else lambda reads, done: told(kind, reads, done // len(heads)),
     )
     if not bool(optimum.converged.all()):
-        each = [candidate for _, candidate in keys for _ in heads]
-        _say_not_converged(each, optimum.converged.tolist())
+        done = optimum.converged.view(len(keys), len(heads)).all(dim=1)
+        _say_not_converged([candidate for _, candidate in keys], done.tolist())
     weights = optimum.weights.double().view(stream.width + 1, len(keys), len(heads) * problems.columns)
     return {key: _as_fit(moments[key[0]], weights[:-1, place], weights[-1, place]) for place, key in enumerate(keys)}
 
@@ -225,11 +225,10 @@ def _minimise(
 def _say_not_converged(candidates: Sequence[Candidate], converged: Sequence[bool]) -> None:
     from pipeline.progress import say
 
-    short = [float(each.strength or 1.0) for each, done in zip(candidates, converged, strict=True) if not done]
-    say(
-        f"note: {len(short)} of {len(candidates)} {candidates[0].kind} heads stopped short of their optimum, "
-        f"with C from {min(short):.2g} to {max(short):.2g}"
-    )
+    short = sorted({float(each.strength or 1.0) for each, done in zip(candidates, converged, strict=True) if not done})
+    strengths = f"{short[0]:.2g}" + (f" to {short[-1]:.2g}" if len(short) > 1 else "")
+    number, kind = converged.count(False), candidates[0].kind
+    say(f"note: {number} of {len(candidates)} {kind} heads stopped short of their optimum, with C={strengths}")
 
 
 def _as_fit(moments: Moments, weights: torch.Tensor, intercept: torch.Tensor) -> LinearFit:
