@@ -252,6 +252,8 @@ def test_training_begins_with_the_head_of_a_run_on_cached_features(live):
     start = run.selection["evaluations"][0]["held_out"]["cola"]
     assert start["mcc"] == pytest.approx(cached.scores["cola"]["held_out"]["mcc"], abs=1e-9)
     assert start["accuracy"] == pytest.approx(cached.scores["cola"]["held_out"]["accuracy"])
+    assert run.statistics["cola"]["held_out"] == cached.statistics["cola"]["held_out"]  # the same rows
+    assert run.statistics["cola"]["validation"]["texts"] == cached.statistics["cola"]["validation"]["texts"]
 
 
 def other_weights(sample_dir, folder):
