@@ -1,12 +1,15 @@
 """The commands of `pipeline adapt`: the live path. A room is imported inside the command that needs it."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App
 
 from pipeline.config import BackboneConfig, CacheConfig, DataConfig, RunsConfig, TokensConfig
 from pipeline.live_config import LivePathConfig, LoraOptions, PromptOptions, TrainingConfig
 from pipeline.terminal import LISTS, Flat, Json, missing_package, print_result
+
+if TYPE_CHECKING:
+    from pipeline.results.ledger import Run
 
 adapt_app = App(
     name="adapt",
@@ -34,7 +37,7 @@ def adapt_lora(
         from pipeline.adapters.lora_run import adapt_lora as train
     except ModuleNotFoundError as error:
         raise missing_package(error, "adapters") from error
-    _print(train(Settings(live, lora, training, data, backbone, tokens, cache, runs)), live, json)
+    _print(train(Settings(live, lora, training, data, backbone, tokens, cache, runs)), json)
 
 
 @adapt_app.command(name="prompt")
@@ -55,12 +58,11 @@ def adapt_prompt(
         from pipeline.adapters.prompt_run import adapt_prompt as train
     except ModuleNotFoundError as error:
         raise missing_package(error, "adapters") from error
-    _print(train(Settings(live, prompt, training, data, backbone, tokens, runs)), live, json)
+    _print(train(Settings(live, prompt, training, data, backbone, tokens, runs)), json)
 
 
-def _print(done: list, live: LivePathConfig, as_json: bool) -> None:  # type: ignore[type-arg]
+def _print(done: "list[Run]", as_json: bool) -> None:
+    from pipeline.results.lines import ledger_table, lines_of
     from pipeline.results.table import runs_table
-    from pipeline.tasks.spec import find_tasks
 
-    metrics = {task.name: task.metric for task in find_tasks(live.tasks, live.task_files)}
-    print_result([run.to_dict() for run in done], as_json, lambda _: runs_table(done, metrics))
+    print_result([run.to_dict() for run in done], as_json, lambda _: runs_table(ledger_table(lines_of(done))))

@@ -27,7 +27,8 @@ from pipeline.config import (
 from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.heads_config import BaselinesConfig, JointConfig, SweepConfig
 from pipeline.predict_command import PlaceConfig, predict_app
-from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result, say_if_missing
+from pipeline.runs_commands import runs_app
+from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result
 
 if TYPE_CHECKING:
     from pipeline.adapters.zero_shot import ZeroShot
@@ -43,7 +44,6 @@ app = App(
     default_parameter=LISTS,
     suppress_keyboard_interrupt=False,
 )
-runs_app = App(name="runs", help="Look into the ledger of runs.", default_parameter=LISTS)
 app.command(cache_app)
 app.command(adapt_app)
 app.command(predict_app)
@@ -149,13 +149,13 @@ def heads(
 ) -> None:
     """Stage two: train heads on cached features, and print their scores on validation."""
     from pipeline.heads.train import train_heads
+    from pipeline.results.lines import ledger_table, lines_of
     from pipeline.results.table import runs_table
     from pipeline.tasks.spec import find_tasks
 
     tasks = find_tasks(what.tasks, what.task_files)
     done = train_heads(what, cache, runs, _own_rows(what, tasks))
-    metrics = {task.name: task.metric for task in tasks}
-    print_result([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))
+    print_result([run.to_dict() for run in done], json, lambda _: runs_table(ledger_table(lines_of(done))))
 
 
 @app.command
@@ -277,61 +277,3 @@ def _own_rows(what: FeaturesConfig, tasks: "Iterable[TaskSpec]") -> "Own":
             for split, rows in splits.items()
         }
     return own
-
-
-@runs_app.command(name="ls")
-def runs_ls(*, runs: Annotated[RunsConfig, Flat] = RunsConfig(), json: Json = False) -> None:
-    """List all runs with their scores on validation."""
-    from pipeline.results.ledger import read_runs
-    from pipeline.results.table import runs_table
-    from pipeline.tasks.spec import BUILT_IN
-
-    say_if_missing(runs.runs_dir)
-    done = read_runs(runs.runs_dir)
-    metrics = {task.name: task.metric for task in BUILT_IN.values()}
-    print_result([run.to_dict() for run in done], json, lambda _: runs_table(done, metrics))
-
-
-@runs_app.command(name="compare")
-def runs_compare(
-    first: str,
-    second: str,
-    /,
-    *,
-    metric: str | None = None,
-    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
-    json: Json = False,
-) -> None:
-    """Compare two runs' scores on the same validation rows: is the difference more than those rows' chance?
-
-    Args:
-        first: the run's name, or its beginning.
-        second: the same of the run that is held against it.
-        metric: mcc, accuracy, balanced_accuracy, f1, auroc, log_loss or ece; each task's deciding one by default.
-    """
-    from pipeline.results.compare import compare_runs, comparison_table
-    from pipeline.results.ledger import find_run
-    from pipeline.tasks.spec import BUILT_IN
-
-    folders = [find_run(runs.runs_dir, name) for name in (first, second)]
-    metrics = {task.name: task.metric for task in BUILT_IN.values()}
-    found = compare_runs(*folders, metric=metric, metrics=metrics)
-    print_result([each.to_dict() for each in found], json, lambda _: comparison_table(found))
-
-
-@runs_app.command(name="show")
-def runs_show(name: str, /, *, runs: Annotated[RunsConfig, Flat] = RunsConfig(), json: Json = False) -> None:
-    """Show a run's whole record.
-
-    Args:
-        name: the run's name, or its beginning.
-    """
-    from pipeline.cache.identity import flatten
-    from pipeline.results.ledger import find_run, read_run
-
-    record = read_run(find_run(runs.runs_dir, name)).to_dict()
-    print_result(
-        record,
-        json,
-        lambda run: columns(({"field": k, "value": v} for k, v in flatten(run).items()), ("field", "value")),
-    )

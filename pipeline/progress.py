@@ -29,6 +29,11 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as `1 way`, `5 ways`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def say(message: str) -> None:
     """One line to the person who waits, on standard error."""
     print(message, file=sys.stderr, flush=True)

@@ -162,7 +162,12 @@ def test_the_road_from_sentences_to_scores_with_json_alone_on_standard_output(co
     _, out, _ = command("runs", "ls", "--json")
     assert {run["run"] for run in json.loads(out)} == {run["run"] for run in runs}
     _, out, _ = command("runs", "show", runs[0]["run"], "--json")
-    assert json.loads(out) == runs[0]
+    shown = json.loads(out)
+    assert shown.pop("saved")["cola"]["shared_by"] == 3
+    assert shown == runs[0]
+    costs = shown["costs"]["cola"]
+    assert 0 < costs["backbone_seconds"] < costs["seconds"]
+    assert costs["reading_seconds"] > 0
     _, out, _ = command("cache", "ls", "--json")
     listed = json.loads(out)
     assert {r["fingerprint"] for r in listed} == {r["fingerprint"] for r in features}

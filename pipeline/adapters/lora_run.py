@@ -33,7 +33,8 @@ from pipeline.classifier import Classifier, StoredClassifier
 from pipeline.errors import AdapterError
 from pipeline.live_config import LoraOptions, TrainingConfig, with_preset
 from pipeline.progress import say
-from pipeline.results.ledger import Run, new_run, new_run_name
+from pipeline.results.entering import new_run, new_run_name
+from pipeline.results.ledger import Run
 from pipeline.views import View, name_views
 
 ADAPTER = "adapter"

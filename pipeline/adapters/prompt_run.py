@@ -38,7 +38,8 @@ from pipeline.config import BackboneConfig, DataConfig, RunsConfig, TokensConfig
 from pipeline.errors import AdapterError, ConfigError
 from pipeline.live_config import LivePathConfig, PromptOptions, TrainingConfig, with_preset
 from pipeline.progress import say
-from pipeline.results.ledger import Run, find_run, new_run, new_run_name, read_run
+from pipeline.results.entering import new_run, new_run_name
+from pipeline.results.ledger import Run, find_run, read_run
 from pipeline.tasks.spec import TaskSpec, find_tasks, virtual_text
 
 ADAPTERS, SHARED = "adapters", "shared.safetensors"

@@ -24,7 +24,8 @@ from pipeline.holdout import digest_of_held_out
 from pipeline.live_config import TrainingConfig
 from pipeline.progress import say
 from pipeline.results.counts import COUNTED
-from pipeline.results.ledger import Run, write_predictions, write_record
+from pipeline.results.entering import write_predictions, write_record
+from pipeline.results.ledger import Run
 from pipeline.results.scored import ScoredSplits
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import TaskSpec
@@ -224,6 +225,7 @@ def config_record(
         "data": data.source,
         "labels": {name: of_task.task.labels for name, of_task in rows.items()},
         "metric": next(iter(rows.values())).task.metric,
+        "metrics": {name: of_task.task.metric for name, of_task in rows.items()},
         "tokens": asdict(tokens),
         "training": asdict(training),
         "facts": asdict(session.facts),

@@ -22,7 +22,8 @@ from pipeline.errors import AdapterError
 from pipeline.kernels import exact_float32
 from pipeline.live_config import TrainingConfig
 from pipeline.progress import say
-from pipeline.results.ledger import Run, new_run, new_run_name
+from pipeline.results.entering import new_run, new_run_name
+from pipeline.results.ledger import Run
 from pipeline.results.scored import ScoredSplits
 from pipeline.tasks.examples import Examples
 from pipeline.tasks.spec import Split, TaskSpec

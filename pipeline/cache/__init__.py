@@ -2,5 +2,6 @@
 
 from pipeline.cache.feature_cache import FeatureCache
 from pipeline.cache.feature_set import FeatureSet
+from pipeline.cache.passes import Cost, cost_of
 
-__all__ = ["FeatureCache", "FeatureSet"]
+__all__ = ["Cost", "FeatureCache", "FeatureSet", "cost_of"]

@@ -16,6 +16,7 @@ from pipeline.cache.identity import Identity
 from pipeline.cache.index import write_index
 from pipeline.cache.lock import SET, FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, Manifest, feature_set_name, shard_paths
+from pipeline.cache.passes import PASSES
 from pipeline.cache.passport import FLOAT16_MAX, Drift, passport_of_seals
 from pipeline.cache.reading import FileKey, refuse_links
 from pipeline.cache.seal import Seal, digest_of_seals
@@ -24,7 +25,6 @@ from pipeline.cache.sound import note_sound, settled_key
 from pipeline.digests import sha256_of_file, xxh3_of_file
 from pipeline.errors import CacheError, DamagedFeatureSet, DiskFull
 
-PASSES = "passes.jsonl"
 NO_CANARIES = Drift()
 INDEX_ROW_BYTES = 256
 """What a row takes in an index, text included, at most on average."""

@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import platform
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -231,6 +232,7 @@ def _compute_shard(
     line.now("computing canaries again")
     again = Recomputed(engine, tokens, rows, job.writers[0].manifest.identity, prefix, views)
     record = {
+        "pass": uuid.uuid4().hex,  # of the views that are computed together
         "shard": claim.number,
         "backbone_seconds": round(time.monotonic() - began, 3),
         "views": len(views),
@@ -260,7 +262,12 @@ def _compute_shard(
                 truncated=int(tokens.truncated_rows[rows].sum()),
                 drift=again.drift(view, data, tolerance),
             )
-            writer.note_pass({**record, "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+        took = {
+            "seconds": round(time.monotonic() - began, 3),
+            "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        for place in claim.places:
+            job.writers[place].note_pass(record | took)
         claim.give_back()
 
     return write

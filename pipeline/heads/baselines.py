@@ -23,7 +23,7 @@ from pipeline.heads.selection import Selected, select_each
 from pipeline.heads.text_head import select_text_head, text_column
 from pipeline.heads_config import BaselinesConfig
 from pipeline.holdout import digest_of_held_out, groups_by, hold_outs, whole_texts
-from pipeline.progress import TrialsLine, say
+from pipeline.progress import TrialsLine, counted, say
 from pipeline.results.baselines_table import (
     CONTROL,
     MAJORITY,
@@ -178,7 +178,7 @@ def _plan(
         fits=fits,
         counts=counts,
         drawn=[draw_labels(y, len(validation.y), fits, config.seed, draw) for draw in range(config.draws)],
-        by=f"mean {task.metric} of whole texts held out, over {config.seeds} ways of holding out "
+        by=f"mean {task.metric} of whole texts held out, over {counted(config.seeds, 'way')} of holding out "
         + ("sentences" if groups is None else "sources"),
         held_out_texts=digest_of_held_out(train.texts, [held[counts[held]] for _, held in ways]),
         settings=json.loads(json.dumps(asdict(config), default=str)) | {"metric": task.metric, **settings},
@@ -216,7 +216,8 @@ def _fit(plan: _Plan, config: BaselinesConfig) -> list[_Entry]:
     metric, width = task.metric, validation.X.shape[1]
     strengths = config.strengths or STRENGTHS[KIND]
     heads = len(strengths) * (config.seeds + 1)  # of one set of labels
-    say(f"{task.name}: {len(plan.y)} training rows, {config.seeds} ways of holding out about {config.held_out:.0%}")
+    many = f"{counted(config.seeds, 'way')} of holding out about {config.held_out:.0%}"
+    say(f"{task.name}: {len(plan.y):,} training rows, {many}")
     with TrialsLine(f"{task.name}, baselines", heads * (len(plan.drawn) + 2)) as line:
         stream = FeatureStream.of_feature_sets(plan.opened["train"]).within_memory()
         check_features(stream, f"{task.name}, {plan.views}")

@@ -1,6 +1,6 @@
 """A trained head becomes a run: scored on the splits that it did not train on, stored, and entered in the ledger."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from pipeline.config import RunsConfig
 from pipeline.heads.features import SplitFeatures
 from pipeline.heads.store import save_head
 from pipeline.results.calibration import probabilities_of
-from pipeline.results.ledger import Run, new_run, new_run_name, write_predictions, write_record
+from pipeline.results.entering import new_run, new_run_name, write_predictions, write_record
+from pipeline.results.ledger import Run
 from pipeline.results.metrics import score_probabilities
 from pipeline.results.scored import ScoredSplits, over_labels
 from pipeline.tasks.spec import TaskSpec
@@ -86,6 +87,7 @@ def enter_run(
         baseline={task.name: scored.baseline},
         selection=trained.selection,
         statistics={task.name: scored.statistics},
+        costs=feature_costs({task.name: [train, *splits.values()]}),
     )
     with new_run(runs.runs_dir, run.run) as folder:
         save_head(head, folder)
@@ -93,6 +95,33 @@ def enter_run(
         write_record(folder, run)
         also(folder, run)
     return run
+
+
+def feature_costs(splits: Mapping[str, Sequence[SplitFeatures]]) -> dict[str, dict[str, Any]]:
+    """What each task's features took, all splits together; a task of which that is not known is left out.
+
+    Args:
+        splits: by task, those that a run used.
+
+    Returns:
+        by task, `backbone_seconds` and `seconds` of stage one, once for all who use the features; `reading_seconds` of
+        this run, None where it read them as it went; `devices`; and `passes`, one digest a split: runs with the same
+        ones share what was computed.
+    """
+    found = {}
+    for task, used in splits.items():
+        costs = [each.cost for each in used if each.cost is not None]
+        if len(costs) < len(used):
+            continue
+        reading = [each.reading_seconds for each in used]
+        found[task] = {
+            "backbone_seconds": round(sum(cost.backbone_seconds for cost in costs), 3),
+            "seconds": round(sum(cost.seconds for cost in costs), 3),
+            "reading_seconds": None if None in reading else round(sum(each or 0.0 for each in reading), 3),
+            "devices": sorted({device for cost in costs for device in cost.devices}),
+            "passes": [cost.passes for cost in costs],
+        }
+    return found
 
 
 def calibration(

@@ -1,13 +1,14 @@
 """The matrices that heads train on: one view of a task, or several side by side, out of the cache alone."""
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from pipeline.cache import FeatureCache, FeatureSet
+from pipeline.cache import Cost, FeatureCache, FeatureSet, cost_of
 from pipeline.cache.identity import flatten
 from pipeline.config import FeaturesConfig, backbone_slug, parse_settings, source_name
 from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound, HeadError
@@ -33,6 +34,8 @@ class SplitFeatures:
         texts: `[n]`.
         fingerprints: of the feature sets, in the order of the views.
         sources: `[n]` codes of where the sentences are from (CoLA's), or None where no row has one.
+        cost: of the passes that computed them, where that is known here.
+        reading_seconds: that it took to read `X`, where it was read whole.
     """
 
     X: Any
@@ -41,6 +44,8 @@ class SplitFeatures:
     texts: list[str]
     fingerprints: tuple[str, ...]
     sources: tuple[str | None, ...] | None = None
+    cost: Cost | None = None
+    reading_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -251,7 +256,9 @@ def side_by_side(sets: Sequence[FeatureSet]) -> SplitFeatures:
             where=tokens[0],
             expected="one vector a row",
         )
-    return facts_of(*sets, X=_joined(sets))
+    began = time.monotonic()
+    X = _joined(sets)
+    return replace(facts_of(*sets, X=X), reading_seconds=time.monotonic() - began)
 
 
 def facts_of(*sets: FeatureSet, X: Any = NOT_READ) -> SplitFeatures:
@@ -264,6 +271,7 @@ def facts_of(*sets: FeatureSet, X: Any = NOT_READ) -> SplitFeatures:
         texts=first.texts,
         fingerprints=tuple(feature_set.fingerprint for feature_set in sets),
         sources=_sources(first),
+        cost=cost_of(sets),
     )
 
 

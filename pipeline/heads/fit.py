@@ -18,6 +18,7 @@ from pipeline.heads.params import with_params
 from pipeline.heads.scalar_mix import ScalarMixHead
 from pipeline.heads.sklearn_head import SklearnHead
 from pipeline.heads.torch_head import TorchHead
+from pipeline.progress import counted
 from pipeline.results.calibration import fit_temperature, probabilities_of
 from pipeline.results.metrics import score
 from pipeline.views import View, name_views
@@ -169,7 +170,7 @@ def _fit_linear(kind: str, rows: TrainingRows, params: Mapping[str, Any]) -> Fit
     head.temperature_ = judged[best].temperature
     chosen: dict[str, Any] = {"tried": len(candidates)} | ({strength: candidates[best].strength} if strength else {})
     if len(candidates) > 1:
-        chosen["by"] = f"log-loss on rows held out in {len(ways)} {'ways' if len(ways) > 1 else 'way'}"
+        chosen["by"] = f"log-loss on rows held out in {counted(len(ways), 'way')}"
     return Fitted(head, judged[best].scores, chosen, judged[best].temperature)
 
 

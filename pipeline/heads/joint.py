@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.cache import FeatureCache
 from pipeline.classifier import StoredClassifier
 from pipeline.config import CacheConfig, RunsConfig, source_name
+from pipeline.heads.entry import feature_costs
 from pipeline.heads.features import Own
 from pipeline.heads.fit import TrainingRows
 from pipeline.heads.joint_plan import TaskFeatures, load_tasks, path_of_head, read_head_from
@@ -22,7 +23,8 @@ from pipeline.heads.store import JOINT, TENSORS_FILE, load_head
 from pipeline.heads_config import JointConfig
 from pipeline.holdout import digest_of_held_out
 from pipeline.progress import say
-from pipeline.results.ledger import Run, new_run, new_run_name, write_predictions, write_record
+from pipeline.results.entering import new_run, new_run_name, write_predictions, write_record
+from pipeline.results.ledger import Run
 from pipeline.results.scored import ScoredSplits
 from pipeline.results.sharing import Sharing, compare_sharing
 from pipeline.results.trainings import note_done, run_there, state_folders
@@ -206,6 +208,7 @@ class _Command:
                 baseline={task: scored[task].baseline for task in plan.tasks},
                 statistics={task: scored[task].statistics for task in plan.tasks},
                 selection=self._selection(plan, trained),
+                costs=feature_costs({task: list(self.features[task].splits.values()) for task in plan.tasks}),
             )
             write_predictions(folder, [table for task in plan.tasks for table in scored[task].tables])
             write_record(folder, run)

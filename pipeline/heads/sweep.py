@@ -28,7 +28,7 @@ from pipeline.heads.trials import run_trials
 from pipeline.heads_config import SweepConfig
 from pipeline.holdout import digest_of_held_out, groups_by, hold_outs, whole_texts
 from pipeline.partials import partial_path
-from pipeline.progress import TrialsLine, say
+from pipeline.progress import TrialsLine, counted, say
 from pipeline.results.ledger import Run
 from pipeline.results.trainings import note_done, run_there, state_folders
 from pipeline.results.trials import TRIALS, Standing, leaderboard, read_trials, write_trials
@@ -163,7 +163,8 @@ def _sweep(
     task, train = plan.task, facts_of(plan.opened["train"][0])
     y = train.y
     assert y is not None
-    say(f"{task.name}: {len(y)} training rows, {config.seeds} ways of holding out about {config.held_out:.0%}")
+    many = f"{counted(config.seeds, 'way')} of holding out about {config.held_out:.0%}"
+    say(f"{task.name}: {len(y):,} training rows, {many}")
     ways = hold_outs(train.texts, y, share=config.held_out, seed=config.seed, count=config.seeds, groups=plan.groups)
     masks = [np.isin(np.arange(len(y)), fit, assume_unique=True) for fit, _ in ways]
     counts = whole_texts(train.texts) if config.score_on == "whole" else np.ones(len(y), dtype=bool)
@@ -295,7 +296,7 @@ def _enter(
         "trials": trials.num_rows,
         "views": len({each.views for each in standings}),
         "by": f"mean {task.metric} of {'whole texts' if config.score_on == 'whole' else 'rows'} held out, "
-        f"over {config.seeds} ways of holding out {'sentences' if plan.groups is None else 'sources'}",
+        f"over {counted(config.seeds, 'way')} of holding out {'sentences' if plan.groups is None else 'sources'}",
         "held_out": best.held_out.interval.to_dict(),
         "temperature": temperature,
     }

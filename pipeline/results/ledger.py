@@ -3,20 +3,15 @@
 import datetime
 import importlib.metadata
 import json
-import re
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import RunError
-from pipeline.partials import partial_path
 
 RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
@@ -55,6 +50,7 @@ class Run:
         adapter: of a live run, what was put on or before the backbone: its `kind` (`lora`, `prompt`), its settings.
         statistics: by task and split, how sure its scores are and of which rows: the digest of the `texts`, `intervals`
             by metric, and where the rows' sources are known `sources` and `domains`.
+        costs: by task, what its cached features took, once, as `feature_costs` has it; of a live run nothing.
     """
 
     run: str
@@ -70,7 +66,8 @@ class Run:
     selection: Mapping[str, Any]
     adapter: Mapping[str, Any] | None = None
     statistics: Mapping[str, Any] = field(default_factory=dict)
-    created: str = field(default_factory=lambda: _now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    costs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    created: str = field(default_factory=lambda: now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
     versions: Mapping[str, str] = field(default_factory=lambda: {name: _version(name) for name in PACKAGES})
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +87,8 @@ class Run:
         return shown + (", which is what always saying the commonest class scores" if is_so else "")
 
 
-def _now() -> datetime.datetime:
+def now() -> datetime.datetime:
+    """The time, in UTC."""
     return datetime.datetime.now(datetime.UTC)
 
 
@@ -99,79 +97,6 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def new_run_name(*parts: str) -> str:
-    """A name that sorts by time, reads to a person, and is unique."""
-    slug = "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts)
-    return f"{_now():%Y%m%d-%H%M%S-%f}-{slug}-{uuid.uuid4().hex[:6]}"
-
-
-@contextmanager
-def new_run(runs_dir: Path, name: str) -> Iterator[Path]:
-    """Give a partial folder to write a run into; on leaving it appears in the ledger, whole, or not at all.
-
-    Raises:
-        RunError: the folder cannot be made.
-    """
-    import shutil
-
-    partial = partial_path(runs_dir / name)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(runs_dir / name)
-    except OSError as error:
-        raise RunError("a run cannot be stored", where=runs_dir / name, found=error.strerror or str(error)) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def write_record(folder: Path, run: Run) -> None:
-    """Write a run's record into its folder."""
-    (folder / RECORD).write_text(json.dumps(run.to_dict(), indent=2, sort_keys=True, default=str) + "\n", "utf-8")
-
-
-def write_predictions(folder: Path, tables: Sequence[pa.Table]) -> None:
-    """Write a run's predictions, one table a split, into its folder."""
-    pq.write_table(pa.concat_tables(tables), folder / PREDICTIONS)
-
-
-def predictions_table(
-    *,
-    task: str,
-    split: str,
-    sample_ids: np.ndarray,
-    y: np.ndarray | None,
-    predictions: np.ndarray,
-    probabilities: np.ndarray | None,
-    sources: Sequence[str | None] | None = None,
-) -> pa.Table:
-    """Per-row predictions: row i is example i of its split.
-
-    Args:
-        sample_ids: `[n]` the examples' own numbers.
-        y: `[n]` labels, or None for an unlabelled split.
-        predictions: `[n]` predicted classes.
-        probabilities: `[n, c]`, or None for a head that has none.
-        sources: `[n]` codes of where the rows are from, or None where nobody says.
-    """
-    rows = len(predictions)
-    lists = pa.nulls(rows, pa.list_(pa.float64()))
-    if probabilities is not None:
-        lists = pa.array(probabilities.astype(np.float64).tolist(), pa.list_(pa.float64()))
-    return pa.table(
-        {
-            "task": pa.array([task] * rows, pa.string()),
-            "split": pa.array([split] * rows, pa.string()),
-            "row": pa.array(np.arange(rows), pa.int64()),
-            "idx": pa.array(sample_ids, pa.int64()),
-            "label": pa.nulls(rows, pa.int64()) if y is None else pa.array(y, pa.int64()),
-            "prediction": pa.array(predictions, pa.int64()),
-            "probabilities": lists,
-            "source": pa.nulls(rows, pa.string()) if sources is None else pa.array(sources, pa.string()),
-        }
-    )
 
 
 def read_predictions(folder: Path) -> pa.Table:
@@ -199,7 +124,7 @@ def read_run(folder: Path) -> Run:
     path = folder / RECORD
     try:
         record = json.loads(path.read_text("utf-8"))
-        record = {"adapter": None, "statistics": {}, **record}  # runs had no such fields at first
+        record = {"adapter": None, "statistics": {}, "costs": {}, **record}  # runs had no such fields at first
         return Run(**{**{f.name: record[f.name] for f in fields(Run)}, "tasks": tuple(record["tasks"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError("a run's record cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
@@ -211,8 +136,13 @@ def read_runs(runs_dir: Path) -> list[Run]:
     Raises:
         RunError: a record cannot be read.
     """
+    return [read_run(folder) for folder in run_folders(runs_dir)]
+
+
+def run_folders(runs_dir: Path) -> list[Path]:
+    """The folders of all runs, the oldest first."""
     folders = sorted(path.parent for path in runs_dir.glob(f"*/{RECORD}"))
-    return [read_run(folder) for folder in folders if not folder.name.startswith(".")]
+    return [folder for folder in folders if not folder.name.startswith(".")]
 
 
 def runs_by_feature_set(runs_dir: Path) -> dict[str, list[str]]:

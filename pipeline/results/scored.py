@@ -7,8 +7,8 @@ import numpy as np
 
 from pipeline.digests import sha256_of_texts
 from pipeline.results.breakdown import score_domains, score_sources
+from pipeline.results.entering import predictions_table
 from pipeline.results.intervals import bootstrap_interval
-from pipeline.results.ledger import predictions_table
 from pipeline.results.metrics import majority_class, score, score_probabilities
 
 WITH_INTERVAL = ("mcc", "accuracy", "f1")

@@ -1,76 +1,69 @@
-"""Runs as a table for people."""
+"""The ledger as a table for people."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 from rich.markup import escape
 from rich.table import Table
 
 from pipeline.fitting_table import FittingTable
-from pipeline.results.ledger import Run
+
+NUMBERS = ("held-out", "MCC", "accuracy", "F1", "95 %", "majority", "seconds")
 
 
-def runs_table(runs: Sequence[Run], metrics: Mapping[str, str]) -> Table:
+def runs_table(ledger: pa.Table) -> Table:
     """One line a task and run: what it was trained on, its scores, and what the majority class scores.
 
+    Of several runs of a task that held out the same rows, the one with the best score there is starred: a choice made
+    without looking at validation.
+
     Args:
-        metrics: the deciding metric of each task. Of several runs of a task that held out the same rows of the same
-            data, the one with the best score by it there is starred: a choice made without looking at validation.
+        ledger: lines as `ledger_table` makes them, in the order to show them in.
     """
     table = FittingTable(
         dispensable=("seconds", "F1", "weights, data", "views", "majority", "95 %", "held-out"),
         caption="held-out: training rows not fitted on; * the best of those with the same ones. MCC, accuracy, F1: "
-        "validation. "
-        "95 %: an interval of the metric named under held-out, over validation rows. "
+        "validation. 95 %: an interval of the metric named under held-out, over validation rows. "
         "majority: the accuracy of always saying the commonest class",
     )
-    numbers = ("held-out", "MCC", "accuracy", "F1", "95 %", "majority", "seconds")
-    for name in ("task", "head", "views", "weights, data", *numbers, "run"):
+    for name in ("task", "head", "views", "weights, data", *NUMBERS, "run"):
         table.add_column(
-            name, justify="right" if name in numbers else "left", overflow="fold", no_wrap=name in (*numbers, "run")
+            name, justify="right" if name in NUMBERS else "left", overflow="fold", no_wrap=name in (*NUMBERS, "run")
         )
-    lines = [(task, run) for run in runs for task in run.tasks]
-    for group in dict.fromkeys((task, _held_out_rows(run, task)) for task, run in lines):
-        task = group[0]
-        of_task = [run for name, run in lines if (name, _held_out_rows(run, name)) == group]
-        metric = metrics.get(task) or of_task[0].config.get("metric", "accuracy")
-        best = max(of_task, key=lambda run: run.scores[task].get("held_out", {}).get(metric, float("-inf")))
-        for run in of_task:
-            scores = run.scores[task].get("validation", {})
-            base = run.baseline.get(task, {}).get("validation", {})
-            held = run.scores[task].get("held_out", {}).get(metric)
-            statistics = run.statistics.get(task, {}).get("validation", {})
-            mark = " *" if run is best and len(of_task) > 1 and held is not None else ""
-            of = [str(run.config[name]) for name in ("backbone", "quantization", "data") if name in run.config]
-            if run.config.get("adapter"):
-                of.insert(2, f"lora {run.config['adapter']}")
-            table.add_row(
-                escape(task),
-                escape(f"{run.adapter['kind']}, {run.head}{mark}" if run.adapter else run.head + mark),
-                escape(str(run.config.get("features", ""))),
-                escape(", ".join(of)),
-                "-" if held is None else f"{metric} {held:.3f}",
-                *(_number(scores.get(name)) for name in ("mcc", "accuracy", "f1")),
-                escape(_bounds(statistics.get("intervals", {}).get(metric))),
-                _number(base.get("accuracy")),
-                f"{run.seconds:.1f}",
-                escape(run.run),
-            )
+    lines = ledger.to_pylist()
+    best = _best(lines)
+    for line in lines:
+        mark = " *" if (line["task"], line["run"]) in best else ""
+        merged = None if line["merged_adapter"] is None else f"lora {line['merged_adapter']}"
+        of = [name for name in (line["backbone"], line["quantization"], merged, line["data"]) if name is not None]
+        head = line["head"] if line["adapter"] is None else f"{line['adapter']}, {line['head']}"
+        table.add_row(
+            escape(line["task"]),
+            escape(head + mark),
+            escape(line["views"] or ""),
+            escape(", ".join(of)),
+            "-" if line["held_out"] is None else f"{line['metric']} {line['held_out']:.3f}",
+            *(_number(line[name]) for name in ("mcc", "accuracy", "f1")),
+            "-" if line["low"] is None else escape(f"[{line['low']:.2f}, {line['high']:.2f}]"),
+            _number(line["majority_accuracy"]),
+            f"{line['seconds']:.1f}",
+            escape(line["run"]),
+        )
     return table
 
 
-def _held_out_rows(run: Run, task: str) -> str:
-    """Which rows were held out: scores on others are not to be compared."""
-    if digest := run.statistics.get(task, {}).get("held_out", {}).get("texts"):
-        return str(digest)
-    settings = {**run.config, **run.config.get("training", {})}  # the oldest runs do not say which
-    ways = [settings.get(name) for name in ("data", "held_out", "seeds", "group_by", "score_on")]
-    return str([*ways, run.seed])
+def _best(lines: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Task and run of those that are the best on the rows that they held out, where several held out the same."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for line in lines:
+        if line["held_out"] is not None:
+            groups.setdefault((line["task"], line["held_out_rows"]), []).append(line)
+    rivals = {(line["task"], line["held_out_rows"]): 0 for line in lines}
+    for line in lines:
+        rivals[line["task"], line["held_out_rows"]] += 1
+    firsts = (max(group, key=lambda line: line["held_out"]) for key, group in groups.items() if rivals[key] > 1)
+    return {(line["task"], line["run"]) for line in firsts}
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _bounds(interval: Mapping[str, Any] | None) -> str:
-    return "-" if interval is None else f"[{interval['low']:.2f}, {interval['high']:.2f}]"

@@ -84,7 +84,7 @@ def command(live, kind, runs_dir):
 
 
 def trained_weights(runs_dir):
-    (run,) = [path for path in runs_dir.iterdir() if not path.name.startswith(".")]
+    (run,) = [path for path in runs_dir.iterdir() if path.is_dir() and not path.name.startswith(".")]
     files = sorted(path for path in run.rglob("*.safetensors"))
     return {path.relative_to(run).as_posix(): load_file(path) for path in files}, json.loads(
         (run / "run.json").read_text()

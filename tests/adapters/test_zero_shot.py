@@ -12,6 +12,7 @@ from pipeline.cache import FeatureCache
 from pipeline.config import BackboneConfig, RunsConfig
 from pipeline.errors import AdapterError
 from pipeline.results.ledger import read_predictions, read_run
+from pipeline.results.lines import ledger_table, lines_of
 from pipeline.results.table import runs_table
 from pipeline.tasks.spec import COLA
 from tests.adapters.test_commands import pipeline, places
@@ -75,7 +76,7 @@ def test_the_run_has_the_rows_of_the_cache_and_stands_in_the_ledger(live, asked,
     assert table["idx"].to_pylist() == rows.sample_ids.tolist()
     assert table["label"].to_pylist() == rows.y.tolist()
     assert (run.path, run.head, run.adapter, run.scores["cola"].keys()) == ("live", "zero-shot", None, {"validation"})
-    assert runs_table([run], {"cola": "mcc"}).row_count == 1
+    assert runs_table(ledger_table(lines_of([run]))).row_count == 1
     said = pipeline(live, "predict", run.run, "fine", *places(live, "runs_dir"), rc=2).stderr
     assert "this run has no adapter" in said
 

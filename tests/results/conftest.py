@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.results.entering import new_run, write_record
 from pipeline.results.intervals import Interval
-from pipeline.results.ledger import Run, new_run, write_record
+from pipeline.results.ledger import Run
 
 
 @pytest.fixture

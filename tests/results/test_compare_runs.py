@@ -11,8 +11,8 @@ from rich.console import Console
 from pipeline import cli
 from pipeline.errors import ConfigError, RunError
 from pipeline.results.compare import compare_runs, comparison_table
+from pipeline.results.entering import new_run, predictions_table, write_predictions, write_record
 from pipeline.results.intervals import bootstrap_interval
-from pipeline.results.ledger import new_run, predictions_table, write_predictions, write_record
 from pipeline.results.paired import mcnemar_exact, paired_bootstrap
 
 RNG = np.random.default_rng(0)

@@ -9,18 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import HeadError, RunError
-from pipeline.results import ledger
-from pipeline.results.ledger import (
-    find_run,
-    new_run,
-    new_run_name,
-    predictions_table,
-    read_predictions,
-    read_run,
-    read_runs,
-    write_predictions,
-    write_record,
-)
+from pipeline.results import entering
+from pipeline.results.entering import new_run, new_run_name, predictions_table, write_predictions, write_record
+from pipeline.results.ledger import find_run, read_predictions, read_run, read_runs
+from pipeline.results.lines import LEDGER
 
 
 def test_a_run_appears_when_its_body_is_done(tmp_path, make_run):
@@ -30,7 +22,7 @@ def test_a_run_appears_when_its_body_is_done(tmp_path, make_run):
         assert folder.parent == tmp_path
         assert not (tmp_path / run.run).exists()
         assert read_runs(tmp_path) == []
-    assert [path.name for path in tmp_path.iterdir()] == [run.run]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [run.run, LEDGER]
     assert [found.run for found in read_runs(tmp_path)] == [run.run]
 
 
@@ -55,7 +47,7 @@ def test_a_name_that_is_taken_is_refused_and_what_is_there_stays(tmp_path, enter
     run = enter("20260101-000000-a")
     with pytest.raises(RunError), new_run(tmp_path, run.run) as folder:
         write_record(folder, run)
-    assert [path.name for path in tmp_path.iterdir()] == [run.run]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [run.run, LEDGER]
     assert (tmp_path / run.run / "run.json").is_file()
 
 
@@ -104,7 +96,7 @@ def test_names_sort_by_time_read_to_a_person_and_are_unique(monkeypatch):
     times = [datetime.datetime(2026, 3, day, 9, tzinfo=datetime.UTC) for day in (1, 2, 10)]
     names = []
     for time in times:
-        monkeypatch.setattr(ledger, "_now", lambda time=time: time)
+        monkeypatch.setattr(entering, "now", lambda time=time: time)
         names += [new_run_name("cola", "LinearSVC"), new_run_name("cola", "LinearSVC")]
     assert len(set(names)) == 6
     assert all(name.startswith("202603") and "-cola-linearsvc-" in name for name in names)
@@ -120,7 +112,7 @@ def test_names_of_runs_in_the_same_second_sort_by_time_too(monkeypatch):
     names = []
     for microsecond, head in ((100_000, "zeta"), (400_000, "mlp"), (900_000, "alpha")):
         time = datetime.datetime(2026, 3, 1, 9, 0, 0, microsecond, tzinfo=datetime.UTC)
-        monkeypatch.setattr(ledger, "_now", lambda time=time: time)
+        monkeypatch.setattr(entering, "now", lambda time=time: time)
         names.append(new_run_name("cola", head))
     assert sorted(names) == names
 

@@ -1,10 +1,18 @@
 """The table for people: what is starred was chosen without looking at validation."""
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
+from pipeline.results.lines import ledger_table, lines_of
 from pipeline.results.table import runs_table
+
+
+def shown(runs, **metrics):
+    """The table of runs whose tasks are decided by these metrics."""
+    decided = [replace(run, config={**run.config, "metrics": metrics}) for run in runs]
+    return runs_table(ledger_table(lines_of(decided)))
 
 
 def _printed(table, width):
@@ -16,7 +24,7 @@ def _printed(table, width):
 def test_in_a_narrow_terminal_columns_go_and_names_stay_whole(make_run):
     name = "20261123-101112-123456-cola-ridgeclassifier-cc6106"
     runs = [make_run(name), make_run("2")]
-    wide, narrow = (_printed(runs_table(runs, {"cola": "mcc"}), width) for width in (200, 90))
+    wide, narrow = (_printed(shown(runs, cola="mcc"), width) for width in (200, 90))
     assert all(header in wide for header in ("views", "weights, data", "seconds", "F1", "95 %", name))
     assert "left out" not in wide
     assert name in narrow
@@ -29,7 +37,7 @@ def _cells(table) -> dict[str, list[str]]:
 
 
 def test_a_run_is_one_line_with_its_scores(make_run):
-    cells = _cells(runs_table([make_run("a-run")], {"cola": "mcc"}))
+    cells = _cells(shown([make_run("a-run")], cola="mcc"))
     assert {name: column[0] for name, column in cells.items()} == {
         "task": "cola",
         "head": "logreg",
@@ -53,17 +61,17 @@ def test_the_run_with_the_best_held_out_score_is_starred(make_run):
         make_run("2", held_out=0.6, head="mlp"),
         make_run("3", head="logreg", scores=best_on_validation),
     ]
-    assert _cells(runs_table(runs, {"cola": "mcc"}))["head"] == ["linear", "mlp *", "logreg"]
-    assert _cells(runs_table(runs[::-1], {"cola": "mcc"}))["head"] == ["logreg", "mlp *", "linear"]
+    assert _cells(shown(runs, cola="mcc"))["head"] == ["linear", "mlp *", "logreg"]
+    assert _cells(shown(runs[::-1], cola="mcc"))["head"] == ["logreg", "mlp *", "linear"]
 
 
 def test_the_tasks_metric_decides_the_star(make_run):
     by_mcc = {"cola": {"held_out": {"mcc": 0.5, "accuracy": 0.7, "f1": 0.7}}}
     by_accuracy = {"cola": {"held_out": {"mcc": 0.3, "accuracy": 0.8, "f1": 0.8}}}
     runs = [make_run("1", head="one", scores=by_mcc), make_run("2", head="two", scores=by_accuracy)]
-    assert _cells(runs_table(runs, {"cola": "mcc"}))["head"] == ["one *", "two"]
-    assert _cells(runs_table(runs, {"cola": "accuracy"}))["head"] == ["one", "two *"]
-    assert _cells(runs_table(runs, {}))["head"] == ["one", "two *"]
+    assert _cells(shown(runs, cola="mcc"))["head"] == ["one *", "two"]
+    assert _cells(shown(runs, cola="accuracy"))["head"] == ["one", "two *"]
+    assert _cells(shown(runs))["head"] == ["one", "two *"]
 
 
 def test_every_task_has_its_own_star(make_run):
@@ -74,28 +82,28 @@ def test_every_task_has_its_own_star(make_run):
         make_run("3", held_out=0.8, head="c"),
         make_run("4", tasks=("sst2",), scores={"sst2": {**scores, "held_out": {"accuracy": 0.2}}}, head="d"),
     ]
-    cells = _cells(runs_table(runs, {"cola": "mcc", "sst2": "accuracy"}))
-    assert cells["task"] == ["cola", "cola", "sst2", "sst2"]
-    assert cells["head"] == ["a *", "c", "b", "d *"]
-    assert cells["majority"][2:] == ["-", "-"]
+    cells = _cells(shown(runs, cola="mcc", sst2="accuracy"))
+    assert cells["task"] == ["cola", "sst2", "cola", "sst2"]
+    assert cells["head"] == ["a *", "b", "c", "d *"]
+    assert cells["majority"][1::2] == ["-", "-"]
 
 
 def test_a_run_that_selected_on_nothing_is_not_starred(make_run):
     runs = [make_run("1", held_out=None, head="a"), make_run("2", held_out=None, head="b")]
-    cells = _cells(runs_table(runs, {"cola": "mcc"}))
+    cells = _cells(shown(runs, cola="mcc"))
     assert cells["head"] == ["a", "b"]
     assert cells["held-out"] == ["-", "-"]
-    assert _cells(runs_table([*runs, make_run("3", head="c")], {"cola": "mcc"}))["head"] == ["a", "b", "c *"]
+    assert _cells(shown([*runs, make_run("3", head="c")], cola="mcc"))["head"] == ["a", "b", "c *"]
 
 
 def test_a_run_of_two_tasks_has_a_line_for_each(make_run):
     both = {task: {"validation": {"mcc": mcc}} for task, mcc in (("cola", 0.25), ("sst2", 0.75))}
-    cells = _cells(runs_table([make_run("1", tasks=("cola", "sst2"), scores=both)], {}))
+    cells = _cells(shown([make_run("1", tasks=("cola", "sst2"), scores=both)]))
     assert (cells["task"], cells["MCC"]) == (["cola", "sst2"], ["0.250", "0.750"])
 
 
 def test_no_run_is_an_empty_table():
-    assert runs_table([], {}).row_count == 0
+    assert shown([]).row_count == 0
 
 
 def test_runs_on_other_data_are_starred_apart(make_run):
@@ -106,13 +114,13 @@ def test_runs_on_other_data_are_starred_apart(make_run):
         make_run("3", held_out=0.7, head="c", config={**config, "data": "sample"}),
         make_run("4", held_out=0.5, head="d", config={**config, "data": "sample"}),
     ]
-    assert _cells(runs_table(runs, {"cola": "mcc"}))["head"] == ["a *", "b", "c *", "d"]
+    assert _cells(shown(runs, cola="mcc"))["head"] == ["a *", "b", "c *", "d"]
 
 
 def test_the_interval_is_of_the_deciding_metric(make_run):
     runs = [make_run("1"), make_run("2", statistics={})]
-    assert _cells(runs_table(runs, {"cola": "mcc"}))["95 %"] == ["[0.34, 0.46]", "-"]  # older runs have none
-    assert _cells(runs_table(runs, {"cola": "accuracy"}))["95 %"] == ["[0.78, 0.82]", "-"]
+    assert _cells(shown(runs, cola="mcc"))["95 %"] == ["[0.34, 0.46]", "-"]  # older runs have none
+    assert _cells(shown(runs, cola="accuracy"))["95 %"] == ["[0.78, 0.82]", "-"]
 
 
 def test_held_out_scores_are_compared_where_the_same_rows_were_held_out(make_run):
@@ -125,7 +133,7 @@ def test_held_out_scores_are_compared_where_the_same_rows_were_held_out(make_run
         run("2", 0.5, "b", "sha256:11"),
         run("3", 0.9, "c", "sha256:33"),
     ]
-    assert _cells(runs_table(runs, {"cola": "mcc"}))["head"] == ["a", "b *", "c"]
+    assert _cells(shown(runs, cola="mcc"))["head"] == ["a", "b *", "c"]
 
 
 def test_of_runs_that_do_not_say_which_rows_settings_decide(make_run):
@@ -140,4 +148,4 @@ def test_of_runs_that_do_not_say_which_rows_settings_decide(make_run):
         make_run("6", held_out=0.9, head="f", config={**config, "held_out": 0.1}, seed=4),
         make_run("7", held_out=0.9, head="g", config={**config, "training": {"held_out": 0.5}}),
     ]
-    assert _cells(runs_table(runs, {"cola": "mcc"}))["head"] == ["a", "b *", "c", "d *", "e", "f", "g"]
+    assert _cells(shown(runs, cola="mcc"))["head"] == ["a", "b *", "c", "d *", "e", "f", "g"]

@@ -1,0 +1,121 @@
+"""`pipeline runs`: the ledger. A room is imported inside the command that needs it."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App
+
+from pipeline.config import RunsConfig
+from pipeline.runs_config import LinesConfig
+from pipeline.terminal import LISTS, Flat, Json, columns, print_result, say_if_missing
+
+runs_app = App(name="runs", help="Look into the ledger of runs.", default_parameter=LISTS)
+
+
+@runs_app.command(name="ls")
+def runs_ls(
+    *,
+    which: Annotated[LinesConfig, Flat] = LinesConfig(),
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    json: Json = False,
+) -> None:
+    """List runs with their scores on validation: pipeline runs ls --tasks cola --where score>=0.4 --sort score."""
+    from pipeline.results.choosing import choose_lines
+    from pipeline.results.ledger import read_run
+    from pipeline.results.lines import read_ledger
+    from pipeline.results.table import runs_table
+
+    say_if_missing(runs.runs_dir)
+    chosen = choose_lines(read_ledger(runs.runs_dir), which)
+    names = dict.fromkeys(chosen["run"].to_pylist())
+    records = [read_run(runs.runs_dir / name).to_dict() for name in names] if json else []
+    print_result(records, json, lambda _: runs_table(chosen))
+
+
+@runs_app.command(name="export")
+def runs_export(
+    file: Path,
+    /,
+    *,
+    which: Annotated[LinesConfig, Flat] = LinesConfig(),
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    force: bool = False,
+    json: Json = False,
+) -> None:
+    """Write runs to a CSV, Parquet or Markdown file: pipeline runs export cola.csv --tasks cola --sort score.
+
+    Args:
+        file: ends in .csv, .parquet or .md, which says what is written.
+        force: overwrite a file that is there.
+    """
+    from pipeline.results.choosing import choose_lines
+    from pipeline.results.export import export_lines
+    from pipeline.results.lines import read_ledger
+
+    say_if_missing(runs.runs_dir)
+    chosen = choose_lines(read_ledger(runs.runs_dir), which)
+    export_lines(chosen, file, overwrite=force)
+    result = [{"file": str(file), "lines": chosen.num_rows}]
+    print_result(result, json, lambda rows: columns(rows, ("file", "lines")))
+
+
+@runs_app.command(name="compare")
+def runs_compare(
+    first: str,
+    second: str,
+    /,
+    *others: str,
+    metric: str | None = None,
+    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    json: Json = False,
+) -> None:
+    """Compare runs' scores on the same validation rows: is the difference more than those rows' chance?
+
+    Args:
+        first: the run's name, or its beginning.
+        second: the same of the run that is held against it.
+        others: more runs that are held against the first.
+        metric: mcc, accuracy, balanced_accuracy, f1, auroc, log_loss or ece; each task's deciding one by default.
+    """
+    from rich.console import Group
+
+    from pipeline.results.compare import compare_runs, comparison_table
+    from pipeline.results.ledger import find_run
+    from pipeline.tasks.spec import BUILT_IN
+
+    base, *folders = [find_run(runs.runs_dir, name) for name in (first, second, *others)]
+    metrics = {task.name: task.metric for task in BUILT_IN.values()}
+    found = [compare_runs(base, folder, metric=metric, metrics=metrics) for folder in folders]
+    result = [each.to_dict() for pair in found for each in pair]
+    print_result(result, json, lambda _: Group(*(comparison_table(pair) for pair in found)))
+
+
+@runs_app.command(name="show")
+def runs_show(name: str, /, *, runs: Annotated[RunsConfig, Flat] = RunsConfig(), json: Json = False) -> None:
+    """Show a run's whole record, and what its cached features saved.
+
+    Args:
+        name: the run's name, or its beginning.
+    """
+    from pipeline.cache.identity import flatten
+    from pipeline.results.ledger import find_run, read_run, read_runs
+    from pipeline.results.savings import of_run
+
+    run = read_run(find_run(runs.runs_dir, name))
+    record = run.to_dict() | {"saved": of_run(run, read_runs(runs.runs_dir))}
+    print_result(
+        record,
+        json,
+        lambda run: columns(({"field": k, "value": v} for k, v in flatten(run).items()), ("field", "value")),
+    )
+
+
+@runs_app.command(name="saved")
+def runs_saved(*, runs: Annotated[RunsConfig, Flat] = RunsConfig(), json: Json = False) -> None:
+    """Show what the cache saved: seconds in the backbone, the runs that share them, and when caching has paid off."""
+    from pipeline.results.ledger import read_runs
+    from pipeline.results.savings import savings_of, savings_table
+
+    say_if_missing(runs.runs_dir)
+    found = savings_of(read_runs(runs.runs_dir))
+    print_result([each.to_dict() for each in found], json, lambda _: savings_table(found))
