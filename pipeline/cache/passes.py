@@ -1,7 +1,7 @@
 """What features cost: the passes through the backbone that computed them, as the log beside their shards says."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,19 +40,29 @@ class Cost:
 
 
 def read_passes(folder: Path) -> list[dict[str, Any]]:
-    """The records of a feature set's passes; lines that are none are left out, as the log has no seal."""
+    """The records of a feature set's passes, as its log has them."""
     path = folder / PASSES
     if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_BYTES:
         return []
+    return parse_passes(path.read_bytes())
+
+
+def parse_passes(content: bytes) -> list[dict[str, Any]]:
+    """The records in a log; lines that are none are left out, as the log has no seal."""
     records = []
-    for line in path.read_bytes().splitlines():
+    for line in content.splitlines():
         try:
             record = json.loads(line)
             if {float(record[name]) >= 0 for name in ("backbone_seconds", "seconds", "shard")} == {True}:
                 records.append(record)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return records
+
+
+def lines_of_passes(records: Sequence[Mapping[str, Any]]) -> bytes:
+    """Records as a log has them."""
+    return "".join(json.dumps(record, sort_keys=True) + "\n" for record in records).encode()
 
 
 def cost_of(sets: "Sequence[FeatureSet]") -> Cost | None:

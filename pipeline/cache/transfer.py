@@ -2,7 +2,8 @@
 
 At the destination a shard's files come before its seal and the manifest comes last, each under its name only when it
 is whole. So a copy that is killed at any instant leaves nothing that looks whole and is not, and the same command goes
-on from the last whole file. `passes.jsonl`, a log that no seal covers, stays where it is.
+on from the last whole file. Of `passes.jsonl`, a log that no seal covers, the lines that are records go with a set that
+has none yet.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from typing import Any
 from pipeline.cache.files import clear_partials, whole_file
 from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, shard_paths
+from pipeline.cache.passes import MOST_BYTES, PASSES, lines_of_passes, parse_passes
 from pipeline.cache.remote import Folder, Place, find_sets, open_place
 from pipeline.cache.remote.names import FINGERPRINT, SetName
 from pipeline.cache.remote.place import Advance
@@ -174,6 +176,7 @@ def _copy(source: Place, destination: Place, plan: Plan, advance: Advance) -> No
             files.append((path, file.name))
         if number in plan.unsealed:
             files.append((record.copies / record.seal_name(number), record.seal_name(number)))
+    files += _log(source, destination, record)
     if plan.lacks_manifest:
         files.append((record.copies / record.manifest_name, record.manifest_name))
     destination.put(files, advance)
@@ -195,8 +198,21 @@ def _copy_here(source: Place, destination: Folder, plan: Plan, advance: Advance)
             if number in plan.unsealed:
                 seal = record.seal_name(number)
                 destination.put([(record.copies / seal, seal)], advance)
+    destination.put(_log(source, destination, record), lambda size_bytes: None)
     if plan.lacks_manifest:
         destination.put([(record.copies / record.manifest_name, record.manifest_name)], advance)
+
+
+def _log(source: Place, destination: Place, record: SetRecord) -> list[tuple[Path, str]]:
+    """A copy of the log of passes to put at the destination, where there is none; one that tells nothing stays."""
+    name = f"{record.name.path}/{PASSES}"
+    size_bytes = source.sizes(record.name.path).get(PASSES, 0)
+    if not 0 < size_bytes <= MOST_BYTES or PASSES in destination.sizes(record.name.path):
+        return []
+    records = parse_passes(b"".join(source.read(name, size_bytes)))
+    copy = record.copies / name
+    copy.write_bytes(lines_of_passes(records))
+    return [(copy, name)] if records else []
 
 
 def _check_content(destination: Folder, record: SetRecord, number: int) -> None:

@@ -159,7 +159,39 @@ def test_a_dry_run_says_what_would_be_and_does_nothing(there, cache_dir):
     assert [record["status"] for record in records] == ["unchanged"] * 3
 
 
-def test_the_log_of_passes_and_whatever_else_lies_there_stays(there, cache_dir):
+PASS = {"backbone_seconds": 1.5, "seconds": 2.0, "shard": 0, "pass": "aa"}
+
+
+def test_records_of_the_log_of_passes_go_with_a_set_and_nothing_else_of_it(there, cache_dir, tmp_path):
+    log = only(there) / "passes.jsonl"
+    log.write_text(f"{json.dumps(PASS)}\n{'[' * 100_000}\nnonsense\n{{}}\n{json.dumps({**PASS, 'shard': 1})}\n")
+    before = {name: content for name, content in files(there).items() if not name.endswith("passes.jsonl")}
+    pull(str(there), (), ALL, cache_dir)
+    copied = files(cache_dir)
+    name = str((only(cache_dir) / "passes.jsonl").relative_to(cache_dir))
+    assert [json.loads(line) for line in copied.pop(name).splitlines()] == [PASS, {**PASS, "shard": 1}]
+    assert copied == before
+    push(str(tmp_path / "further"), (), ALL, cache_dir)
+    assert (only(tmp_path / "further") / "passes.jsonl").read_bytes() == (only(cache_dir) / "passes.jsonl").read_bytes()
+
+
+def test_a_log_that_is_there_is_kept_and_a_link_is_not_followed(there, cache_dir, tmp_path):
+    pull(str(there), (), ALL, cache_dir)
+    own = only(cache_dir) / "passes.jsonl"
+    own.write_text("mine")
+    (only(there) / "passes.jsonl").write_text(json.dumps(PASS))
+    (only(cache_dir) / MANIFEST).unlink()
+    pull(str(there), (), ALL, cache_dir)
+    assert own.read_text() == "mine"
+    secret = tmp_path / "secret"
+    secret.write_text(json.dumps(PASS))
+    (only(there) / "passes.jsonl").unlink()
+    (only(there) / "passes.jsonl").symlink_to(secret)
+    pull(str(there), (), ALL, tmp_path / "other")
+    assert not (only(tmp_path / "other") / "passes.jsonl").exists()
+
+
+def test_whatever_else_lies_there_stays(there, cache_dir):
     before = files(there)
     for name in ("passes.jsonl", ".lock", "shard-00000.h5.bak", "shard-00000.pickle", "notes.txt"):
         (only(there) / name).write_text("x")
