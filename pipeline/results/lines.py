@@ -15,6 +15,7 @@ from pipeline.errors import RunError
 from pipeline.partials import partial_path
 from pipeline.results.counts import COUNTED, OF_PROBABILITIES
 from pipeline.results.ledger import Run, read_run, run_folders
+from pipeline.results.savings import break_even
 
 LEDGER = "ledger.parquet"
 """Beside the runs."""
@@ -44,6 +45,10 @@ SCHEMA = pa.schema(
         *(pa.field(metric, pa.float64()) for metric in (*COUNTED, *OF_PROBABILITIES)),
         pa.field("majority_accuracy", pa.float64()),
         pa.field("rows", pa.string()),  # which sentences were predicted: a digest
+        pa.field("backbone_seconds", pa.float64()),  # what its cached features took in the backbone, once
+        pa.field("stage_one_seconds", pa.float64()),  # the same with writing
+        pa.field("reading_seconds", pa.float64()),  # and reading them, this time
+        pa.field("break_even", pa.int64()),  # from so many experiments on caching is cheaper than live passes
         pa.field("features", pa.list_(pa.string()), nullable=False),  # fingerprints of what it trained on
         pa.field("config", pa.string(), nullable=False),  # every setting, as JSON
         pa.field("selection", pa.string(), nullable=False),  # what was chosen and how, as JSON
@@ -151,7 +156,7 @@ def _record(line: Line) -> dict[str, Any]:
     metric, scores = deciding_metric(run, task), run.scores.get(task, {})
     statistics = run.statistics.get(task, {})
     interval = statistics.get(SPLIT, {}).get("intervals", {}).get(metric, {})
-    merged = config.get("adapter")
+    merged, cost = config.get("adapter"), run.costs.get(task, {})
     return {
         "run": run.run,
         "created": datetime.datetime.fromisoformat(run.created),
@@ -176,6 +181,10 @@ def _record(line: Line) -> dict[str, Any]:
         **{name: scores.get(SPLIT, {}).get(name) for name in (*COUNTED, *OF_PROBABILITIES)},
         "majority_accuracy": run.baseline.get(task, {}).get(SPLIT, {}).get("accuracy"),
         "rows": statistics.get(SPLIT, {}).get("texts"),
+        "backbone_seconds": cost.get("backbone_seconds"),
+        "stage_one_seconds": cost.get("seconds"),
+        "reading_seconds": cost.get("reading_seconds"),
+        "break_even": break_even(cost) if cost else None,
         "features": [name for names in run.features.get(task, {}).values() for name in names],
         **{name: json.dumps(getattr(run, name), sort_keys=True) for name in ("config", "selection", "versions")},
     }

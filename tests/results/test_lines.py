@@ -19,7 +19,9 @@ BOTH = {task: {"validation": {"mcc": mcc}, "held_out": {"mcc": 0.1}} for task, m
 
 def test_a_line_is_one_task_of_a_run(make_run):
     config = {"metrics": {"cola": "mcc", "sst2": "accuracy"}, "metric": "mcc", "features": "L20-mean"}
-    both = make_run("b", tasks=("cola", "sst2"), scores=BOTH, config=config, adapter={"kind": "lora"})
+    cost = {"backbone_seconds": 60.0, "seconds": 70.0, "reading_seconds": 0.5, "passes": ["sha256:aa"]}
+    costs = {"sst2": cost}
+    both = make_run("b", tasks=("cola", "sst2"), scores=BOTH, config=config, adapter={"kind": "lora"}, costs=costs)
     table = ledger_table(lines_of([make_run("a"), both]))
     assert table.schema.equals(SCHEMA)
     first, cola, sst2 = table.to_pylist()
@@ -30,6 +32,8 @@ def test_a_line_is_one_task_of_a_run(make_run):
     assert (cola["task"], cola["metric"], cola["score"], cola["held_out"]) == ("cola", "mcc", 0.25, 0.1)
     assert (sst2["task"], sst2["metric"], sst2["score"], sst2["mcc"]) == ("sst2", "accuracy", None, 0.75)
     assert (first["adapter"], sst2["adapter"]) == (None, "lora")
+    assert (cola["backbone_seconds"], cola["break_even"]) == (None, None)
+    assert (sst2["backbone_seconds"], sst2["stage_one_seconds"], sst2["break_even"]) == (60.0, 70.0, 2)
 
 
 def test_the_file_keeps_up_with_the_runs(tmp_path, enter, monkeypatch):
