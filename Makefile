@@ -133,7 +133,7 @@ chaos: setup ## kill, fill, damage and edit in every way: some 390 faults, and w
 	@$(BIN)/python -m tests.chaos.campaign $(call ARGS_OF,chaos)
 
 test: setup ## run the tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(call ARGS_OF,test)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(call ARGS_OF,test)
 
 lint: setup ## check format, style and types
 	@$(BIN)/ruff format --check pipeline tests

@@ -13,6 +13,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does:
 ROOT = Path(__file__).parent.parent
 
 
+LONGEST = ("test_readme.py", "test_run.py", "test_catalogue.py", "test_new_process.py")
+"""Files of one or a few long tests: begun last, they would be waited for."""
+
+
+def pytest_collection_modifyitems(items):
+    """Longest files first, all else as it was collected."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_notes(tmp_path_factory):
     """What the cache notes of its files: not where the person who runs the tests has theirs."""
