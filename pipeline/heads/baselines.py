@@ -233,21 +233,22 @@ def _fit(plan: _Plan, config: BaselinesConfig) -> list[_Entry]:
     constant = majority_head(plan.y, width)
     commonest = task.labels[int(constant.predict(validation.X[:1])[0])]
     majority = TrainedHead(MAJORITY, constant, {}, {"class": commonest}, None, 0.0, config.seed)
-    with_words = replace(validation, X=text_column(validation.texts))
+    blind = replace(train, cost=None)  # what these baselines train on took no pass through the backbone
+    with_words = replace(validation, X=text_column(validation.texts), cost=None)
     return [
         _Entry(_trained(KIND, head, plan), train, validation, {}, f"{KIND}, C={head.C:.3g}"),
-        _Entry(majority, train, validation, {"features": ""}, f"always {commonest}"),
+        _Entry(majority, blind, replace(validation, cost=None), {"features": ""}, f"always {commonest}"),
         _Entry(
             _trained(TFIDF, words, plan),
-            train,
+            blind,
             with_words,
             {"features": "text"},
             f"words and pairs, C={words.C:.3g}",
         ),
         _Entry(
             _trained(RANDOM, random, plan),
-            train,
-            replace(validation, X=X_validation),
+            blind,
+            replace(validation, X=X_validation, cost=None),
             {"features": f"random-{width}"},
             f"{KIND}, C={random.C:.3g}",
         ),

@@ -207,7 +207,7 @@ def _judge(heads: Sequence[Any], rows: TrainingRows) -> _Judged:
     Args:
         heads: one kind and strength, fitted on the rows of the first way of holding out, or of every one.
     """
-    held = [held for (_, held), _ in zip(rows.ways, heads, strict=False)]
+    held = [held for _, held in rows.ways[: len(heads)]]
     decisions = np.concatenate([head.decision_function(rows.X[some]) for head, some in zip(heads, held, strict=True)])
     y, classes = np.concatenate([rows.y[some] for some in held]), heads[0].classes_
     temperature = fit_temperature(decisions, y, classes)

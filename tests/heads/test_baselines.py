@@ -161,6 +161,16 @@ def test_sources_are_held_out_whole_unless_sentences_are_asked_for(
     assert "held_out" not in majority.statistics["cola"]
 
 
+def test_only_what_trains_on_hidden_states_says_what_they_cost(corpora, write_cache, tmp_path):
+    cache = write_cache(tmp_path / "cache", corpora)
+    record = json.dumps({"shard": 0, "backbone_seconds": 8.0, "seconds": 9.0})
+    for folder in (cache.cache_dir / "cola").glob("*/*"):
+        (folder / "passes.jsonl").write_text(record + "\n")
+    [found] = measure_baselines(replace(CONFIG, draws=1, strengths=(0.1,)), cache, RunsConfig(tmp_path / "runs"))
+    costs = {run.head: run.costs.get("cola", {}).get("backbone_seconds") for run in found.runs}
+    assert costs == {"logreg": 16.0, "majority": None, "tfidf": None, "random-features": None, "control": 16.0}
+
+
 def test_tfidfs_strength_is_chosen_on_whole_texts_held_out():
     rng = np.random.default_rng(2)
     y = np.arange(200) % 2
