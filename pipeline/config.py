@@ -1,5 +1,6 @@
 """Every setting, with its default in one place; a config's errors are all reported at once."""
 
+import importlib.util
 import json
 import math
 import os
@@ -9,11 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, MissingPackage
 from pipeline.tasks.spec import Split
 
 Quantization = Literal["nf4", "int8", "none", "checkpoint"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+Tracker = Literal["none", "tensorboard", "mlflow"]
+TRACKERS: Mapping[Tracker, tuple[str, ...]] = {
+    "none": (),
+    "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+}
+"""The packages that each needs."""
 
 
 def _data_dir() -> Path:
@@ -219,7 +227,7 @@ class TransferConfig:
 
 
 @dataclass(frozen=True)
-class RunsConfig:
+class LedgerConfig:
     """Where runs are kept.
 
     Args:
@@ -227,6 +235,23 @@ class RunsConfig:
     """
 
     runs_dir: Path = field(default_factory=lambda: _data_dir() / "runs")
+
+
+@dataclass(frozen=True)
+class RunsConfig(LedgerConfig):
+    """Where new runs are kept, and who else is told of them.
+
+    Args:
+        log: `mlflow` tells each run to MLflow too (MLFLOW_TRACKING_URI, or mlflow.db beside the runs), `tensorboard`
+            writes its files into the run's folder.
+    """
+
+    log: Tracker = "none"
+
+    def __post_init__(self) -> None:
+        for package in TRACKERS[self.log]:
+            if importlib.util.find_spec(package) is None:
+                raise MissingPackage(package, "log")
 
 
 @dataclass(frozen=True)

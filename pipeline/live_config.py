@@ -33,7 +33,6 @@ class TrainingConfig:
         held_out: about the share of the training rows to select on (one over a whole number).
         max_rows: train on so many rows of each task at most, drawn by the seed; 0 is all.
         gradient_checkpointing: keep each block's input alone and compute the rest again: less memory, more time.
-        log: `tensorboard` writes its files into the run's folder; `none` does not.
         seed: of the held-out rows, the order of the rows, first weights and dropout.
         threads: CPU threads; 0 is all cores.
     """
@@ -53,7 +52,6 @@ class TrainingConfig:
     held_out: float = 0.1
     max_rows: int = 0
     gradient_checkpointing: bool = False
-    log: Literal["none", "tensorboard"] = "none"
     seed: int = 0
     threads: int = 0
 

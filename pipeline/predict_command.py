@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App
 
-from pipeline.config import BackboneConfig, RunsConfig
+from pipeline.config import BackboneConfig, LedgerConfig
 from pipeline.errors import ConfigError
 from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result
 
@@ -36,7 +36,7 @@ def predict(
     *sentences: str,
     task: str | None = None,
     place: Annotated[PlaceConfig, Flat] = PlaceConfig(),
-    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     json: Json = False,
 ) -> None:
     """Classify sentences, or the lines of standard input, with what a run of `pipeline adapt` trained.

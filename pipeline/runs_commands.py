@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App
 
-from pipeline.config import RunsConfig
+from pipeline.config import LedgerConfig
 from pipeline.runs_config import LinesConfig
 from pipeline.terminal import LISTS, Flat, Json, columns, print_result, say_if_missing
 
@@ -16,7 +16,7 @@ runs_app = App(name="runs", help="Look into the ledger of runs.", default_parame
 def runs_ls(
     *,
     which: Annotated[LinesConfig, Flat] = LinesConfig(),
-    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     json: Json = False,
 ) -> None:
     """List runs with their scores on validation: pipeline runs ls --tasks cola --where score>=0.4 --sort score."""
@@ -38,7 +38,7 @@ def runs_export(
     /,
     *,
     which: Annotated[LinesConfig, Flat] = LinesConfig(),
-    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     force: bool = False,
     json: Json = False,
 ) -> None:
@@ -66,7 +66,7 @@ def runs_compare(
     /,
     *others: str,
     metric: str | None = None,
-    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     json: Json = False,
 ) -> None:
     """Compare runs' scores on the same validation rows: is the difference more than those rows' chance?
@@ -91,7 +91,7 @@ def runs_compare(
 
 
 @runs_app.command(name="show")
-def runs_show(name: str, /, *, runs: Annotated[RunsConfig, Flat] = RunsConfig(), json: Json = False) -> None:
+def runs_show(name: str, /, *, runs: Annotated[LedgerConfig, Flat] = LedgerConfig(), json: Json = False) -> None:
     """Show a run's whole record, and what its cached features saved.
 
     Args:
@@ -111,7 +111,7 @@ def runs_show(name: str, /, *, runs: Annotated[RunsConfig, Flat] = RunsConfig(),
 
 
 @runs_app.command(name="saved")
-def runs_saved(*, runs: Annotated[RunsConfig, Flat] = RunsConfig(), json: Json = False) -> None:
+def runs_saved(*, runs: Annotated[LedgerConfig, Flat] = LedgerConfig(), json: Json = False) -> None:
     """Show what the cache saved: seconds in the backbone, the runs that share them, and when caching has paid off."""
     from pipeline.results.ledger import read_runs
     from pipeline.results.savings import savings_of, savings_table

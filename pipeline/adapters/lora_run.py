@@ -66,7 +66,7 @@ def _adapt(settings: Settings, session: Session, plan: LoraPlan, folder: Path) -
     with seeded(training.seed):
         network, adapted, about = _begin(settings, session, plan)
         name = new_run_name(*plan.rows, "lora")
-        with new_run(settings.runs.runs_dir, name) as run_folder:
+        with new_run(settings.runs.runs_dir, name, settings.runs.log) as run_folder:
             trained = Training(
                 network,
                 plan.rows,
@@ -76,6 +76,7 @@ def _adapt(settings: Settings, session: Session, plan: LoraPlan, folder: Path) -
                 settled=plan.settled,
                 folder=folder,
                 label=f"{'+'.join(plan.rows)}, lora",
+                log=settings.runs.log,
             ).run()
             check_frozen(about["frozen"], _frozen(network))
             run = _enter(settings, session, plan, name, run_folder, network, trained, about)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from pipeline.adapters.training import LOGS
 from pipeline.config import RunsConfig
 from pipeline.kernels import exact_float32
 from pipeline.results.ledger import Run
+from pipeline.results.trackers import TENSORBOARD
 from pipeline.results.trainings import note_done, run_there, state_folders
 from pipeline.threads import limited_threads
 
@@ -52,6 +52,6 @@ def finish_run(run_folder: Path, folder: Path, run: Run) -> None:
         run_folder: the run's, not there yet under its own name.
         folder: of the training's state.
     """
-    if (folder / LOGS).is_dir():
-        shutil.copytree(folder / LOGS, run_folder / LOGS)
+    if (folder / TENSORBOARD).is_dir():
+        shutil.copytree(folder / TENSORBOARD, run_folder / TENSORBOARD)
     note_done(folder, run)

@@ -144,7 +144,7 @@ def settle(session: Session, tasks: Mapping[str, TaskRows], **settings: Any) -> 
 
 def deciding(training: TrainingConfig) -> dict[str, Any]:
     """The settings of training that decide what comes out."""
-    return {name: value for name, value in asdict(training).items() if name not in ("log", "threads")}
+    return {name: value for name, value in asdict(training).items() if name != "threads"}
 
 
 @contextmanager

@@ -18,12 +18,12 @@ from pipeline.adapters.rows import LiveRows, TaskRows
 from pipeline.adapters.steps import Step, StepPlan
 from pipeline.backbone.batch import Batch
 from pipeline.backbone.quiet import quiet_loading
+from pipeline.config import Tracker
 from pipeline.errors import AdapterError
 from pipeline.live_config import TrainingConfig
 from pipeline.progress import StepsLine, say
+from pipeline.results.trackers import TENSORBOARD
 
-LOGS = "tensorboard"
-"""The folder of TensorBoard's files, beside a training's state, and of its run."""
 CHECKPOINT_SECONDS = 60.0
 """A killed training loses about so much work."""
 
@@ -95,6 +95,7 @@ class Training:
         folder: where the state is kept while the training is under way, and TensorBoard's files if they are wanted; a
             state that is there is gone on from.
         label: for people.
+        log: `tensorboard` writes its files as training goes on.
 
     Raises:
         AdapterError: the state in `folder` is of another training, or cannot be read.
@@ -111,6 +112,7 @@ class Training:
         settled: Mapping[str, Any],
         folder: Path,
         label: str,
+        log: Tracker = "none",
     ) -> None:
         with quiet_loading():  # both import bitsandbytes
             from accelerate import Accelerator
@@ -119,7 +121,7 @@ class Training:
         self.network, self.tasks, self.plan, self.config = network, tasks, plan, config
         self.settled, self.folder, self.label = dict(settled), folder, label
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.logs = folder / LOGS if config.log == "tensorboard" else None
+        self.logs = folder / TENSORBOARD if log == "tensorboard" else None
         self.parameters = dict(network.trained())
         self.total = max(1, round(plan.steps_an_epoch * config.epochs))
         self._optimizer = torch.optim.AdamW(

@@ -89,7 +89,7 @@ def enter_run(
         statistics={task.name: scored.statistics},
         costs=feature_costs({task.name: [train, *splits.values()]}),
     )
-    with new_run(runs.runs_dir, run.run) as folder:
+    with new_run(runs.runs_dir, run.run, runs.log) as folder:
         save_head(head, folder)
         write_predictions(folder, scored.tables)
         write_record(folder, run)

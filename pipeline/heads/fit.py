@@ -180,7 +180,8 @@ def _fit_torch(kind: str, rows: TrainingRows, params: Mapping[str, Any], seed: i
     head.fit(rows.X[rows.fit], rows.y[rows.fit], rows.X[rows.held], rows.y[rows.held])
     judged = _judge([head], rows)
     head.temperature_ = judged.temperature
-    chosen = {"epochs": head.best_epoch_, "tried": len(head.losses_)}
+    losses = [{"epoch": epoch, "held_out_loss": loss} for epoch, loss in enumerate(head.losses_, start=1)]
+    chosen = {"epochs": head.best_epoch_, "tried": len(losses), "evaluations": losses}
     weights = {"weights": head.weights_.tolist()} if kind == "mix" else {}
     return Fitted(head, judged.scores, chosen | weights, judged.temperature)
 

@@ -189,7 +189,7 @@ class _Command:
         is_joint = plan.freeze is not None
         frozen = [] if plan.freeze in (None, "none") else [f"{plan.freeze} frozen"]
         name = new_run_name(*plan.tasks, "joint" if is_joint else "separate", *frozen)
-        with new_run(self.runs.runs_dir, name) as folder:
+        with new_run(self.runs.runs_dir, name, self.runs.log) as folder:
             if is_joint:
                 (folder / JOINT).mkdir()
             for task, head in trained.heads.items():

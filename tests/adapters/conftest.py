@@ -62,3 +62,12 @@ class Live:
 @pytest.fixture
 def live(tiny_backbone, small_glue, tmp_path):
     return Live(tiny_backbone, small_glue, tmp_path)
+
+
+@pytest.fixture
+def counted_from_0(monkeypatch):
+    """TensorBoard's files of one second are ordered by a process's count of them as text, in which 10 is before 9: as
+    in a new process, it begins at 0."""
+    from tensorboard.summary.writer import event_file_writer
+
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))

@@ -28,7 +28,7 @@ def test_losses_and_held_out_scores_are_in_tensorboards_files(live):
 
 
 @pytest.mark.parametrize("kept", [None, 3])
-def test_steps_that_a_stopped_training_logged_behind_its_state_stand_once(live, monkeypatch, kept):
+def test_steps_that_a_stopped_training_logged_behind_its_state_stand_once(live, monkeypatch, counted_from_0, kept):
     do, keep = Training._do, Training._keep
 
     def stopped_at_5(self, step):

@@ -58,7 +58,7 @@ def test_what_was_stopped_before_it_began_leaves_nothing(live, monkeypatch):
     assert not (live.runs_dir / ".training").exists()
 
 
-def test_tensorboards_files_hold_the_steps_before_a_stop_too(live, stopped_at):
+def test_tensorboards_files_hold_the_steps_before_a_stop_too(live, stopped_at, counted_from_0):
     stopped_at("cola")
     with pytest.raises(KeyboardInterrupt):
         live.lora(log="tensorboard")
