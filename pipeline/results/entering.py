@@ -69,6 +69,7 @@ def predictions_table(
     task: str,
     split: str,
     sample_ids: np.ndarray,
+    texts: Sequence[str],
     y: np.ndarray | None,
     predictions: np.ndarray,
     probabilities: np.ndarray | None,
@@ -78,6 +79,7 @@ def predictions_table(
 
     Args:
         sample_ids: `[n]` the examples' own numbers.
+        texts: `[n]` the sentences.
         y: `[n]` labels, or None for an unlabelled split.
         predictions: `[n]` predicted classes.
         probabilities: `[n, c]`, or None for a head that has none.
@@ -97,5 +99,6 @@ def predictions_table(
             "prediction": pa.array(predictions, pa.int64()),
             "probabilities": lists,
             "source": pa.nulls(rows, pa.string()) if sources is None else pa.array(sources, pa.string()),
+            "text": pa.array(texts, pa.string()),
         }
     )

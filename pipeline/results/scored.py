@@ -77,6 +77,7 @@ class ScoredSplits:
                 task=self._task,
                 split=split,
                 sample_ids=sample_ids,
+                texts=texts,
                 y=y,
                 predictions=predictions,
                 probabilities=probabilities,

@@ -32,8 +32,14 @@ def enter_predictions(tmp_path, make_run):
         run = make_run(name, tasks=tasks, scores={}, statistics=statistics, **changes)
         tables = [
             predictions_table(
-                task=task, split=split, sample_ids=ids, y=labels, predictions=predictions, probabilities=probabilities
-            )
+                task=task,
+                split=split,
+                sample_ids=ids,
+                texts=[f"sentence {n}" for n in ids],
+                y=labels,
+                predictions=predictions,
+                probabilities=probabilities,
+            )  # fmt: skip
             for task in run.tasks
             for split, labels in (("validation", y), ("test", None))
         ]
