@@ -39,7 +39,7 @@ def enter_predictions(tmp_path, make_run):
                 y=labels,
                 predictions=predictions,
                 probabilities=probabilities,
-            )  # fmt: skip
+            )
             for task in run.tasks
             for split, labels in (("validation", y), ("test", None))
         ]
