@@ -25,6 +25,7 @@ from pipeline.config import (
     RunsConfig,
     TokensConfig,
 )
+from pipeline.doctor_command import doctor_app
 from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.heads_config import BaselinesConfig, JointConfig, SweepConfig
 from pipeline.predict_command import PlaceConfig, predict_app
@@ -50,6 +51,7 @@ app.command(cache_app)
 app.command(adapt_app)
 app.command(predict_app)
 app.command(runs_app)
+app.command(doctor_app)
 app.meta.suppress_keyboard_interrupt = False  # main says that the same command goes on
 
 

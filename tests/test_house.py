@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "extract": {"tasks", "backbone", "cache"},
     "adapters": {"tasks", "backbone", "cache", "results"},
     "housekeeping": {"cache", "results"},
+    "doctor": {"tasks", "backbone", "cache", "extract", "housekeeping"},
 }
 
 
