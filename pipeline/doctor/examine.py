@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.config import Dtype
 from pipeline.doctor.finding import Finding, findings_of
+from pipeline.errors import BackboneError
 
 PATIENCE_SECONDS = 10.0
 """For all that the Hub is asked: looking up its name has no limit of its own."""
@@ -100,7 +101,12 @@ def _resolved(wanted: str) -> tuple[str, Dtype, list[Finding]]:
     def resolve() -> Iterator[Finding]:
         from pipeline.backbone.facts import resolve_device, resolve_dtype
 
-        device = resolve_device(wanted)
+        try:
+            device = resolve_device(wanted)
+        except BackboneError as error:
+            remedy = f"name one of {error.expected}, or leave --device out"
+            yield Finding(f"--device {wanted}", "problem", error.what, "the CPU is looked at instead", remedy)
+            return
         taken.append((device, resolve_dtype("auto", device)))
         yield Finding(
             f"--device {wanted}",

@@ -39,7 +39,7 @@ def report_for_people(report: Report, encoding: str | None = None) -> Group:
 
 def _sum(report: Report) -> str:
     counts = (("problem", len(report.of("problem"))), ("note", len(report.of("note"))))
-    return ", ".join(counted(number, noun) if number else f"no {noun}" for noun, number in counts)
+    return ", ".join(counted(number, noun) if number else f"no {noun}s" for noun, number in counts)
 
 
 def _marks(encoding: str) -> dict[Status, str]:
@@ -50,13 +50,10 @@ def _marks(encoding: str) -> dict[Status, str]:
     return MARKS
 
 
-def _words(finding: Finding) -> Text:
+def _words(finding: Finding) -> Group:
     """A finding as text, never as markup: it holds what files and libraries say."""
-    text = Text()
-    text.append(f"{finding.name}: ", "bold")
-    text.append(printable(finding.found))
-    if finding.means:
-        text.append(f"\n  {printable(finding.means)}")
+    text = Text.assemble((f"{printable(finding.name)}: ", "bold"), printable(finding.found))
+    below = [Text(printable(finding.means))] if finding.means else []
     if finding.remedy:
-        text.append(f"\n  do: {printable(finding.remedy)}", COLOURS[finding.status])
-    return text
+        below.append(Text(f"do: {printable(finding.remedy)}", COLOURS[finding.status]))
+    return Group(text, *(Padding(each, (0, 0, 0, 2)) for each in below))
