@@ -120,7 +120,7 @@ def judge_float32(errors: dict[str, float], speeds: dict[str, float], chosen: st
             "problem",
             found,
             means="neither kernel computes in float32: features would not be transformers' own",
-            remedy="unset ONEDNN_DEFAULT_FPMATH_MODE; if it is not set: make setup, for the torch of .constraints.txt",
+            remedy="install the torch of .constraints.txt (make setup); if that changes nothing, do not trust this CPU",
             facts=facts,
         )
     return Finding(name, "ok", found, means=means, facts=facts)
