@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App
 
-from pipeline.config import BackboneConfig, CacheConfig, DataConfig, RunsConfig
+from pipeline.config import BackboneConfig, CacheConfig, DataConfig, LedgerConfig
 from pipeline.errors import MachineError
 from pipeline.terminal import LISTS, Flat, Json, print_result
 
@@ -37,7 +37,7 @@ def doctor(
     *,
     machine: Annotated[MachineConfig, Flat] = MachineConfig(),
     cache: Annotated[CacheConfig, Flat] = CacheConfig(),
-    runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     json: Json = False,
 ) -> None:
     """Look at what this machine has and what of it will be used, and try it; each problem is said with its remedy.
