@@ -92,11 +92,9 @@ def runs_compare(
 
     from pipeline.results.compare import compare_runs, comparison_table
     from pipeline.results.ledger import find_run
-    from pipeline.tasks.spec import BUILT_IN
 
     base, *folders = [find_run(runs.runs_dir, name) for name in (first, second, *others)]
-    metrics = {task.name: task.metric for task in BUILT_IN.values()}
-    found = [compare_runs(base, folder, metric=metric, metrics=metrics) for folder in folders]
+    found = [compare_runs(base, folder, metric=metric) for folder in folders]
     result = [each.to_dict() for pair in found for each in pair]
     print_result(result, json, lambda _: Group(*(comparison_table(pair) for pair in found)))
 
