@@ -26,7 +26,8 @@ from pipeline.config import (
 )
 from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.heads_config import BaselinesConfig, JointConfig, SweepConfig
-from pipeline.predict_command import PlaceConfig, predict_app
+from pipeline.predict_command import predict_app
+from pipeline.predict_config import PlaceConfig
 from pipeline.runs_commands import runs_app
 from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result
 
