@@ -2,10 +2,10 @@
 
     make bench-predict GLUE_DIR=…
 
-Trains a logistic regression on cached features, or takes a run; then stage one over the test split and `pipeline
-predict` on its file take turns, each in a process of its own with everything that it loads. Prints Markdown: sentences
-a second of each command, whole and without loading, and how far the probabilities of `predict` are from those of the
-same head on stage one's features.
+Trains a logistic regression on cached features, or takes a run; then stage one over the test split, with its default
+views and with no higher layers than the head's, and `pipeline predict` on its file take turns, each in a process of its
+own with everything that it loads. Prints Markdown: sentences a second of each command, whole and without loading, and
+how far the probabilities of `predict` are from those of the same head on stage one's features.
 """
 
 import argparse
@@ -33,6 +33,9 @@ from pipeline.tasks.spec import find_tasks
 
 PASS = re.compile(r": done, [\d,]+ (?:rows|sentences?) in ([\d,.]+) s")
 """What a progress line says at its end: the seconds without loading."""
+
+
+STAGE_ONE, SAME_LAYERS, PREDICT = "stage one, default views", "stage one, the head's layers", "predict"
 
 
 @dataclass(frozen=True)
@@ -76,39 +79,36 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
     if name is None:
         words = ("heads", "--tasks", task.name, "--heads", "logreg", *ours, "--cache-dir", options.cache_dir, *runs)
         name = json.loads(run(*words, "--json")[1])[0]["run"]
-    stage_one: list[Turn] = []
-    predict: list[Turn] = []
-    for turn in range(options.repeats):
-        where = ("--glue-dir", data.glue_dir, "--cache-dir", folder / f"cache-{turn}", *models)
-        stage_one.append(run("extract", "--tasks", task.name, "--splits", "test", *ours, *where)[0])
-        to = folder / f"{turn}.parquet"
-        predict.append(run("predict", name, "--file", file, "--to", to, *runs, *models, "--task", task.name)[0])
-        print(f"turn {turn + 1}: stage one {stage_one[-1]}, predict {predict[-1]}", file=sys.stderr)
     there = read_run(Path(runs[1]) / name)
-    cache = FeatureCache(folder / "cache-0")
     views = there.inputs[task.name]["views"]
+    layers, poolings = (list(dict.fromkeys(view[field] for view in views)) for field in ("layer", "pooling"))
+    turns: dict[str, list[Turn]] = {STAGE_ONE: [], SAME_LAYERS: [], PREDICT: []}
+    for turn in range(options.repeats):
+        words = ("extract", "--tasks", task.name, "--splits", "test", *ours, "--glue-dir", data.glue_dir, *models)
+        turns[STAGE_ONE].append(run(*words, "--cache-dir", folder / f"cache-{turn}")[0])
+        words = (*words, "--layers", *layers, "--poolings", *poolings)
+        turns[SAME_LAYERS].append(run(*words, "--cache-dir", folder / f"same-{turn}")[0])
+        to = folder / f"{turn}.parquet"
+        turns[PREDICT].append(run("predict", name, "--file", file, "--to", to, *runs, *models, "--task", task.name)[0])
+        for what, done in turns.items():
+            print(f"turn {turn + 1}, {what}: {done[-1]}", file=sys.stderr)
+    cache = FeatureCache(folder / "cache-0")
     X = np.concatenate([cache.open(task.name, "test", identity=view).X for view in views], axis=1)
     head = load_head(Path(runs[1]) / name, task.name)
     expected, table = head.predict_proba(X), pq.read_table(folder / "0.parquet")
     found = np.stack([table[f"probability_{label}"].to_numpy() for label in task.labels], axis=1)
     other = int((head.predict(X) != table["prediction"].to_numpy()).sum())
     rows = len(table)
-    print("| sentences/s | stage one | predict | predict / stage one |\n|---|---|---|---|")
-    for what, field in (
-        ("the whole command", "seconds"),
-        ("without loading", "pass_seconds"),
-        ("by CPU time", "cpu_seconds"),
-    ):
-        one, two = (rows / statistics.median(getattr(each, field) for each in turns) for turns in (stage_one, predict))
-        print(f"| {what} | {one:,.1f} | {two:,.1f} | {two / one:.2f} |")
-    threads = os.environ.get("OMP_NUM_THREADS", "all")
-    written = len(list((folder / "cache-0" / task.name / "test").iterdir()))
+    print(f"| sentences/s | {' | '.join(turns)} | predict, times the first / the second |\n|---|---|---|---|---|")
+    names = {"seconds": "the whole command", "pass_seconds": "without loading", "cpu_seconds": "by CPU time"}
+    for field, what in names.items():
+        one, same, two = (rows / statistics.median(getattr(each, field) for each in done) for done in turns.values())
+        print(f"| {what} | {one:,.1f} | {same:,.1f} | {two:,.1f} | {two / one:.2f} / {two / same:.2f} |")
     print(
         f"\n{task.name}, {rows:,} sentences of the test file, {options.quantization}, {there.head} on "
-        f"{there.config.get('features')}; medians of {options.repeats}, threads: {threads}.\n"
-        f"Stage one writes {written} views and computes canaries again. The largest difference between probabilities "
-        f"of predict and of features plus head: "
-        f"{np.abs(found - expected).max():.3g}; other predictions: {other}."
+        f"{there.config.get('features')}; medians of {options.repeats}, OMP_NUM_THREADS="
+        f"{os.environ.get('OMP_NUM_THREADS', 'not set')}.\nThe largest difference between probabilities of predict "
+        f"and of features plus head: {np.abs(found - expected).max():.3g}; other predictions: {other}."
     )
 
 
