@@ -34,7 +34,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull verify doctor choose-views bench bench-gpu bench-top-layers bench-reading bench-heads chaos test lint clean
+.PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull verify doctor choose-views bench bench-gpu bench-top-layers bench-reading bench-heads bench-predict chaos test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -134,6 +134,9 @@ bench-reading: $(VENV)/.base ## measure opening and reading 600 MB of features a
 
 bench-heads: $(VENV)/.base ## measure 64 heads fitted together against scikit-learn one by one
 	@$(BIN)/python -m tests.bench.fused_heads $(call ARGS_OF,bench-heads)
+
+bench-predict: setup ## measure predict against stage one over SST-2's test file
+	@$(BIN)/python -m tests.bench.predicting --glue-dir '$(GLUE_DIR)' --cache-dir '$(CACHE_DIR)' --backbone '$(BACKBONE)' --quantization $(QUANTIZATION) $(call ARGS_OF,bench-predict)
 
 chaos: setup ## kill, fill, damage and edit in every way: some 390 faults, and what each of them did
 	@$(BIN)/python -m tests.chaos.campaign $(call ARGS_OF,chaos)

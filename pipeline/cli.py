@@ -28,8 +28,10 @@ from pipeline.config import (
 from pipeline.doctor_command import doctor_app
 from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.heads_config import BaselinesConfig, JointConfig, SweepConfig
-from pipeline.predict_command import PlaceConfig, predict_app
+from pipeline.predict_command import predict_app
+from pipeline.predict_config import PlaceConfig
 from pipeline.runs_commands import runs_app
+from pipeline.submit_command import submit_app
 from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ app.command(adapt_app)
 app.command(predict_app)
 app.command(runs_app)
 app.command(doctor_app)
+app.command(submit_app)
 app.meta.suppress_keyboard_interrupt = False  # main says that the same command goes on
 
 

@@ -169,6 +169,39 @@ class ProgressLine(_Line):
         return f"{self._rows_done} rows in {self.seconds:,.1f} s, {self.tokens_per_second:,.0f} tokens/s"
 
 
+class SentencesLine(_Line):
+    """Counts sentences; says how many a second, and the time left. A context manager.
+
+    Args:
+        label: what is being done.
+        sentences: how many there are.
+    """
+
+    def __init__(self, label: str, sentences: int) -> None:
+        super().__init__(label, sentences, MofNCompleteColumn(), TextColumn("sentences, {task.fields[speed]}/s"))
+        self._done = 0
+
+    def advance(self, sentences: int) -> None:
+        """So many more are done."""
+        self._done += sentences
+        self._show(self._done, f"{self.per_second:,.0f}")
+
+    @property
+    def per_second(self) -> float:
+        """The mean speed since the beginning."""
+        return self._done / max(self.seconds, 1e-9)
+
+    def _all(self) -> str:
+        return counted(self.total, "sentence")
+
+    def _so_far(self) -> str:
+        left = (self.total - self._done) / max(self.per_second, 1e-9)
+        return f"{self._done:,} of {counted(self.total, 'sentence')}, {self.per_second:,.0f}/s, {left:,.0f} s left"
+
+    def _result(self) -> str:
+        return f"{counted(self._done, 'sentence')} in {self.seconds:,.1f} s, {self.per_second:,.0f}/s"
+
+
 class BytesLine(_Line):
     """Counts the bytes of files that are copied; says megabytes per second and the time left. A context manager.
 

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "adapters": {"tasks", "backbone", "cache", "results"},
     "housekeeping": {"cache", "results"},
     "doctor": {"tasks", "backbone", "cache", "extract", "housekeeping"},
+    "predicting": {"tasks", "backbone", "cache", "extract", "adapters", "heads", "results"},
 }
 
 
@@ -367,12 +368,15 @@ def test_nothing_stored_is_unpickled_or_evaluated_and_no_remote_code_runs():
 # --- and each rule finds what is planted ---
 
 
+ROOMS = set(MAY_IMPORT) | {"backbone"}
+
+
 @pytest.fixture
 def plant(tmp_path: Path):
     """Lay out a package with the rooms' names, and modules with the given text."""
 
     def write(**texts: str) -> Path:
-        for room in ("tasks", "backbone", "cache", "extract", "heads", "results", "adapters", "housekeeping"):
+        for room in ROOMS:
             (tmp_path / "pipeline" / room).mkdir(parents=True)
             (tmp_path / "pipeline" / room / "__init__.py").write_text("")
         (tmp_path / "pipeline" / "__init__.py").write_text("")
@@ -382,9 +386,6 @@ def plant(tmp_path: Path):
         return tmp_path
 
     return write
-
-
-ROOMS = set(MAY_IMPORT) | {"backbone"}
 
 
 @pytest.mark.parametrize(

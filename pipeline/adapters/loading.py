@@ -1,5 +1,6 @@
 """A live run taken up again in a new process: its backbone, with what was trained on or in front of it."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,16 +14,18 @@ from pipeline.adapters.network import HeadedNetwork, TaskHead
 from pipeline.adapters.prompt_run import ADAPTERS
 from pipeline.adapters.rows import LiveRows, tokenize_split
 from pipeline.adapters.session import Session
-from pipeline.adapters.soft_prompt import PromptedNetwork, read_soft_prompt
+from pipeline.adapters.soft_prompt import LabelReading, PromptedNetwork, read_soft_prompt
 from pipeline.adapters.starting_heads import HEADS
 from pipeline.adapters.training import LiveNetwork
-from pipeline.adapters.zero_shot import label_reading
+from pipeline.adapters.zero_shot import HEAD as ZERO_SHOT
+from pipeline.adapters.zero_shot import label_reading, untuned_network
 from pipeline.backbone.lm_head import lm_head_weight
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.classifier import StoredClassifier
 from pipeline.config import BackboneConfig, TokensConfig
 from pipeline.errors import AdapterError, RunError
 from pipeline.kernels import exact_float32
+from pipeline.live_config import TrainingConfig
 from pipeline.results.ledger import Run, read_run
 from pipeline.results.scored import over_labels
 from pipeline.tasks.examples import parse_examples
@@ -45,13 +48,16 @@ class LiveRun:
     network: LiveNetwork
 
     @classmethod
-    def load(cls, folder: Path, *, models_dir: Path | None = None, device: str = "auto") -> "LiveRun":
+    def load(
+        cls, folder: Path, *, models_dir: Path | None = None, device: str = "auto", backbone: str | None = None
+    ) -> "LiveRun":
         """Load a run's backbone and put on it what was trained.
 
         Args:
             folder: the run's.
             models_dir: where models are kept; by default `data/models`.
             device: where to compute; the numbers are those of the run's compute dtype anywhere.
+            backbone: where the run's backbone is now, if that is elsewhere than it was.
 
         Raises:
             RunError: it is no run of the live path, or its record does not say enough.
@@ -59,20 +65,19 @@ class LiveRun:
             BackboneError: the backbone cannot be loaded.
         """
         run = read_run(folder)
-        if run.path != "live" or run.adapter is None:
+        if run.path != "live" or (run.adapter is None and run.head != ZERO_SHOT):
             raise RunError(
                 "this run has no adapter",
                 where=folder,
-                expected="a run of pipeline adapt",
+                expected="a run of pipeline adapt, or of the LLM asked as it is",
                 found=f"path {run.path!r}, head {run.head!r}",
-                remedy="name a run of pipeline adapt; heads on cached features predict in Python, on features of stage "
-                "one (pipeline.heads.store.load_head)",
+                remedy="pipeline.predicting.load_predictor loads runs of every kind",
             )
         try:
             config = run.config
             asked = BackboneConfig(
-                backbone=config["backbone"],
-                revision=config["revision"],
+                backbone=backbone or config["backbone"],
+                revision=config["revision"] if backbone is None else None,
                 quantization=config["quantization"],
                 compute_dtype=config["compute_dtype"],
                 device=device,
@@ -86,17 +91,22 @@ class LiveRun:
                     expected="; ".join(f"{name} {config['facts'][name]}" for name in changed),
                     found="; ".join(f"{name} {now.get(name)}" for name in changed),
                 )
-            is_lora = run.adapter["kind"] == "lora"
+            kind = ZERO_SHOT if run.adapter is None else run.adapter["kind"]
+            load, needed = KINDS[kind]
             # read here, so that a field that is missing is told from a fault further down
-            needed = ("views",) if is_lora else ("prompts", "label_words", "prompt_tuning", "tokens")
-            _ = [config["training"]["token_budget"], *(config[name] for name in needed)]
+            _ = [config[name] for name in needed] + ([] if kind == ZERO_SHOT else [config["training"]["token_budget"]])
         except (KeyError, TypeError, AttributeError) as error:
             raise RunError("a run's record does not say enough to use it", where=folder, found=repr(error)) from error
         with exact_float32(session.device):
-            return cls(run, session, (_load_lora if is_lora else _load_prompt)(folder, run, session))
+            return cls(run, session, load(folder, run, session))
 
-    def rows(self, task: str, texts: list[str]) -> LiveRows:
+    def rows(
+        self, task: str, texts: Sequence[str], lines: Sequence[int] | None = None, origin: str = "sentences"
+    ) -> LiveRows:
         """Sentences as the network sees them.
+
+        Args:
+            lines, origin: where each of them stands, from 1, and where all are from, for errors.
 
         Raises:
             RunError: the run is of other tasks.
@@ -106,7 +116,13 @@ class LiveRun:
             raise RunError("this run is of another task", expected=", ".join(self.run.tasks), found=task)
         spec = TaskSpec(task, tuple(self.run.config["labels"][task]), self.run.config["prompts"][task])
         examples = parse_examples(
-            spec, "test", texts=texts, labels=None, lines=range(1, len(texts) + 1), path="sentences", origin="sentences"
+            spec,
+            "test",
+            texts=texts,
+            labels=None,
+            lines=range(1, len(texts) + 1) if lines is None else lines,
+            path=origin,
+            origin=origin,
         )
         tokens = TokensConfig(**self.run.config["tokens"])
         most = self.session.facts.max_positions
@@ -114,20 +130,24 @@ class LiveRun:
             most -= len(self.network.virtual_tokens(task))
         return tokenize_split(self.session.tokenizer, examples, tokens, spec.prompt, most)
 
-    def logits(self, task: str, texts: list[str]) -> np.ndarray:
+    def logits(
+        self, task: str, texts: Sequence[str], lines: Sequence[int] | None = None, origin: str = "sentences"
+    ) -> np.ndarray:
         """Logits `[n, c]` float32 of sentences, in the order of the task's labels that were trained.
 
         Raises:
             RunError: the run is of other tasks.
             DataError: a sentence is empty or too long.
         """
-        rows = self.rows(task, texts)
+        rows = self.rows(task, texts, lines, origin)
         with exact_float32(self.session.device):
             return predict_logits(self.network, rows, np.arange(len(rows)))
 
-    def predict_proba(self, task: str, texts: list[str]) -> np.ndarray:
-        """Probabilities `[n, c]` of sentences over all of a task's labels."""
-        logits = self.logits(task, texts)
+    def predict_proba(
+        self, task: str, texts: Sequence[str], lines: Sequence[int] | None = None, origin: str = "sentences"
+    ) -> np.ndarray:
+        """Probabilities `[n, c]` of sentences over all of a task's labels; arguments as of `rows`."""
+        logits = self.logits(task, texts, lines, origin)
         probabilities = torch.from_numpy(logits).double().softmax(dim=1).numpy()
         return over_labels(probabilities, self.network.classes_of(task), len(self.run.config["labels"][task]))
 
@@ -148,20 +168,40 @@ def _load_lora(folder: Path, run: Run, session: Session) -> HeadedNetwork:
 def _load_prompt(folder: Path, run: Run, session: Session) -> PromptedNetwork:
     backbone = session.load()
     engine = PrefillEngine(backbone, [backbone.num_hidden_layers], pack=False)
-    special_tokens = bool(run.config["tokens"]["special_tokens"])
-    readings, own = {}, {}
-    for name in run.tasks:
-        words, prompt = (run.config[field][name] for field in ("label_words", "prompts"))
-        task = TaskSpec(name, tuple(run.config["labels"][name]), prompt, answer_prompt=prompt, label_words=tuple(words))
-        readings[name] = label_reading(session.tokenizer, task, special_tokens=special_tokens)
-        own[name] = read_soft_prompt(folder / ADAPTERS / name, backbone.hidden_size)
     return PromptedNetwork(
         engine,
         lm_head_weight(session.source, backbone),
-        readings,
-        own,
+        _readings(run, session),
+        {name: read_soft_prompt(folder / ADAPTERS / name, backbone.hidden_size) for name in run.tasks},
         torch.zeros(0, backbone.hidden_size),
         freeze_shared=True,
         over=run.config["prompt_tuning"]["over"],
         token_budget=int(run.config["training"]["token_budget"]),
     )
+
+
+def _load_zero_shot(folder: Path, run: Run, session: Session) -> PromptedNetwork:
+    backbone = session.load()
+    engine = PrefillEngine(backbone, [backbone.num_hidden_layers], pack=False)
+    lm_head = lm_head_weight(session.source, backbone)
+    budget = TrainingConfig().token_budget
+    return untuned_network(engine, lm_head, _readings(run, session), over="words", token_budget=budget)
+
+
+def _readings(run: Run, session: Session) -> dict[str, LabelReading]:
+    """By task, how its label is read behind its answer prompt."""
+    special_tokens = bool(run.config["tokens"]["special_tokens"])
+    readings = {}
+    for name in run.tasks:
+        words, prompt = (run.config[field][name] for field in ("label_words", "prompts"))
+        task = TaskSpec(name, tuple(run.config["labels"][name]), prompt, answer_prompt=prompt, label_words=tuple(words))
+        readings[name] = label_reading(session.tokenizer, task, special_tokens=special_tokens)
+    return readings
+
+
+KINDS: Mapping[str, tuple[Callable[[Path, Run, Session], LiveNetwork], tuple[str, ...]]] = {
+    "lora": (_load_lora, ("views",)),
+    "prompt": (_load_prompt, ("prompts", "label_words", "prompt_tuning", "tokens")),
+    ZERO_SHOT: (_load_zero_shot, ("prompts", "label_words", "tokens")),
+}
+"""By what was trained: how it is loaded, and which fields of the run's config that takes."""

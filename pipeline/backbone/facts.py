@@ -41,6 +41,12 @@ class BackboneFacts:
     tokenizer: str
     adapter: str | None
 
+    @property
+    def of_identity(self) -> dict[str, Any]:
+        """The fields that stand in a feature's identity."""
+        names = ("weights", "architecture", "adapter", "quantization", "tokenizer")
+        return {name: getattr(self, name) for name in names}
+
 
 def read_facts(source: BackboneSource, config: BackboneConfig, compute_dtype: Dtype) -> BackboneFacts:
     """Read a backbone's facts from its files.

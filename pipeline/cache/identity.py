@@ -53,6 +53,10 @@ class Identity:
         """The identity as a JSON object."""
         return asdict(self)
 
+    def without_texts(self) -> dict[str, Any]:
+        """All that decides the features of any other sentences, as a JSON object."""
+        return {name: value for name, value in self.to_dict().items() if name != "texts"}
+
     @classmethod
     def from_dict(cls, record: Any) -> "Identity":
         """Read an identity out of a manifest.

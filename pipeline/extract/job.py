@@ -236,11 +236,7 @@ def make_job(
     writers = []
     for view in views:
         identity = Identity(
-            weights=facts.weights,
-            architecture=facts.architecture,
-            adapter=facts.adapter,
-            quantization=facts.quantization,
-            tokenizer=facts.tokenizer,
+            **facts.of_identity,
             prompt=prompt,
             special_tokens=tokens.special_tokens,
             max_length=max_length,

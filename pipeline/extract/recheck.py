@@ -22,8 +22,6 @@ from pipeline.kernels import exact_float32
 from pipeline.progress import say
 from pipeline.views import View, check_pooling
 
-OF_THE_BACKBONE = ("weights", "architecture", "adapter", "quantization", "tokenizer")
-
 
 def recheck(folders: list[Path], config: BackboneConfig) -> list[Report]:
     """Compute the canaries of feature sets again and compare them with what is stored.
@@ -40,7 +38,7 @@ def recheck(folders: list[Path], config: BackboneConfig) -> list[Report]:
     dtype = resolve_dtype(config.compute_dtype, device)
     source = find_backbone(config)
     facts = read_facts(source, config, dtype)
-    here = flatten({name: getattr(facts, name) for name in OF_THE_BACKBONE})
+    here = flatten(facts.of_identity)
     own = []
     for folder in folders:
         there = flatten(Manifest.read(folder).identity.to_dict())

@@ -29,7 +29,7 @@ from pipeline.extract.cut import note_on_cut
 from pipeline.extract.job import Job, choose_views, make_job
 from pipeline.extract.preflight import check_room
 from pipeline.extract.probe import find_token_budget
-from pipeline.extract.shard_pass import compute_rows, index_of, plan_rows, shared_ids, to_shard_data
+from pipeline.extract.shard_pass import compute_rows, index_of, plan_shard, to_shard_data
 from pipeline.extract.sharing import Claim, claimed_shards
 from pipeline.kernels import exact_float32
 from pipeline.progress import ProgressLine, say
@@ -208,9 +208,7 @@ def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, st
 def _plan_shard(job: Job, tokens: TokenRows, engine: PrefillEngine, number: int) -> tuple[np.ndarray, list[Batch]]:
     """What all rows of a shard begin with, if that can be shared, and their batches behind it."""
     writer = job.writers[0]
-    rows = writer.rows_of(number)
-    shared = shared_ids(tokens, rows)[: None if engine.shares else 0]
-    return shared, plan_rows(engine, tokens, rows, len(shared), writer.manifest.token_budget)
+    return plan_shard(engine, tokens, writer.rows_of(number), writer.manifest.token_budget)
 
 
 def _compute_shard(

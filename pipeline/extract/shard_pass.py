@@ -42,6 +42,14 @@ def plan_rows(
     return plan_batches([tokens[row][prefix_length:] for row in rows], token_budget, share=engine.shares)
 
 
+def plan_shard(
+    engine: PrefillEngine, tokens: TokenRows, rows: np.ndarray, token_budget: int
+) -> tuple[np.ndarray, list[Batch]]:
+    """What all of some rows begin with, if that can be shared, and their batches behind it; nothing is computed."""
+    shared = shared_ids(tokens, rows)[: None if engine.shares else 0]
+    return shared, plan_rows(engine, tokens, rows, len(shared), token_budget)
+
+
 def compute_rows(
     engine: PrefillEngine,
     tokens: TokenRows,

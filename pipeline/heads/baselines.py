@@ -233,7 +233,8 @@ def _fit(plan: _Plan, config: BaselinesConfig) -> list[_Entry]:
     constant = majority_head(plan.y, width)
     commonest = task.labels[int(constant.predict(validation.X[:1])[0])]
     majority = TrainedHead(MAJORITY, constant, {}, {"class": commonest}, None, 0.0, config.seed)
-    blind = replace(train, cost=None)  # what these baselines train on took no pass through the backbone
+    # what these baselines train on took no pass through the backbone, and new sentences need none either
+    blind = replace(train, cost=None, identities=())
     with_words = replace(validation, X=text_column(validation.texts), cost=None)
     return [
         _Entry(_trained(KIND, head, plan), train, validation, {}, f"{KIND}, C={head.C:.3g}"),

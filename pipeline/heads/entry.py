@@ -88,6 +88,7 @@ def enter_run(
         selection=trained.selection,
         statistics={task.name: scored.statistics},
         costs=feature_costs({task.name: [train, *splits.values()]}),
+        inputs={task.name: inputs_of(task, train)},
     )
     with new_run(runs.runs_dir, run.run, runs.log) as folder:
         save_head(head, folder)
@@ -95,6 +96,11 @@ def enter_run(
         write_record(folder, run)
         also(folder, run)
     return run
+
+
+def inputs_of(task: TaskSpec, train: SplitFeatures) -> dict[str, Any]:
+    """What a head needs to know of sentences to predict them, and what its classes are called, as a run has it."""
+    return {"labels": list(task.labels), "views": [dict(identity) for identity in train.identities]}
 
 
 def feature_costs(splits: Mapping[str, Sequence[SplitFeatures]]) -> dict[str, dict[str, Any]]:

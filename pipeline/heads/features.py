@@ -36,6 +36,7 @@ class SplitFeatures:
         sources: `[n]` codes of where the sentences are from (CoLA's), or None where no row has one.
         cost: of the passes that computed them, where that is known here.
         reading_seconds: that it took to read `X`, where it was read whole.
+        identities: of the feature sets, less their texts, in the order of the views.
     """
 
     X: Any
@@ -46,6 +47,7 @@ class SplitFeatures:
     sources: tuple[str | None, ...] | None = None
     cost: Cost | None = None
     reading_seconds: float | None = None
+    identities: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ def _of_split(where: Mapping[str, Any], split: str) -> dict[str, Any]:
 def _sibling(
     cache: FeatureCache, task: TaskSpec, split: str, train: FeatureSet, source: str, where: Mapping[str, Any]
 ) -> FeatureSet:
-    identity = {name: value for name, value in flatten(train.manifest.identity.to_dict()).items() if name != "texts"}
+    identity = flatten(train.manifest.identity.without_texts())
     return cache.open(
         task.name,
         split,
@@ -272,6 +274,7 @@ def facts_of(*sets: FeatureSet, X: Any = NOT_READ) -> SplitFeatures:
         fingerprints=tuple(feature_set.fingerprint for feature_set in sets),
         sources=_sources(first),
         cost=cost_of(sets),
+        identities=tuple(feature_set.manifest.identity.without_texts() for feature_set in sets),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.cache import FeatureCache
 from pipeline.classifier import StoredClassifier
 from pipeline.config import CacheConfig, RunsConfig, source_name
-from pipeline.heads.entry import feature_costs
+from pipeline.heads.entry import feature_costs, inputs_of
 from pipeline.heads.features import Own
 from pipeline.heads.fit import TrainingRows
 from pipeline.heads.joint_plan import TaskFeatures, load_tasks, path_of_head, read_head_from
@@ -195,6 +195,7 @@ class _Command:
             for task, head in trained.heads.items():
                 head.save(folder / JOINT / f"{task}.safetensors" if is_joint else folder / TENSORS_FILE)
             scored = {task: self._score(task, plan, folder) for task in plan.tasks}
+            features = {task: self.features[task] for task in plan.tasks}
             run = Run(
                 run=name,
                 path="cached",
@@ -202,13 +203,14 @@ class _Command:
                 head="joint" if is_joint else "separate",
                 config=self._config(plan),
                 seed=plan.seed,
-                features={task: self.features[task].fingerprints for task in plan.tasks},
+                features={task: each.fingerprints for task, each in features.items()},
                 seconds=round(trained.seconds, 3),
                 scores={task: {"held_out": trained.held_out[task], **scored[task].scores} for task in plan.tasks},
                 baseline={task: scored[task].baseline for task in plan.tasks},
                 statistics={task: scored[task].statistics for task in plan.tasks},
                 selection=self._selection(plan, trained),
-                costs=feature_costs({task: list(self.features[task].splits.values()) for task in plan.tasks}),
+                costs=feature_costs({task: list(each.splits.values()) for task, each in features.items()}),
+                inputs={task: inputs_of(each.task, each.splits["train"]) for task, each in features.items()},
             )
             write_predictions(folder, [table for task in plan.tasks for table in scored[task].tables])
             write_record(folder, run)

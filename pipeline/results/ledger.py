@@ -51,6 +51,8 @@ class Run:
         statistics: by task and split, how sure its scores are and of which rows: the digest of the `texts`, `intervals`
             by metric, and where the rows' sources are known `sources` and `domains`.
         costs: by task, what its cached features took, once, as `feature_costs` has it; of a live run nothing.
+        inputs: by task, what is needed to predict new sentences: the `labels` by their numbers, and for each of its
+            `views` the identity of its features less their texts; of a live run nothing, whose config has all of it.
     """
 
     run: str
@@ -67,6 +69,7 @@ class Run:
     adapter: Mapping[str, Any] | None = None
     statistics: Mapping[str, Any] = field(default_factory=dict)
     costs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     created: str = field(default_factory=lambda: now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
     versions: Mapping[str, str] = field(default_factory=lambda: {name: _version(name) for name in PACKAGES})
 
@@ -125,7 +128,8 @@ def read_run(folder: Path) -> Run:
     path = folder / RECORD
     try:
         record = json.loads(path.read_text("utf-8"))
-        record = {"adapter": None, "statistics": {}, "costs": {}, **record}  # runs had no such fields at first
+        # runs had no such fields at first
+        record = {"adapter": None, "statistics": {}, "costs": {}, "inputs": {}, **record}
         return Run(**{**{f.name: record[f.name] for f in fields(Run)}, "tasks": tuple(record["tasks"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError("a run's record cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error

@@ -61,6 +61,34 @@ def parse_examples(
     """
     if not texts:
         raise DataError("the file holds no example", where=path)
+    clean = clean_texts(texts, lines, path)
+    numbers = None
+    if labels is not None:
+        numbers = tuple(
+            _parse_label(task, label, f"{path}, row {line}") for line, label in zip(lines, labels, strict=True)
+        )
+    return Examples(
+        task=task,
+        split=split,
+        texts=clean,
+        labels=numbers,
+        idx=tuple(range(len(clean))) if idx is None else tuple(idx),
+        sources=None if sources is None else tuple(sources),
+        lines=tuple(lines),
+        origin=origin,
+    )
+
+
+def clean_texts(texts: Sequence[object], lines: Sequence[int], path: Path | str) -> tuple[str, ...]:
+    """Sentences `[n]` without white space at their ends.
+
+    Args:
+        lines: `[n]` where each stands in the file, from 1.
+        path: the file.
+
+    Raises:
+        DataError: one is missing or empty, or no text.
+    """
     clean = []
     for line, text in zip(lines, texts, strict=True):
         if not isinstance(text, str):
@@ -78,21 +106,7 @@ def parse_examples(
         except UnicodeEncodeError as error:
             raise DataError("a sentence is not Unicode text", where=f"{path}, row {line}", found=error) from error
         clean.append(text.strip())
-    numbers = None
-    if labels is not None:
-        numbers = tuple(
-            _parse_label(task, label, f"{path}, row {line}") for line, label in zip(lines, labels, strict=True)
-        )
-    return Examples(
-        task=task,
-        split=split,
-        texts=tuple(clean),
-        labels=numbers,
-        idx=tuple(range(len(clean))) if idx is None else tuple(idx),
-        sources=None if sources is None else tuple(sources),
-        lines=tuple(lines),
-        origin=origin,
-    )
+    return tuple(clean)
 
 
 def _parse_label(task: TaskSpec, label: object, where: str) -> int:

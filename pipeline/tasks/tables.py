@@ -1,9 +1,9 @@
 """Rows out of CSV, TSV, Parquet and JSON-lines files, with the line that each stood on."""
 
 import csv
-import io
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,20 +43,45 @@ class Table:
         return self.columns[name]
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 text file, cut at newlines alone.
+@dataclass(frozen=True)
+class Rows:
+    """A file's rows, read as they are asked for.
+
+    Args:
+        path: the file.
+        names: of its columns.
+        rows: of each row its line, from 1, and its values in the order of the names.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    rows: Iterator[tuple[int, Sequence[object]]]
+
+    def table(self) -> Table:
+        """All of them."""
+        rows = list(self.rows)
+        columns = {name: [values[place] for _, values in rows] for place, name in enumerate(self.names)}
+        return Table(self.path, columns, [line for line, _ in rows])
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a UTF-8 text file, cut at newlines alone, with their numbers from 1.
 
     Raises:
         DataError: the file cannot be read or is not UTF-8.
     """
+    place = 0
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            for line, content in enumerate(file, start=1):
+                text = content.decode("utf-8-sig" if line == 1 else "utf-8")
+                place += len(content)
+                yield line, text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
     except OSError as error:
         raise DataError("the file cannot be read", where=path, found=error.strerror) from error
     except UnicodeDecodeError as error:
-        raise DataError("the file is not UTF-8", where=path, found=f"byte {error.start}: {error.reason}") from error
-    lines = text.replace("\r\n", "\n").split("\n")
-    return lines[:-1] if lines and not lines[-1] else lines
+        found = f"byte {place + error.start}: {error.reason}"
+        raise DataError("the file is not UTF-8", where=path, found=found) from error
 
 
 def read_tsv(path: Path, columns: Sequence[str] | None = None) -> Table:
@@ -69,60 +94,95 @@ def read_tsv(path: Path, columns: Sequence[str] | None = None) -> Table:
     Raises:
         DataError: the file cannot be read, or a line has another number of fields than there are columns.
     """
-    rows = [line.split("\t") for line in read_lines(path)]
-    return _table(path, rows, list(range(1, len(rows) + 1)), columns)
+    return _tsv_rows(path, columns).table()
 
 
-def _read_csv(path: Path) -> Table:
-    rows, lines = [], []
-    reader = csv.reader(io.StringIO("\n".join(read_lines(path)), newline=""), strict=True)
-    try:
-        for row in reader:
-            if row:
-                rows.append(row)
-                lines.append(reader.line_num)
-    except csv.Error as error:
-        raise DataError("the file is not CSV", where=f"{path}, row {reader.line_num}", found=error) from error
-    return _table(path, rows, lines, None)
+def _tsv_rows(path: Path, columns: Sequence[str] | None = None) -> Rows:
+    return _with_names(path, ((line, text.split("\t")) for line, text in _lines(path)), columns)
 
 
-def _table(path: Path, rows: list[list[str]], lines: list[int], columns: Sequence[str] | None) -> Table:
-    if columns is None:
-        if not rows:
-            raise DataError("the file is empty", where=path, expected="a line of column names")
-        columns, rows, lines = rows[0], rows[1:], lines[1:]
-    if len(set(columns)) != len(columns):
-        raise DataError("two columns have one name", where=path, found=", ".join(columns))
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(columns):
-            raise DataError(
-                "a row has the wrong number of columns",
-                where=f"{path}, row {line}",
-                expected=f"{len(columns)} ({', '.join(columns)})",
-                found=f"{len(row)}: {row!r:.120}",
-            )
-    return Table(path, {name: [row[i] for row in rows] for i, name in enumerate(columns)}, lines)
-
-
-def _read_jsonl(path: Path) -> Table:
-    records: list[dict[str, object]] = []
-    lines = []
-    for line, text in enumerate(read_lines(path), start=1):
+def _csv_rows(path: Path) -> Rows:
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        reader = csv.reader((text + "\n" for _, text in _lines(path)), strict=True)
         try:
-            record = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError("a line is not JSON", where=f"{path}, row {line}", found=error) from error
-        if not isinstance(record, dict) or (records and record.keys() != records[0].keys()):
-            raise DataError(
-                "a line has the wrong columns",
-                where=f"{path}, row {line}",
-                expected=f"an object with {', '.join(records[0])}" if records else "an object",
-                found=text[:120],
-            )
-        records.append(record)
-        lines.append(line)
-    names = list(records[0]) if records else []
-    return Table(path, {name: [record[name] for record in records] for name in names}, lines)
+            for row in reader:
+                if row:
+                    yield reader.line_num, row
+        except csv.Error as error:
+            raise DataError("the file is not CSV", where=f"{path}, row {reader.line_num}", found=error) from error
+
+    return _with_names(path, rows(), None)
+
+
+def _with_names(path: Path, rows: Iterator[tuple[int, list[str]]], columns: Sequence[str] | None) -> Rows:
+    if columns is None:
+        _, columns = next(rows, (0, None))
+    if columns is None:
+        raise DataError("the file is empty", where=path, expected="a line of column names")
+    names = tuple(columns)
+    if len(set(names)) != len(names):
+        raise DataError("two columns have one name", where=path, found=", ".join(names))
+
+    def checked() -> Iterator[tuple[int, list[str]]]:
+        for line, row in rows:
+            if len(row) != len(names):
+                raise DataError(
+                    "a row has the wrong number of columns",
+                    where=f"{path}, row {line}",
+                    expected=f"{len(names)} ({', '.join(names)})",
+                    found=f"{len(row)}: {row!r:.120}",
+                )
+            yield line, row
+
+    return Rows(path, names, checked())
+
+
+def _jsonl_rows(path: Path) -> Rows:
+    def records() -> Iterator[tuple[int, dict[str, object]]]:
+        first: dict[str, object] | None = None
+        for line, text in _lines(path):
+            try:
+                record = json.loads(text)
+            except json.JSONDecodeError as error:
+                raise DataError("a line is not JSON", where=f"{path}, row {line}", found=error) from error
+            if not isinstance(record, dict) or (first is not None and record.keys() != first.keys()):
+                raise DataError(
+                    "a line has the wrong columns",
+                    where=f"{path}, row {line}",
+                    expected=f"an object with {', '.join(first)}" if first else "an object",
+                    found=text[:120],
+                )
+            first = record if first is None else first
+            yield line, record
+
+    rows = records()
+    head = next(rows, None)
+    names = tuple(head[1]) if head else ()
+    there = itertools.chain([head] if head else [], rows)
+    return Rows(path, names, ((line, [record[name] for name in names]) for line, record in there))
+
+
+TEXT_ROWS: Mapping[str, Callable[[Path], Rows]] = {".csv": _csv_rows, ".tsv": _tsv_rows, ".jsonl": _jsonl_rows}
+
+
+def open_rows(path: Path) -> Rows:
+    """The rows of a text file by its suffix, `.csv`, `.tsv` or `.jsonl`, in no more memory than one of them takes.
+
+    Raises:
+        DataError: now or while rows are read: the file is not what its suffix says.
+    """
+    return TEXT_ROWS[check_suffix(path)](path)
+
+
+def check_suffix(path: Path) -> str:
+    """The suffix of a file that can be read.
+
+    Raises:
+        DataError: it is another one.
+    """
+    if path.suffix not in SUFFIXES:
+        raise DataError("no reader for such a file", where=path, expected=" | ".join(SUFFIXES), found=path.suffix)
+    return path.suffix
 
 
 def _read_parquet(path: Path) -> Table:
@@ -142,7 +202,4 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: the suffix is unknown, or the file is not what its suffix says.
     """
-    readers = {".csv": _read_csv, ".tsv": read_tsv, ".parquet": _read_parquet, ".jsonl": _read_jsonl}
-    if path.suffix not in readers:
-        raise DataError("no reader for such a file", where=path, expected=" | ".join(SUFFIXES), found=path.suffix)
-    return readers[path.suffix](path)
+    return _read_parquet(path) if check_suffix(path) == ".parquet" else open_rows(path).table()

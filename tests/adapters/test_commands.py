@@ -53,13 +53,13 @@ def test_predict_asks_which_task_where_a_run_has_several(live):
     assert "another task" in pipeline(live, "predict", run.run, "fine", "--task", "nonsense", *where, rc=2).stderr
 
 
-def test_predict_refuses_a_run_of_cached_features_and_no_sentences(live):
-    live.extract(layers=("-1",), poolings=("last",))
-    (run,) = live.heads(views=("L-1-last",), held_out=0.25)
+def test_predict_refuses_no_sentences_and_what_a_live_run_has_no_use_for(trained):
+    live, run = trained
     where = places(live, "runs_dir", "models_dir")
-    assert "this run has no adapter" in pipeline(live, "predict", run.run, "fine", *where, rc=2).stderr
     assert "a sentence is empty" in pipeline(live, "predict", run.run, "fine", " ", *where, rc=2).stderr
     assert "there is no sentence" in pipeline(live, "predict", run.run, *where, stdin="", rc=2).stderr
+    said = pipeline(live, "predict", run.run, "fine", *where, "--adapter", live.folder, rc=2).stderr
+    assert "has its adapter in its own folder" in said
 
 
 def test_stage_one_extracts_features_of_the_adapted_backbone_under_their_own_identity(trained):

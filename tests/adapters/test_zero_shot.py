@@ -11,11 +11,12 @@ from pipeline.adapters.zero_shot import ZeroShot
 from pipeline.cache import FeatureCache
 from pipeline.config import BackboneConfig, RunsConfig
 from pipeline.errors import AdapterError
+from pipeline.predicting import load_predictor
 from pipeline.results.ledger import read_predictions, read_run
 from pipeline.results.lines import ledger_table, lines_of
 from pipeline.results.table import runs_table
 from pipeline.tasks.spec import COLA
-from tests.adapters.test_commands import pipeline, places
+from tests.adapters.test_commands import pipeline
 
 
 @pytest.fixture
@@ -77,8 +78,16 @@ def test_the_run_has_the_rows_of_the_cache_and_stands_in_the_ledger(live, asked,
     assert table["label"].to_pylist() == rows.y.tolist()
     assert (run.path, run.head, run.adapter, run.scores["cola"].keys()) == ("live", "zero-shot", None, {"validation"})
     assert runs_table(ledger_table(lines_of([run]))).row_count == 1
-    said = pipeline(live, "predict", run.run, "fine", *places(live, "runs_dir"), rc=2).stderr
-    assert "this run has no adapter" in said
+
+
+def test_it_is_asked_again_about_any_sentences(live, asked):
+    extract(live)
+    run = asked()
+    table = read_predictions(live.runs_dir / run.run)
+    predictor = load_predictor(live.runs_dir / run.run, models_dir=live.defaults["models_dir"])
+    answers = predictor.answer(table["text"].to_pylist())
+    np.testing.assert_array_equal(answers.probabilities, np.array(table["probabilities"].to_pylist()))
+    assert np.ptp(answers.probabilities[:, 0]) > 0
 
 
 def test_another_backbone_than_that_of_the_features_is_not_asked(live, asked, save_adapter, tmp_path):

@@ -87,12 +87,15 @@ def test_what_cannot_be_done_is_one_message(pipeline):
         assert "Traceback" not in err
 
 
-def test_new_sentences_are_refused_with_the_way_to_predict_features(pipeline):
+def test_a_run_says_what_its_heads_read_of_each_task(pipeline):
     _, out, _ = pipeline("joint", "--freeze", "none", "--json")
-    run = json.loads(out)["runs"][-1]
-    words = ("predict", run["run"], "A sentence.", "--models-dir", "nowhere")
-    code, out, err = pipeline(*words, "--task", "cola")
-    assert (code, out) == (2, "")
-    assert "this run has no adapter" in err
-    assert "load_head" in err
-    assert "of several tasks" in pipeline(*words)[2]
+    *alone, together = json.loads(out)["runs"]
+    assert together["inputs"] == alone[0]["inputs"] | alone[1]["inputs"]
+    assert {task: found["labels"][1] for task, found in together["inputs"].items()} == {
+        "cola": "acceptable", "sst2": "positive",
+    }  # fmt: skip
+    for task, found in together["inputs"].items():
+        assert [(view["layer"], view["pooling"], view["prompt"]) for view in found["views"]] == [
+            (1, "mean", BUILT_IN[task].prompt)
+        ]
+        assert "texts" not in found["views"][0]

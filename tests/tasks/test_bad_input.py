@@ -138,7 +138,8 @@ def test_two_names_of_validation_are_one_split(own_folder, tone):
 
 @pytest.mark.parametrize("name", ["train.csv", "train.tsv", "train.jsonl"])
 def test_a_file_that_is_not_utf8_is_refused_and_the_byte_named(own_folder, tone, name):
-    message = refusal(tone, own_folder({name: b"sentence,label\ncaf\xe9,odd\n"}))
+    content = b'{"sentence":  "caf\xe9"}\n' if name.endswith("jsonl") else b"sentence,label\ncaf\xe9,odd\n"
+    message = refusal(tone, own_folder({name: content}))
     assert "not UTF-8" in message
     assert name in message
     assert "byte 18" in message

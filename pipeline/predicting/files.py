@@ -1,0 +1,165 @@
+"""Sentences of a file, predicted into another: its columns, and beside them what the run says."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.partials import partial_path
+from pipeline.predicting.answers import Answers
+from pipeline.predicting.predictor import Predictor
+from pipeline.predicting.sentences import AT_ONCE, Sentences
+from pipeline.predicting.sheets import WRITERS, Sheet, read_sheets
+from pipeline.progress import SentencesLine
+
+TEXT_COLUMNS = ("sentence", "text")
+"""Where sentences are looked for, where no column is named."""
+
+
+@dataclass(frozen=True)
+class SentenceFile:
+    """A table with a column of sentences, every one of which was looked at.
+
+    Args:
+        path: the file.
+        text_column: the column's name.
+        names: of all columns.
+        rows: how many there are.
+    """
+
+    path: Path
+    text_column: str
+    names: tuple[str, ...]
+    rows: int
+
+    @classmethod
+    def check(cls, path: Path, text_column: str | None = None) -> "SentenceFile":
+        """Go through a file once, in parts, before anything is computed.
+
+        Args:
+            text_column: by default `sentence`, `text`, or the only one.
+
+        Raises:
+            DataError: the file cannot be read, is of no such kind or empty, has no such column, or a sentence is
+                missing or empty; its row is named.
+        """
+        rows, column = 0, text_column
+        names: tuple[str, ...] = ()
+        for sheet in read_sheets(path, AT_ONCE):
+            names = tuple(sheet.columns)
+            column = column or _text_column(path, names)
+            if column not in names:
+                raise _no_column(path, names, f"a column {column!r}")
+            rows += len(Sentences.of(sheet.values(column), sheet.lines, str(path)))
+        if not rows or column is None:
+            raise DataError("the file holds no sentence", where=path)
+        return cls(path, column, names, rows)
+
+    def sheets(self) -> Iterator[tuple[Sheet, Sentences]]:
+        """The file in parts, with the sentences of each."""
+        for sheet in read_sheets(self.path, AT_ONCE):
+            yield sheet, Sentences.of(sheet.values(self.text_column), sheet.lines, str(self.path))
+
+
+def _text_column(path: Path, names: tuple[str, ...]) -> str:
+    for name in TEXT_COLUMNS:
+        if name in names:
+            return name
+    if len(names) == 1:
+        return names[0]
+    raise _no_column(path, names, " or ".join(f"a column {name!r}" for name in TEXT_COLUMNS))
+
+
+def _no_column(path: Path, names: tuple[str, ...], expected: str) -> DataError:
+    return DataError(
+        "the file has no such column of sentences",
+        where=path,
+        expected=expected,
+        found=", ".join(map(repr, names)),
+        remedy="name the column with --text-column",
+    )
+
+
+def check_target(to: Path, source: Path, *, force: bool = False) -> None:
+    """Refuse a file that predictions cannot be written to, before anything is computed.
+
+    Raises:
+        ConfigError: it is of an unknown kind, there already and not to be overwritten, or the source itself.
+    """
+    if to.suffix not in WRITERS:
+        raise ConfigError("the file's name does not say what to write", expected=" | ".join(WRITERS), found=to.name)
+    if to.exists() and to.samefile(source):
+        raise ConfigError("predictions would be written over the sentences", where=to, remedy="name another file")
+    if to.exists() and not force:
+        raise ConfigError("the file is there already", where=to, remedy="name another, or overwrite it with --force")
+
+
+def predict_file(
+    predictor: Predictor, file: SentenceFile, to: Path, *, task: str, prefix: str = "", force: bool = False
+) -> dict[str, Any]:
+    """Predict a file's sentences, part by part; the result appears under its name when it is whole.
+
+    Its columns stay, and beside them stand `prediction` (the class's number), `label` and `probability_<label>`.
+
+    Args:
+        to: ends in .csv, .tsv, .jsonl or .parquet.
+        prefix: put before the new columns' names.
+        force: replace columns of these names, where the file has some.
+
+    Returns:
+        `file`, `task`, `run`, `sentences`, `seconds`, `sentences_per_second`, and `labels`: how often each was
+        predicted.
+
+    Raises:
+        ConfigError: the file has such columns already.
+        DataError: a sentence is too long, the file is not what it was when it was checked, or the other cannot be
+            written.
+    """
+    labels = predictor.loaded.labels(task)
+    taken = [name for name in _new_names(labels, prefix) if name in file.names]
+    if taken and not force:
+        raise ConfigError(
+            "the file has columns of these names already",
+            where=file.path,
+            found=", ".join(taken),
+            remedy="--prefix model_ calls the new ones model_prediction, model_label and so on; --force replaces them",
+        )
+    counts = dict.fromkeys(labels, 0)
+    partial = partial_path(to)
+    began = time.monotonic()
+    try:
+        with SentencesLine(f"{file.path.name}, {task}", file.rows) as line, WRITERS[to.suffix](partial, to) as writer:
+            for sheet, sentences in file.sheets():
+                answers = predictor.answer(sentences, task, line.advance)
+                for name in answers.names:
+                    counts[name] += 1
+                writer.write(_beside(sheet, answers, prefix))
+        partial.replace(to)
+    except OSError as error:
+        raise DataError("predictions cannot be written", where=to, found=error.strerror or error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+    seconds = time.monotonic() - began
+    return {
+        "file": str(to),
+        "run": predictor.run.run,
+        "task": task,
+        "sentences": file.rows,
+        "labels": counts,
+        "seconds": round(seconds, 3),
+        "sentences_per_second": round(file.rows / seconds, 1),
+    }
+
+
+def _new_names(labels: tuple[str, ...], prefix: str) -> list[str]:
+    return [f"{prefix}{name}" for name in ("prediction", "label", *(f"probability_{label}" for label in labels))]
+
+
+def _beside(sheet: Sheet, answers: Answers, prefix: str) -> Sheet:
+    new = (answers.predictions.tolist(), answers.names, *answers.probabilities.T.tolist())
+    columns = {**sheet.columns, **dict(zip(_new_names(answers.labels, prefix), new, strict=True))}
+    return Sheet(columns, sheet.lines)

@@ -1,0 +1,134 @@
+"""Files of sentences come out with their columns and what the run says beside them, whole or not at all."""
+
+import itertools
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.predicting import files as predicting_files
+from pipeline.predicting import load_predictor, predictor, sheets
+from pipeline.predicting.files import SentenceFile, check_target, predict_file
+from pipeline.tasks.tables import SUFFIXES, read_table
+
+TEXTS = ['He said "no" , twice .', "Two, commas, here", "plain", "crème brûlée", "It 's done ."]
+COLUMNS = {"id": ["007", "8", "9", "10", "11"], "sentence": TEXTS, "note": ["", "a", "b", "c", "d"]}
+NEW = ["prediction", "label", "probability_unacceptable", "probability_acceptable"]
+
+
+@pytest.fixture(scope="module")
+def words(place):
+    """A run that needs no backbone."""
+    return load_predictor(place.run("tfidf"))
+
+
+@pytest.fixture(autouse=True)
+def two_at_once(monkeypatch):
+    for module in (predicting_files, predictor):
+        monkeypatch.setattr(module, "AT_ONCE", 2)
+
+
+def write(path, columns):
+    rows = len(next(iter(columns.values())))
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table(columns), path, row_group_size=3)
+        return path
+    with sheets.WRITERS[path.suffix](path, path) as writer:
+        writer.write(sheets.Sheet(columns, range(1, rows + 1)))
+    return path
+
+
+def predict(words, source, to, **settings):
+    check_target(to, source, force=settings.get("force", False))
+    return predict_file(words, SentenceFile.check(source), to, task="cola", **settings)
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.product(SUFFIXES, SUFFIXES)))
+def test_columns_stay_and_predictions_stand_beside_them(words, tmp_path, one, other):
+    result = predict(words, write(tmp_path / f"in{one}", COLUMNS), tmp_path / f"out{other}")
+    found = read_table(tmp_path / f"out{other}")
+    answers = words.answer(TEXTS)
+    assert list(found.columns) == [*COLUMNS, *NEW]
+    assert {name: found.columns[name] for name in COLUMNS} == COLUMNS
+    assert [int(value) for value in found.columns["prediction"]] == answers.predictions.tolist()
+    assert found.columns["label"] == answers.names
+    np.testing.assert_array_equal(
+        np.array([found.columns[name] for name in NEW[2:]], dtype=np.float64).T, answers.probabilities
+    )
+    assert result["sentences"] == 5
+    assert sum(result["labels"].values()) == 5
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_parquet_keeps_its_types(words, tmp_path):
+    columns = {"sentence": TEXTS, "when": pa.array([1, 2, None, 4, 5], pa.timestamp("ns")), "score": [0.5] * 5}
+    predict(words, write(tmp_path / "in.parquet", columns), tmp_path / "out.parquet")
+    before, after = (pq.read_table(tmp_path / name) for name in ("in.parquet", "out.parquet"))
+    assert after.select(before.column_names).equals(before)
+
+
+def test_glues_own_test_file_is_taken_as_it_is(words, place, tmp_path):
+    source = place.folder / "glue" / "CoLA" / "test.tsv"
+    predict(words, source, tmp_path / "out.tsv")
+    before, after = read_table(source), read_table(tmp_path / "out.tsv")
+    assert [after.columns[name] for name in ("index", "sentence")] == list(before.columns.values())
+
+
+def test_what_is_there_is_not_overwritten_unless_that_is_asked_for(words, tmp_path):
+    labelled = write(tmp_path / "in.csv", {"sentence": TEXTS, "label": list("10101")})
+    with pytest.raises(ConfigError, match="columns of these names"):
+        predict(words, labelled, tmp_path / "out.csv")
+    predict(words, labelled, tmp_path / "out.csv", prefix="model_")
+    assert list(read_table(tmp_path / "out.csv").columns) == ["sentence", "label", *(f"model_{name}" for name in NEW)]
+    with pytest.raises(ConfigError, match="there already"):
+        predict(words, labelled, tmp_path / "out.csv", prefix="model_")
+    predict(words, labelled, tmp_path / "out.csv", force=True)
+    assert sorted(read_table(tmp_path / "out.csv").columns) == sorted(["sentence", *NEW])
+    with pytest.raises(ConfigError, match="over the sentences"):
+        predict(words, labelled, labelled, force=True)
+    with pytest.raises(ConfigError, match=r"\.csv \| \.tsv"):
+        check_target(tmp_path / "out.xlsx", labelled)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("in.csv", "sentence,n\nFine .,1\n,2\n", ("a sentence is empty", "in.csv, row 3")),
+        ("in.tsv", "index\tsentence\n0\tFine .\n1\n", ("wrong number of columns", "row 3")),
+        ("in.jsonl", '{"text": "Fine ."}\n{"text": null}\n', ("not a text", "row 2", "None")),
+        ("in.csv", "a,b\n1,2\n", ("no such column of sentences", "'a', 'b'", "--text-column")),
+        ("in.csv", "sentence\n", ("holds no sentence",)),
+        ("in.txt", "Fine .\n", ("no reader",)),
+        ("in.parquet", "no", ("not Parquet",)),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused_before_anything_is_computed(tmp_path, name, content, parts):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError) as caught:
+        SentenceFile.check(tmp_path / name)
+    assert all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_a_prediction_that_breaks_off_leaves_nothing(words, tmp_path, monkeypatch):
+    source = write(tmp_path / "in.csv", COLUMNS)
+    checked = SentenceFile.check(source)
+    source.write_text("id,sentence,note\n1,Fine .,\n2,Fine .,\n3,,\n")  # changed since it was checked
+    with pytest.raises(DataError, match="row 4"):
+        predict_file(words, checked, tmp_path / "out.csv", task="cola")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_a_value_that_the_target_cannot_hold_is_named(words, tmp_path):
+    source = write(tmp_path / "in.csv", {"sentence": ["one", "two\nlines"]})
+    with pytest.raises(DataError, match="tab or a newline"):
+        predict(words, source, tmp_path / "out.tsv")
+    mixed = tmp_path / "in.jsonl"
+    mixed.write_text("".join(json.dumps({"sentence": "x", "n": n}) + "\n" for n in (1, 2, "three")))
+    predict(words, mixed, tmp_path / "out.jsonl")
+    assert read_table(tmp_path / "out.jsonl").columns["n"] == [1, 2, "three"]
+    with pytest.raises(DataError, match="several kinds"):
+        predict(words, mixed, tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
