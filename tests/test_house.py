@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "extract": {"tasks", "backbone", "cache"},
     "adapters": {"tasks", "backbone", "cache", "results"},
     "housekeeping": {"cache", "results"},
+    "choosing": {"tasks", "cache", "extract", "heads", "results"},
 }
 
 
@@ -370,7 +371,17 @@ def plant(tmp_path: Path):
     """Lay out a package with the rooms' names, and modules with the given text."""
 
     def write(**texts: str) -> Path:
-        for room in ("tasks", "backbone", "cache", "extract", "heads", "results", "adapters", "housekeeping"):
+        for room in (
+            "tasks",
+            "backbone",
+            "cache",
+            "extract",
+            "heads",
+            "results",
+            "adapters",
+            "housekeeping",
+            "choosing",
+        ):
             (tmp_path / "pipeline" / room).mkdir(parents=True)
             (tmp_path / "pipeline" / room / "__init__.py").write_text("")
         (tmp_path / "pipeline" / "__init__.py").write_text("")
@@ -564,7 +575,9 @@ def _loaded_by(*arguments: str) -> tuple[set[str], subprocess.CompletedProcess[s
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}, done
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["heads", "--help"], ["extract", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["heads", "--help"], ["extract", "--help"], ["backbones", "--help"], ["--version"]]
+)
 def test_help_loads_nothing_heavy(arguments):
     loaded, done = _loaded_by("-m", "pipeline", *arguments)
     assert done.returncode == 0
