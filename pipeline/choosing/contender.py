@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast, get_args
 
 from pipeline.config import Quantization, backbone_slug, raise_problems
@@ -32,21 +32,26 @@ class Contender:
     layer: Layer = -1
     revision: str | None = None
 
-    def __str__(self) -> str:
-        """The shortest specification of it, with its quantisation."""
-        revision = f"#{self.revision}" if self.revision else ""
-        cut = f"@{self.layer}" if self.layer != -1 else ""
-        return f"{self.backbone}{revision}:{self.quantization}{cut}"
+    @property
+    def name(self) -> str:
+        """The backbone for a table or a figure: of a folder its name alone."""
+        is_folder = "/" in self.backbone and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.backbone)
+        return backbone_slug(self.backbone) if is_folder else self.backbone
+
+    @property
+    def form(self) -> str:
+        """What is not the backbone's name: such as `nf4@20`."""
+        revision = f"#{self.revision}:" if self.revision else ""
+        return f"{revision}{self.quantization}" + (f"@{self.layer}" if self.layer != -1 else "")
 
     @property
     def label(self) -> str:
-        """The same for a table or a figure: of a folder its name alone."""
-        name = self.backbone if "/" not in self.backbone.strip("/") or self._is_hub_id else backbone_slug(self.backbone)
-        return str(Contender(name, self.quantization, self.layer, self.revision))
+        """The specification for a table or a figure."""
+        return str(replace(self, backbone=self.name))
 
-    @property
-    def _is_hub_id(self) -> bool:
-        return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.backbone) is not None
+    def __str__(self) -> str:
+        """The shortest specification of it, with its quantisation."""
+        return f"{self.backbone}{'' if self.revision else ':'}{self.form}"
 
 
 def parse_contenders(texts: Sequence[str]) -> tuple[Contender, ...]:

@@ -15,6 +15,12 @@ NAMES = {"mcc": "MCC", "accuracy": "Accuracy", "f1": "F1"}
 POINT, ON_FRONT = "#8a8f98", "#1f5fbf"
 HEIGHT = 460
 """Pixels of a task's part."""
+RIGHT = 0.6
+"""Of the axis, from where on a name stands left of its point."""
+HEAD = (
+    '<head><title>Backbones: score against cost</title><meta name="viewport" content="width=device-width, '
+    'initial-scale=1">'
+)
 
 
 def check_plot(path: Path, *, overwrite: bool) -> None:
@@ -41,6 +47,7 @@ def write_plot(comparison: Comparison, path: Path) -> None:
         RunError: it cannot be written.
     """
     page = pareto_figure(comparison).to_html(include_plotlyjs=True, full_html=True, config={"responsive": True})
+    page = page.replace("<head>", HEAD, 1)
     partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,9 +64,13 @@ def pareto_figure(comparison: Comparison) -> "go.Figure":
     from plotly.subplots import make_subplots
 
     tasks = comparison.tasks
-    figure = make_subplots(rows=len(tasks), cols=1, subplot_titles=[_title(comparison, task.name) for task in tasks])
+    titles = [_title(comparison, task.name) for task in tasks]
+    gap = 0.16 if len(tasks) == 1 else 0.16 / (len(tasks) - 1)
+    figure = make_subplots(rows=len(tasks), cols=1, subplot_titles=titles, vertical_spacing=gap)
+    backbones = {each.contender.backbone for each in comparison.measured}
     for row, task in enumerate(tasks, start=1):
         measured, front = comparison.of_task(task.name), comparison.front(task.name)
+        most = max((each.seconds_per_thousand for each in measured), default=0.0)
         on_front = [each for each, is_on in zip(measured, front, strict=True) if is_on]
         others = [each for each, is_on in zip(measured, front, strict=True) if not is_on]
         steps = sorted(on_front, key=lambda each: each.seconds_per_thousand)
@@ -72,18 +83,29 @@ def pareto_figure(comparison: Comparison) -> "go.Figure":
                 {"mode": "markers+text", "marker": {"size": 9, "color": POINT, "symbol": "circle-open"}},
             ),
         ):
-            figure.add_trace(
-                go.Scatter(**_points(points), **look, name=name, legendgroup=name, showlegend=row == 1), row=row, col=1
-            )
+            names = {"name": name, "legendgroup": name, "showlegend": row == 1}
+            drawn = _points(points, most, with_names=len(backbones) > 1)
+            figure.add_trace(go.Scatter(**drawn, **look, **names), row=row, col=1)
         figure.update_xaxes(title="backbone seconds for 1,000 sentences", rangemode="tozero", row=row, col=1)
         figure.update_yaxes(title=f"{NAMES[task.metric]}, 95 % interval", row=row, col=1)
+    of = f" of {escape(comparison.measured[0].contender.name)}" if len(backbones) == 1 else ""
     figure.update_layout(
-        title="Backbones: score against cost", template="plotly_white", height=120 + HEIGHT * len(tasks)
+        title=f"Score against cost{of}",
+        template="plotly_white",
+        height=120 + HEIGHT * len(tasks),
+        margin={"l": 60, "r": 20},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.04, "xanchor": "right", "x": 1},
     )
     return figure
 
 
-def _points(measured: list[Measured]) -> dict[str, Any]:
+def _points(measured: list[Measured], most: float, *, with_names: bool) -> dict[str, Any]:
+    """Where contenders stand and what is said of them.
+
+    Args:
+        most: seconds at the axis' end.
+        with_names: of the backbones, which say nothing where there is one.
+    """
     scores = [each.score for each in measured]
     return {
         "x": [each.seconds_per_thousand for each in measured],
@@ -94,8 +116,9 @@ def _points(measured: list[Measured]) -> dict[str, Any]:
             "arrayminus": [score.estimate - (score.estimate if score.low is None else score.low) for score in scores],
             "thickness": 1,
         },
-        "text": [escape(each.contender.label) for each in measured],
-        "textposition": "top right",
+        "text": [escape(each.contender.label if with_names else each.contender.form) for each in measured],
+        "textposition": [f"top {'left' if each.seconds_per_thousand > RIGHT * most else 'right'}" for each in measured],
+        "cliponaxis": False,
         "hovertext": [_hover(each) for each in measured],
         "hoverinfo": "text",
     }

@@ -35,9 +35,8 @@ def _table(comparison: Comparison, task: TaskSpec) -> Table:
         title="; ".join(str(sample) for sample in comparison.samples if sample.task == task.name),
         caption=f"{metric}: of the head that did best on training rows held out (held-out; * the best there: chosen "
         "without looking at validation), scored on validation once. s: in the backbone, for a thousand sentences; "
-        "CPU s: of all threads together, "
-        "which other work beside hardly changes. "
-        f"front: nothing is both cheaper and better. Measured on {'; '.join(machines) or 'nothing'}"
+        "CPU s: of all threads together, which other work beside them hardly changes. front: nothing is both cheaper, "
+        f"in s, and better. Measured on {'; '.join(machines) or 'nothing'}"
         f"{' (seconds of different ones do not compare)' if len(machines) > 1 else ''}. peak: memory of stage one. "
         "cache: the head's views, for a thousand sentences. LogME: of the head's views, from training rows alone; then "
         "of each view",

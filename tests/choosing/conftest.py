@@ -1,4 +1,4 @@
-"""Backbones compared on a tiny real one and a few rows, stage one in this process: the test of it has its own."""
+"""Backbones compared on a tiny real one and a few rows, stage one in this process; one test starts one of its own."""
 
 import pytest
 
