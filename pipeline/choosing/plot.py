@@ -90,10 +90,10 @@ def pareto_figure(comparison: Comparison) -> "go.Figure":
         figure.update_yaxes(title=f"{NAMES[task.metric]}, 95 % interval", row=row, col=1)
     of = f" of {escape(comparison.measured[0].contender.name)}" if len(backbones) == 1 else ""
     figure.update_layout(
-        title=f"Score against cost{of}",
+        title={"text": f"Score against cost{of}", "yref": "container", "y": 0.98, "yanchor": "top"},
         template="plotly_white",
-        height=120 + HEIGHT * len(tasks),
-        margin={"l": 60, "r": 20},
+        height=150 + HEIGHT * len(tasks),
+        margin={"l": 60, "r": 20, "t": 130},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.04, "xanchor": "right", "x": 1},
     )
     return figure
