@@ -9,6 +9,7 @@ CACHE_DIR    ?= data/cache
 RUNS_DIR     ?= data/runs
 HEADS        ?= logreg linear mlp
 REMOTE       ?=
+CONTENDERS   ?=
 ARGS         ?=
 
 PYTHON   ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
@@ -34,7 +35,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull verify doctor choose-views bench bench-gpu bench-top-layers bench-reading bench-heads bench-predict chaos test lint clean
+.PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull verify doctor choose-views bench bench-gpu bench-top-layers bench-reading bench-heads bench-predict backbones chaos test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -93,6 +94,9 @@ joint: $(VENV)/.base ## train both tasks' heads on a shared trunk, one frozen or
 
 baselines: $(VENV)/.base ## hold each head against the commonest class, TF-IDF, random features and labels, and the LLM itself
 	@$(PIPELINE) baselines $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,baselines)
+
+backbones: setup ## compare backbones on one sample: accuracy against seconds, memory and bytes, beside LogME
+	@$(PIPELINE) backbones $(CONTENDERS) --tasks $(TASKS) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,backbones)
 
 lora: setup ## train LoRA adapters and heads through the backbone
 	@$(PIPELINE) adapt lora $(COMMON) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,lora)

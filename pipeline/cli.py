@@ -12,6 +12,7 @@ from cyclopts.config import Toml
 
 from pipeline import __version__, before_torch
 from pipeline.adapt_commands import adapt_app
+from pipeline.backbones_command import backbones_app
 from pipeline.cache_commands import cache_app
 from pipeline.config import (
     BackboneConfig,
@@ -51,6 +52,7 @@ app = App(
 )
 app.command(cache_app)
 app.command(adapt_app)
+app.command(backbones_app)
 app.command(predict_app)
 app.command(runs_app)
 app.command(doctor_app)

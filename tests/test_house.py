@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "housekeeping": {"cache", "results"},
     "doctor": {"tasks", "backbone", "cache", "extract", "housekeeping"},
     "predicting": {"tasks", "backbone", "cache", "extract", "adapters", "heads", "results"},
+    "choosing": {"tasks", "cache", "extract", "heads", "results"},
 }
 
 
@@ -567,7 +568,9 @@ def _loaded_by(*arguments: str) -> tuple[set[str], subprocess.CompletedProcess[s
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}, done
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["heads", "--help"], ["extract", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["heads", "--help"], ["extract", "--help"], ["backbones", "--help"], ["--version"]]
+)
 def test_help_loads_nothing_heavy(arguments):
     loaded, done = _loaded_by("-m", "pipeline", *arguments)
     assert done.returncode == 0

@@ -29,6 +29,7 @@ class Backbone:
         num_hidden_layers: blocks.
         hidden_size: numbers a hidden state.
         note: how its weights are held, for people.
+        weights_bytes: that its weights take in memory as they are held; 0 where nobody counted.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Backbone:
     num_hidden_layers: int
     hidden_size: int
     note: str
+    weights_bytes: int = 0
 
 
 def load_backbone(
@@ -139,6 +141,7 @@ def load_backbone(
         num_hidden_layers=int(text_config.num_hidden_layers),
         hidden_size=int(text_config.hidden_size),
         note=note,
+        weights_bytes=sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
     )
 
 

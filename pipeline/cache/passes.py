@@ -1,7 +1,7 @@
 """What features cost: the passes through the backbone that computed them, as the log beside their shards says."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,12 +27,22 @@ class Cost:
         devices: that computed.
         passes: a digest of all that decides a pass but the views kept of it: what shares the digest was, or could have
             been, computed in one.
+        rows: that the passes went through.
+        processor_seconds: of all of the CPU's threads in the passes, which other work beside them hardly changes; None
+            where a log does not say.
+        peak_memory_bytes: the most that a process which computed them had taken, of the machine's memory or, where CUDA
+            computed, of the device's; alike.
+        weights_bytes: that the backbone's weights took there; alike.
     """
 
     backbone_seconds: float
     seconds: float
     devices: tuple[str, ...]
     passes: str
+    rows: int = 0
+    processor_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    weights_bytes: int | None = None
 
 
 def read_passes(folder: Path) -> list[dict[str, Any]]:
@@ -78,4 +88,14 @@ def cost_of(sets: "Sequence[FeatureSet]") -> Cost | None:
         seconds=round(sum(float(record["seconds"]) for record in passes.values()), 3),
         devices=tuple(sorted({str(record.get("device", "unknown")) for record in passes.values()})),
         passes=f"sha256:{sha256_of_record(identity)}",
+        rows=len(sets[0]),
+        processor_seconds=_all(passes.values(), "processor_seconds", sum),
+        peak_memory_bytes=_all(passes.values(), "peak_memory_bytes", max),
+        weights_bytes=_all(passes.values(), "weights_bytes", max),
     )
+
+
+def _all(records: Iterable[Mapping[str, Any]], name: str, together: Callable[[list[Any]], Any]) -> Any:
+    """What the numbers of a field come to, which older logs do not have: None where one is not there."""
+    values = [record.get(name) for record in records]
+    return together(values) if all(isinstance(value, int | float) for value in values) else None

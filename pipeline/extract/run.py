@@ -5,7 +5,7 @@ import importlib.metadata
 import platform
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,14 @@ from pipeline.extract.beside import Ahead, Behind
 from pipeline.extract.canaries import Recomputed
 from pipeline.extract.cut import note_on_cut
 from pipeline.extract.job import Job, choose_views, make_job
+from pipeline.extract.memory import peak_memory_bytes
 from pipeline.extract.preflight import check_room
 from pipeline.extract.probe import find_token_budget
 from pipeline.extract.shard_pass import compute_rows, index_of, plan_shard, to_shard_data
 from pipeline.extract.sharing import Claim, claimed_shards
 from pipeline.kernels import exact_float32
 from pipeline.progress import ProgressLine, say
+from pipeline.tasks.examples import Examples
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 
@@ -57,9 +59,29 @@ def extract(
     passes: PassConfig,
     cache: CacheConfig,
 ) -> list[dict[str, Any]]:
-    """Write every feature set that is asked for and not there yet.
+    """Write every feature set that is asked for and not there yet: `extract_splits` of all splits of the tasks."""
+    tasks = find_tasks(config.tasks, config.task_files)
+    splits = (each for task in tasks for each in read_task(task, data, config.splits or None).values())
+    return extract_splits(splits, config, data.source, backbone, tokens, passes, cache)
+
+
+def extract_splits(
+    splits: Iterable[Examples],
+    config: ExtractConfig,
+    data_source: str,
+    backbone: BackboneConfig,
+    tokens: TokensConfig,
+    passes: PassConfig,
+    cache: CacheConfig,
+) -> list[dict[str, Any]]:
+    """Write every feature set of some splits that is not there yet.
 
     What is there is found by its identity, without loading the model. A killed run goes on from its last whole shard.
+
+    Args:
+        splits: the rows; asked for when the backbone is found.
+        config: its layers and poolings.
+        data_source: the rows' source, for records.
 
     Returns:
         one record a feature set: task, split, name, fingerprint, rows, tokens, truncated, and `status`: `present`,
@@ -68,31 +90,28 @@ def extract(
     Raises:
         PipelineError: a setting, a sentence, the backbone or the disk is at fault.
     """
-    tasks = find_tasks(config.tasks, config.task_files)
     device = resolve_device(backbone.device)
     dtype = resolve_dtype(backbone.compute_dtype, device)
     source = find_backbone(backbone)
     facts = read_facts(source, backbone, dtype)
     recorded = _recorded(device)
     jobs = []
-    for task in tasks:
-        views = choose_views(task, config.layers, config.poolings, facts.num_hidden_layers)
-        for examples in read_task(task, data, config.splits or None).values():
-            say(f"{task.name}/{examples.split}: {len(examples)} rows from {examples.origin}")
-            jobs.append(
-                make_job(
-                    examples,
-                    views,
-                    source=source,
-                    facts=facts,
-                    tokens=tokens,
-                    passes=passes,
-                    cache=cache,
-                    data_source=data.source,
-                    storage_dtype=dtype if passes.storage_dtype == "auto" else passes.storage_dtype,
-                    recorded=recorded,
-                )
+    for examples in splits:
+        say(f"{examples.task.name}/{examples.split}: {len(examples)} rows from {examples.origin}")
+        jobs.append(
+            make_job(
+                examples,
+                choose_views(examples.task, config.layers, config.poolings, facts.num_hidden_layers),
+                source=source,
+                facts=facts,
+                tokens=tokens,
+                passes=passes,
+                cache=cache,
+                data_source=data_source,
+                storage_dtype=dtype if passes.storage_dtype == "auto" else passes.storage_dtype,
+                recorded=recorded,
             )
+        )
     missing = [left for job in jobs if (left := job.missing(passes))]
     status = {writer.folder: "present" for job in jobs for writer in job.writers}
     if missing:
@@ -221,7 +240,7 @@ def _compute_shard(
     line: ProgressLine,
 ) -> Callable[[], None]:
     """Compute a shard of the views that lack it, and its canaries again; what is returned writes it."""
-    began = time.monotonic()
+    began, processor_began = time.monotonic(), time.process_time()
     rows = job.writers[0].rows_of(claim.number)
     views = [job.views[place] for place in claim.places]
     shared, batches = plan
@@ -233,6 +252,7 @@ def _compute_shard(
         "pass": uuid.uuid4().hex,  # of the views that are computed together
         "shard": claim.number,
         "backbone_seconds": round(time.monotonic() - began, 3),
+        "processor_seconds": round(time.process_time() - processor_began, 3),
         "views": len(views),
         "rows": len(rows),
         "tokens": int(tokens.lengths[rows].sum()),
@@ -243,6 +263,8 @@ def _compute_shard(
         "host": platform.node(),
         "machine": platform.machine(),
         "device": str(engine.backbone.device),
+        "weights_bytes": engine.backbone.weights_bytes,
+        "peak_memory_bytes": peak_memory_bytes(engine.backbone.device),
     }
 
     def write() -> None:

@@ -84,11 +84,20 @@ class _Plan:
         return {"sweep": settings, "task": self.task.name, "features": self.prints, "labels": labels}
 
 
-def sweep(config: SweepConfig, cache: CacheConfig, runs: RunsConfig, own: Own = MappingProxyType({})) -> list[Sweep]:
+def sweep(
+    config: SweepConfig,
+    cache: CacheConfig,
+    runs: RunsConfig,
+    own: Own = MappingProxyType({}),
+    noted: Mapping[str, Any] = MappingProxyType({}),
+) -> list[Sweep]:
     """Try every head of `config` on every view of it, for every task; enter the best of each task as a run.
 
     Validation is looked at once, for the selected head. Where the command was stopped and is given again, it goes on
     after the last spec of views that was done.
+
+    Args:
+        noted: what else the config of the runs says, such as how their rows were drawn.
 
     Raises:
         PipelineError: a setting is wrong, the features are not there or are damaged, or a head cannot be trained.
@@ -96,7 +105,8 @@ def sweep(config: SweepConfig, cache: CacheConfig, runs: RunsConfig, own: Own = 
     families = families_of(config.heads, config.seed)
     features = FeatureCache(cache.cache_dir)
     with limited_threads(config.threads):
-        plans = [_plan(task, config, cache, features, own) for task in find_tasks(config.tasks, config.task_files)]
+        tasks = find_tasks(config.tasks, config.task_files)
+        plans = [_plan(task, config, cache, features, own, noted) for task in tasks]
         with state_folders(runs, [plan.settled for plan in plans]) as folders:
             return [
                 _found_before(folder, runs, plan.task) or _sweep(plan, config, families, features, folder, runs, own)
@@ -104,7 +114,14 @@ def sweep(config: SweepConfig, cache: CacheConfig, runs: RunsConfig, own: Own = 
             ]
 
 
-def _plan(task: TaskSpec, config: SweepConfig, cache: CacheConfig, features: FeatureCache, own: Own) -> _Plan:
+def _plan(
+    task: TaskSpec,
+    config: SweepConfig,
+    cache: CacheConfig,
+    features: FeatureCache,
+    own: Own,
+    noted: Mapping[str, Any],
+) -> _Plan:
     of_task = own.get(task.name, {})
     specs: list[tuple[View, ...]] = []
     for text in config.views:
@@ -133,7 +150,7 @@ def _plan(task: TaskSpec, config: SweepConfig, cache: CacheConfig, features: Fea
     if opened["validation"][0].y is None:
         raise HeadError("the validation rows have no labels", where=task.name, expected="a labelled split")
     settings = json.loads(json.dumps(asdict(config), default=str))  # paths become text
-    settings |= {"cache_dir": str(cache.cache_dir), "metric": task.metric}
+    settings |= {**noted, "cache_dir": str(cache.cache_dir), "metric": task.metric}
     settings["data"] = config.data if task.name in own else source_name(config.data)
     return _Plan(task, specs, opened, layers, prints, groups, settings)
 
