@@ -81,6 +81,7 @@ class ScoredSplits:
                 predictions=predictions,
                 probabilities=probabilities,
                 sources=sources,
+                texts=texts,
             )
         )
 

@@ -207,9 +207,17 @@ def test_predictions_say_where_their_rows_are_from(tmp_path):
     assert read_predictions(tmp_path)["source"].to_pylist() == ["gj04", None, "swb04", None, None, None]
 
 
-def test_predictions_from_before_rows_had_sources_are_read(tmp_path):
+def test_predictions_keep_their_sentences(tmp_path):
+    rows = {"task": "cola", "sample_ids": np.arange(2), "predictions": np.asarray([1, 0]), "probabilities": None}
+    texts = ["They ran.", "Ran </script> they."]
+    named = predictions_table(**rows, split="validation", y=np.asarray([1, 0]), texts=texts)
+    write_predictions(tmp_path, [named, predictions_table(**rows, split="test", y=None)])
+    assert read_predictions(tmp_path)["text"].to_pylist() == [*texts, None, None]
+
+
+def test_predictions_from_before_rows_had_sources_and_sentences_are_read(tmp_path):
     table = _table("validation", np.asarray([1, 1, 0]), None)
-    pq.write_table(table.drop_columns(["source"]), tmp_path / "predictions.parquet")
+    pq.write_table(table.drop_columns(["source", "text"]), tmp_path / "predictions.parquet")
     assert read_predictions(tmp_path).equals(table)
 
 

@@ -38,6 +38,7 @@ def test_scores_are_of_classes_and_of_probabilities():
         "ece",
     ]
     assert found.baseline["validation"] == score(Y, np.ones(6, dtype=int))
+    assert found.tables[0]["text"].to_pylist() == list(TEXTS)
     without = _scored(probabilities=None)
     assert without.scores["validation"] == score(Y, PREDICTIONS)
     assert without.tables[0]["probabilities"].null_count == 6
