@@ -27,6 +27,7 @@ from pipeline.config import (
 from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.heads_config import BaselinesConfig, JointConfig, SweepConfig
 from pipeline.predict_command import PlaceConfig, predict_app
+from pipeline.report_command import report_app
 from pipeline.runs_commands import runs_app
 from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result
 
@@ -48,6 +49,7 @@ app.command(cache_app)
 app.command(adapt_app)
 app.command(predict_app)
 app.command(runs_app)
+app.command(report_app)
 app.meta.suppress_keyboard_interrupt = False  # main says that the same command goes on
 
 
