@@ -177,14 +177,16 @@ def _figure(
                     float((y[mask] == commonest).mean()), *([pattern_of(group)] if has_patterns else []),
                 ]
             )  # fmt: skip
-    of_best = sorted((row[3], row[1], row[2]) for row in rows if row[0] == runs[0].name and row[2] >= FEWEST)
+    hits = first.y == first.predictions
+    by_score = sorted((float(hits[mask].mean()), group, int(mask.sum())) for group, mask in drawn.items())
     words = ""
-    if of_best:
-        (low_score, low_name, low_rows), (high_score, high_name, high_rows) = of_best[0], of_best[-1]
+    if by_score:
+        (low_score, low_name, low_rows), (high_score, high_name, high_rows) = by_score[0], by_score[-1]
         words = (
             f" {task.names[runs[0].name]} is least often right on {low_name} ({low_score:.3f} of {low_rows} rows) "
             f"and most often on {high_name} ({high_score:.3f} of {high_rows})."
         )
+    names = " and ".join(task.names[each.name] for each in runs)
     panel = {
         "title": "",
         "x": {"title": "accuracy on validation", "range": [-0.02, 1.03], "tickformat": ".1f"},
@@ -197,9 +199,9 @@ def _figure(
     return Figure(
         id=name,
         title=title,
-        caption=f"{caption} Bars: 95 % Wilson intervals; the grey tick is what always saying the commonest class scores "
-        f"on the same rows. Groups of fewer than {FEWEST} rows are in the data alone.",
-        alt=f"Dot plot of {len(drawn)} groups of rows for {' and '.join(task.names[each.name] for each in runs)}.{words}",
+        caption=f"{caption} Bars: 95 % Wilson intervals; the grey tick is what always saying the commonest class "
+        f"scores on the same rows. Groups of fewer than {FEWEST} rows are in the data alone.",
+        alt=f"Dot plot of {len(drawn)} groups of rows for {names}.{words}",
         variants=[Variant("", traces, [panel])],
         columns=(
             "run", "group", "rows", "accuracy", "low", "high", "mcc", "commonest_class",

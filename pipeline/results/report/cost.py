@@ -6,6 +6,8 @@ from pipeline.results.report.entries import KINDS, Entry
 from pipeline.results.report.figure import LINE, SYMBOLS, TEXT, Figure, Variant, errors, kind_colour, said, short
 from pipeline.results.report.gather import Task
 
+UNDRAWN = ("control", "majority")
+"""Heads that are no way to a score: of other labels; and the commonest class, which is drawn as a line."""
 LEAST_SECONDS = 0.001
 """What takes less is drawn here: the axis is a logarithm."""
 
@@ -28,7 +30,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def cost_figure(task: Task) -> Figure | None:
     """Score on validation against seconds: of training alone, and with stage one where its cost is known."""
-    drawn = [each for each in task.peers if each.score is not None and each.run.head != "control"]
+    drawn = [each for each in task.peers if each.score is not None and each.run.head not in UNDRAWN]
     if not drawn:
         return None
     alone = [max(each.run.seconds, LEAST_SECONDS) for each in drawn]
@@ -41,9 +43,7 @@ def cost_figure(task: Task) -> Figure | None:
         variants.append(_variant(task, "with stage one", [each for each, _ in known], whole))
     note = "Stage one is not counted: what these features took is not recorded."
     if counts_features:
-        note = (
-            "With stage one, a run on cached features also bears all that its features took, as if it alone used them."
-        )
+        note = "With stage one, a run on cached features bears all that its features took, as if it alone used them."
         note += f" {missing} runs whose features' cost is not recorded are left out there." if missing else ""
     on_front = [{drawn[place].name for place in front_places(drawn, alone)}]
     if counts_features:

@@ -43,14 +43,17 @@ def _of_each_kind(task: Task) -> str:
         lines += (
             f'<tr><th scope="row"><span class="kind k-{each.kind}">{esc(what)}</span></th>'
             f'<td class="bars">{scale.whisker(each.score, each.kind)}</td>'
-            f'<td class="n">{each.score.estimate:.3f}</td><td class="n">{esc(seconds_in_words(each.run.seconds))}</td></tr>'
+            f'<td class="n">{each.score.estimate:.3f}</td>'
+            f'<td class="n">{esc(seconds_in_words(each.run.seconds))}</td></tr>'
         )
-    floor = "" if task.majority is None else f"; dotted: always the commonest class, {task.majority:.3f}"
+    floor = ""
+    if task.majority is not None:
+        floor = f'<p class="count">Dotted: always saying the commonest class, {task.majority:.3f}</p>'
     return (
         f'<table class="plain"><caption class="hidden">The best run of each kind</caption><thead><tr>'
-        f'<th scope="col">best of its kind</th><th scope="col">95 % interval{esc(floor)}</th>'
+        f'<th scope="col">best of its kind</th><th scope="col">95 % interval</th>'
         f'<th scope="col" class="n">{esc(task.metric_title)}</th><th scope="col" class="n">training</th></tr></thead>'
-        f"<tbody>{lines}</tbody></table>"
+        f"<tbody>{lines}</tbody></table>{floor}"
     )
 
 
@@ -68,7 +71,8 @@ def _facts(task: Task, places: list[Place]) -> dict[str, tuple[str, str]]:
         cost = ("none cached", "live passes are in its own time")
     else:
         sharing = sum(set(best.fingerprints) <= set(each.fingerprints) for each in task.entries)
-        cost = (seconds_in_words(stage_one), f"once, for the {sharing} runs that share them" if sharing > 1 else "once")
+        shared = f"{sharing} runs share them" if sharing > 1 else "no other run shares them"
+        cost = (seconds_in_words(stage_one), f"once: {shared}" if stage_one else shared)
     return {
         "how sure": sure,
         "training took": (
@@ -81,15 +85,13 @@ def _facts(task: Task, places: list[Place]) -> dict[str, tuple[str, str]]:
 
 def _note(task: Task, places: list[Place]) -> str:
     """That the best of many looks better than it is, and what was selected without looking at validation."""
-    selected = [place.entry for place in places if place.is_selected and place.entry.score is not None]
+    selected = [place for place in places if place.is_selected and place.entry.score is not None]
     words = f"The best of {len(task.peers)} by validation looks better there than it is."
     if selected:
-        first = max(selected, key=lambda each: each.estimate)
-        assert first.score is not None
-        same = (
-            "It is also"
-            if first.name == task.best.name
-            else f"{first.title} ({said(first.score.estimate, first.score.low, first.score.high)}) is"
-        )
-        words += f" {same} the one that held-out training rows select among runs that held out the same."
+        first = max(selected, key=lambda place: place.rivals)
+        score = first.entry.score
+        assert score is not None
+        of = f"{first.entry.title} on {first.entry.weights} ({said(score.estimate, score.low, score.high)})"
+        which = "It is also the one" if first.entry.name == task.best.name else f"{of} is the one"
+        words += f" {which} that held-out training rows select among {first.rivals} runs that held out the same."
     return f'<p class="note">{esc(words)}</p>'

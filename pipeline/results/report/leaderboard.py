@@ -15,13 +15,18 @@ class Place:
         entry: whose.
         rank: from 1, by the score on validation; None where that is of other rows, or there is none.
         less_than_best: how much less it scores than the best on the same rows; None where that cannot be said.
-        is_selected: whether it is the best on held-out rows of all runs that held out the same ones.
+        rivals: where it is the best on held-out rows of several runs that held out the same ones, how many these are.
     """
 
     entry: Entry
     rank: int | None
     less_than_best: PairedDifference | None
-    is_selected: bool
+    rivals: int
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether held-out training rows select it, without a look at validation."""
+        return self.rivals > 0
 
     @property
     def is_tied(self) -> bool:
@@ -39,7 +44,7 @@ def leaderboard_of(task: Task) -> list[Place]:
     for entry in sorted(task.entries, key=lambda each: (each.name not in peers, -each.estimate)):
         is_ranked = entry.name in peers and entry.score is not None
         rank = 1 + sum(place.rank is not None for place in found) if is_ranked else None
-        found.append(Place(entry, rank, _difference(task, best, entry), entry.name in selected))
+        found.append(Place(entry, rank, _difference(task, best, entry), selected.get(entry.name, 0)))
     return found
 
 
@@ -50,11 +55,12 @@ def _difference(task: Task, best: Entry, entry: Entry) -> PairedDifference | Non
     return paired_bootstrap(task.metric, mine.y, mine.predictions, other.predictions, resamples=4_999)
 
 
-def _selected(task: Task) -> set[str]:
-    """Of every set of held-out rows that several runs share, the run that did best there."""
+def _selected(task: Task) -> dict[str, int]:
+    """Of every set of held-out rows that several runs share, the run that did best there, and how many they are."""
     groups: dict[str, list[Entry]] = {}
     for entry in task.peers:
         rows = entry.run.statistics.get(task.name, {}).get("held_out", {}).get("texts")
         if rows and entry.held_out is not None:
             groups.setdefault(rows, []).append(entry)
-    return {max(group, key=lambda e: e.held_out or 0.0).name for group in groups.values() if len(group) > 1}
+    several = [group for group in groups.values() if len(group) > 1]
+    return {max(group, key=lambda e: e.held_out or 0.0).name: len(group) for group in several}

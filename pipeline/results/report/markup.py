@@ -18,9 +18,7 @@ def esc(value: object) -> str:
 def embedded_json(record: Any) -> str:
     """A record as JSON that no browser takes for markup, whatever its strings say."""
     text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return (
-        text.replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    )
+    return text.translate({ord(each): f"\\u{ord(each):04x}" for each in "<>&\u2028\u2029"})
 
 
 def seconds_in_words(seconds: float | None) -> str:
@@ -85,7 +83,7 @@ def sortable(
 
     Args:
         name: its id.
-        caption: what it is of, as HTML.
+        caption: what it is of; the element `<name>-about` says how to read it.
         heads: each column's name, and what its first click makes of it: `ascending` or `descending`.
         rows: each its class and its cells, whole elements.
         sorted_by: the column that the rows are sorted by already.
@@ -97,11 +95,10 @@ def sortable(
         + f'><button type="button">{esc(head)}</button></th>'
         for place, (head, first) in enumerate(heads)
     )
-    body = "".join(
-        f'<tr class="{kind}">{"".join(cells)}</tr>' if kind else f"<tr>{''.join(cells)}</tr>" for kind, cells in rows
-    )
+    body = "".join(f"<tr{f' class={kind}' if kind else ''}>{''.join(cells)}</tr>" for kind, cells in rows)
     return (
-        f'<table id="{esc(name)}" data-sorts="{esc(of)}"><caption>{caption}</caption>'
+        f'<table id="{esc(name)}" data-sorts="{esc(of)}" aria-describedby="{esc(name)}-about">'
+        f'<caption class="hidden">{esc(caption)}</caption>'
         f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table>"
     )
 
@@ -153,7 +150,8 @@ def figure_html(figure: Figure) -> str:
     return (
         f'<figure id="{name}" aria-labelledby="{name}-title"><header><h3 id="{name}-title">{title}</h3>'
         f"{save_buttons(figure.id, figure.title, ('csv', 'json', 'png', 'svg'))}</header>{choice}"
-        f'<div class="plot" data-figure="{name}" data-state="waiting" role="img" aria-label="{title}. {esc(figure.alt)}"></div>'
+        f'<div class="plot" data-figure="{name}" data-state="waiting" role="img"'
+        f' aria-label="{title}. {esc(figure.alt)}"></div>'
         f"<figcaption>{esc(figure.caption)}</figcaption>"
         f'<details data-rows="{name}"><summary>Data of this figure ({len(figure.rows):,} lines)</summary></details>'
         f'<details data-behind="{name}"><summary>Runs and features behind it</summary></details></figure>'

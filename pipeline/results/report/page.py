@@ -40,6 +40,7 @@ class _Part:
         name, title, intro: of the section; the intro is HTML of our own.
         figures: those that there is data for.
         nothing: what is said where there are none.
+        short: its name in the list of sections.
         wide: one below the other, each as wide as the page.
     """
 
@@ -48,6 +49,7 @@ class _Part:
     intro: str
     figures: Sequence[Figure]
     nothing: str
+    short: str
     wide: bool = False
 
 
@@ -152,7 +154,7 @@ def _colophon(gathered: Gathered) -> str:
 
 def _nav(parts: Sequence[_Part]) -> str:
     names = [("glance", "At a glance"), ("leaderboards", "Leaderboards")]
-    names += [(part.name, part.title) for part in parts]
+    names += [(part.name, part.short) for part in parts]
     names += [("sentences", "Sentences"), ("features", "Features")]
     return "".join(f'<li><a href="#{name}">{esc(title)}</a></li>' for name, title in names)
 
@@ -189,9 +191,7 @@ def _leaderboards(gathered: Gathered, places: dict[str, list[Place]]) -> str:
 
 def _parts(gathered: Gathered) -> list[_Part]:
     tasks = gathered.tasks
-    shown = (
-        "The runs shown in detail are the best of each kind and head, unless others were named (<code>--runs</code>)."
-    )
+    shown = "The runs shown in detail are the best of each kind and head, unless <code>--runs</code> named others."
     cost = [cost_figure(task) for task in tasks]
     layers = [layers_figure(task, gathered) for task in tasks]
     curves = [learning_figure(task) for task in tasks]
@@ -201,20 +201,29 @@ def _parts(gathered: Gathered) -> list[_Part]:
     return [
         _Part(
             "cost", "Accuracy against cost", "What a better score takes: cached heads, LoRA and soft prompts.",
-            _there(cost), "No run has a score on validation.",
+            _there(cost), "No run has a score on validation.", "Cost",
         ),
         _Part(
-            "layers", "Layers and pooling", "Where in the backbone the answer is, and how a sentence's tokens are best put together.",
-            _there(layers),
-            "No run says: <code>pipeline sweep</code> on features of <code>--layers all</code> does.",
+            "layers", "Layers and pooling", "Where in the backbone the answer is, and how tokens are best put together.",
+            _there(layers), "No run says: <code>pipeline sweep</code> on features of <code>--layers all</code> does.",
+            "Layers",
         ),
-        _Part("learning", "Learning curves", shown, _there(curves), "No run shown in detail was trained step by step.", True),
-        _Part("calibration", "Calibration", shown, _there(calibration), "No run shown in detail has probabilities.", True),
-        _Part("confusion", "Confusion", shown, _there(matrices), "No run's predictions are at hand.", True),
+        _Part(
+            "learning", "Learning curves", shown, _there(curves), "No run shown in detail was trained step by step.",
+            "Learning", True,
+        ),
+        _Part(
+            "calibration", "Calibration", shown, _there(calibration), "No run shown in detail has probabilities.",
+            "Calibration", True,
+        ),
+        _Part(
+            "confusion", "Confusion matrices", shown, _there(matrices), "No run's predictions are at hand.",
+            "Confusion", True,
+        ),
         _Part(
             "breakdowns", "By source and phenomenon",
-            "The best run, and beside it the best of another kind, on parts of validation.",
-            _there(groups), "The runs say neither where sentences are from nor hold them.",
+            "The best run, and beside it the best of another kind, on parts of validation.", _there(groups),
+            "The runs neither say where sentences are from nor hold them.", "Breakdowns",
         ),
     ]  # fmt: skip
 

@@ -31,9 +31,8 @@ def features_behind(gathered: Gathered, runs: Iterable[str], also: Iterable[str]
                     record["runs"] += 1
     for fingerprint in also:
         known = gathered.features[fingerprint]
-        found.setdefault(
-            fingerprint, {"fingerprint": fingerprint, "task": known["task"], "split": known["split"], "runs": 0}
-        )
+        place = {name: known[name] for name in ("task", "split")}
+        found.setdefault(fingerprint, {"fingerprint": fingerprint, **place, "runs": 0})
     for fingerprint, record in found.items():
         record |= {k: v for k, v in gathered.features.get(fingerprint, {}).items() if k not in ("task", "split")}
     return sorted(found.values(), key=_order)

@@ -35,18 +35,20 @@ def leaderboard_html(task: Task, places: Sequence[Place]) -> str:
     )  # fmt: skip
     rows = [(_kind_of_line(place, task), _cells(place, task, scale, other)) for place in places]
     floor = "" if task.majority is None else f" Always saying the commonest class scores {task.majority:.3f} (dotted)."
-    caption = (
-        f"{esc(task.title)}: every run, by {esc(task.metric_title)} on validation, with 95 % bootstrap intervals over "
+    about = (
+        f"Every run, by {esc(task.metric_title)} on validation, with 95 % bootstrap intervals over "
         f"rows.{esc(floor)} <em>Less the best</em>: the difference on the same rows; <em>tied</em> where its paired "
         "bootstrap interval holds 0. ★: selected by held-out training rows among runs that held out the same ones."
     )
+    title = f"Leaderboard of {task.title}"
     return (
         f'<article class="card" aria-labelledby="{name}-title"><header class="bar"><h3 id="{name}-title" class="grow">'
         f"{esc(task.title)}</h3>{save_buttons(name, f'{task.title}: leaderboard')}</header>"
         f'<div class="bar"><div class="grow"><label for="filter-{name}">Filter runs by any word in their line</label>'
         f'<input type="search" id="filter-{name}" autocomplete="off" spellcheck="false"></div></div>'
+        f'<p class="count" id="{name}-about">{about}</p>'
         f'<p class="count" id="count-{name}" role="status" aria-live="polite">{len(places)} runs</p>'
-        + scrolling(sortable(name, caption, heads, rows, sorted_by=0, of="runs"), f"Leaderboard of {task.title}")
+        + scrolling(sortable(name, title, heads, rows, sorted_by=0, of="runs"), title)
         + "</article>"
     )
 
@@ -133,10 +135,12 @@ def patterns_html() -> str:
         for each in PHENOMENA
     )
     table = (
-        '<table><caption>Regular expressions, searched in the sentence as it stands</caption><thead><tr><th scope="col">'
-        f'phenomenon</th><th scope="col">pattern</th><th scope="col">case</th></tr></thead><tbody>{rows}</tbody></table>'
+        "<table><caption>Regular expressions, searched in the sentence as it stands</caption><thead><tr>"
+        '<th scope="col">phenomenon</th><th scope="col">pattern</th><th scope="col">case</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
     )
-    return f'<details class="card" id="patterns"><summary>The pattern of each phenomenon</summary>{scrolling(table, "Patterns", " low")}</details>'
+    box = scrolling(table, "Patterns", " low")
+    return f'<details class="card" id="patterns"><summary>The pattern of each phenomenon</summary>{box}</details>'
 
 
 def features_html(sets: Sequence[dict[str, Any]]) -> str:
@@ -149,16 +153,20 @@ def features_html(sets: Sequence[dict[str, Any]]) -> str:
         )
     )  # fmt: skip
     rows = [("", _feature_cells(each)) for each in sets]
-    caption = (
-        "Each feature set is found by its identity, every fact that can change a value; its fingerprint is the identity's "
-        "SHA-256. Its passport was measured while it was written: <em>canaries</em> are rows that were computed again alone, "
-        "<em>drift</em> their largest relative difference, <em>cosine</em> their smallest; <em>cut</em>, sentences cut short."
+    about = (
+        "Each feature set is found by its identity, every fact that can change a value; its fingerprint is the "
+        "identity's SHA-256. Its passport was measured while it was written: <em>canaries</em> are rows that were "
+        "computed again alone, <em>drift</em> their largest relative difference, <em>cosine</em> their smallest; "
+        "<em>cut</em>: sentences cut short."
     )
     return (
         '<div class="bar"><div class="grow"><label for="filter-feature-sets">Filter feature sets</label>'
         '<input type="search" id="filter-feature-sets" autocomplete="off" spellcheck="false"></div></div>'
+        f'<p class="count" id="feature-sets-about">{about}</p>'
         f'<p class="count" id="count-feature-sets" role="status" aria-live="polite">{len(sets)} feature sets</p>'
-        + scrolling(sortable("feature-sets", caption, heads, rows, sorted_by=1, of="feature sets"), "Feature sets")
+        + scrolling(
+            sortable("feature-sets", "Feature sets", heads, rows, sorted_by=1, of="feature sets"), "Feature sets"
+        )
     )
 
 
@@ -173,7 +181,8 @@ def _feature_cells(record: dict[str, Any]) -> list[str]:
     alone = passport.get("alone", {})
     whole = "<td>not in this cache</td>"
     if known:
-        whole = f'<td><details data-set="{esc(fingerprint)}"><summary>{esc(record.get("name", "show"))}</summary></details></td>'
+        title = esc(record.get("name", "show"))
+        whole = f'<td><details data-set="{esc(fingerprint)}"><summary>{title}</summary></details></td>'
     return [
         f'<th scope="row" id="features-{esc(fingerprint[:12])}"><code>{esc(fingerprint[:12])}</code></th>',
         text(record["task"]),
@@ -199,15 +208,18 @@ EXPLORER = (
     '<option value="row">as in the data</option></select></div>'
     '<div><label for="sentences-kind">Which</label><select id="sentences-kind"></select></div>'
     '<div><label for="sentences-label">True class</label><select id="sentences-label"></select></div>'
-    '<div id="sentences-source-box"><label for="sentences-source">Source</label><select id="sentences-source"></select></div>'
+    '<div id="sentences-source-box"><label for="sentences-source">Source</label>'
+    '<select id="sentences-source"></select></div>'
     '</div><div class="bar"><div class="grow"><label for="sentences-search">Search the sentences</label>'
     '<input type="search" id="sentences-search" autocomplete="off" spellcheck="false" '
     'placeholder="any words, in any order"></div>{buttons}</div>'
     '<p class="count" id="sentences-count" role="status" aria-live="polite"></p>'
-    '<table id="explorer"><caption class="hidden">Sentences of validation and what the chosen run says of them</caption>'
+    '<table id="explorer">'
+    '<caption class="hidden">Sentences of validation and what the chosen run says of them</caption>'
     '<thead><tr><th scope="col">sentence</th><th scope="col">true class</th><th scope="col">this run says</th>'
     '<th scope="col" class="n">how sure</th><th scope="col" class="n">runs wrong</th><th scope="col">source</th></tr>'
-    '</thead><tbody></tbody></table><p><button type="button" class="quiet" id="sentences-more">Show more</button></p></div>'
+    "</thead><tbody></tbody></table>"
+    '<p><button type="button" class="quiet" id="sentences-more">Show more</button></p></div>'
 )
 """The controls and the table of the sentences; the script fills them."""
 

@@ -103,7 +103,7 @@ function layoutOf(figure, variant, width) {
     annotations: [], shapes: [], modebar: { bgcolor: "rgba(0,0,0,0)", color: muted, activecolor: text },
   };
   const inner = width - places.margin.l - places.margin.r;
-  const inside = places.height - places.margin.t - places.margin.b;
+  const inside = places.body; // plotly itself makes room for the legend below
   variant.panels.forEach((panel, number) => {
     const column = number % places.columns, row = Math.floor(number / places.columns);
     const left = panel.y.ticktext ? 8 + 6.6 * Math.max(...panel.y.ticktext.map((each) => each.length)) : 52;
