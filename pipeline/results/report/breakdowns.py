@@ -10,7 +10,7 @@ from pipeline.results.report.entries import Entry, on_same_rows
 from pipeline.results.report.figure import MUTED, OF_SERIES, Figure, Variant, colour, errors, said, short
 from pipeline.results.report.gather import Task
 from pipeline.results.report.phenomena import marked, pattern_of
-from pipeline.results.report.predicted import SPLIT
+from pipeline.results.report.predicted import SPLIT, Predicted
 from pipeline.results.shares import wilson_interval
 
 COMPARED = 2
@@ -189,7 +189,7 @@ def _figure(
     names = " and ".join(task.names[each.name] for each in runs)
     panel = {
         "title": "",
-        "x": {"title": "accuracy on validation", "range": [-0.02, 1.03], "tickformat": ".1f"},
+        "x": {"title": "accuracy on validation", "range": [_floor(first, drawn), 1.03], "tickformat": ".1f"},
         "y": {
             "title": "", "tickvals": list(heights.values()), "zeroline": False,
             "ticktext": [f"{group} ({int(mask.sum())})" for group, mask in drawn.items()],
@@ -211,6 +211,14 @@ def _figure(
         runs=[each.name for each in runs],
         height=110 + 27 * len(drawn),
     )  # fmt: skip
+
+
+def _floor(rows: Predicted, groups: Mapping[str, np.ndarray]) -> float:
+    """Where the axis begins: at the lowest that anything in these groups can reach, near enough."""
+    y, right, commonest = rows.y, rows.y == rows.predictions, _commonest_class(rows.y)
+    lows = [wilson_interval(int(right[mask].sum()), int(mask.sum()))[0] for mask in groups.values()]
+    lows += [float((y[mask] == commonest).mean()) for mask in groups.values()]
+    return max(0.0, float(np.floor(min(lows, default=0.0) * 10) / 10) - 0.1) - 0.02
 
 
 def _commonest_class(y: np.ndarray) -> int:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.results.report.cost import escape
-from pipeline.results.report.figure import Figure, Variant
+from pipeline.results.report.figure import TEXT, Figure, Variant
 from pipeline.results.report.gather import Task
 
 
@@ -26,7 +26,8 @@ def confusion_figure(task: Task) -> Figure | None:
                     [f"{count:,}<br>{share:.0%}" for count, share in zip(*line, strict=True)]
                     for line in zip(counts.tolist(), shares.tolist(), strict=True)
                 ],
-                "texttemplate": "%{text}", "colorscale": "var(--heat)", "zmin": 0, "zmax": 1, "showscale": False,
+                "texttemplate": "%{text}", "textfont": {"color": TEXT, "size": 13},
+                "colorscale": "var(--heat)", "zmin": 0, "zmax": 1, "showscale": False,
                 "xgap": 2, "ygap": 2,
                 "hovertemplate": "%{y}, called %{x}: %{text} of this class<extra></extra>",
             }

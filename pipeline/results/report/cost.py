@@ -99,7 +99,9 @@ def _variant(task: Task, name: str, entries: Sequence[Entry], seconds: Sequence[
         steps.append((max(seconds) * 1.3, steps[-1][1]))
         traces.append(
             {
-                "type": "scatter", "mode": "lines", "name": "Pareto front", "panel": 0, "hoverinfo": "skip",
+                "type": "scatter", "mode": "lines+text", "name": "Pareto front", "panel": 0, "hoverinfo": "skip",
+                "text": [*(f"{escape(entries[place].run.head)}   " for place in front), ""], "textposition": "top left",
+                "textfont": {"size": 11.5, "color": TEXT}, "cliponaxis": False,
                 "x": short([x for x, _ in steps]), "y": short([y for _, y in steps]),
                 "line": {"shape": "hv", "width": 2, "dash": "dot", "color": TEXT},
             }

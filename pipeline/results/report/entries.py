@@ -18,6 +18,12 @@ KINDS: dict[Kind, str] = {
 """What each kind is called for people."""
 BASELINES = ("majority", "tfidf", "random-features", "control", "zero-shot")
 """Heads that others are held against."""
+NAMED = {
+    "tfidf": "TF-IDF",
+    "random-features": "random features",
+    "majority": "commonest class",
+    "zero-shot": "zero-shot LLM",
+}
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,9 @@ class Entry:
         """What was trained, for people."""
         if self.kind == "prompt":
             return KINDS["prompt"]
-        return f"LoRA, {self.run.head}" if self.kind == "lora" else self.run.head
+        frozen = self.run.selection.get("freeze")
+        head = NAMED.get(self.run.head, self.run.head) + ("" if frozen in (None, "none") else f", {frozen} frozen")
+        return f"LoRA, {head}" if self.kind == "lora" else head
 
     @property
     def fingerprints(self) -> list[str]:

@@ -11,7 +11,7 @@ COLOURS = 8
 SYMBOLS: dict[Kind, str] = {"cached": "circle", "lora": "diamond", "prompt": "square", "baseline": "x-thin-open"}
 """A kind's mark, so that it is told by more than its colour."""
 OF_SERIES = ("circle", "diamond", "square", "triangle-up", "cross", "star", "triangle-down", "pentagon")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "8px 3px", "2px 6px")
 MUTED, TEXT, LINE = "var(--muted)", "var(--text)", "var(--line)"
 
 

@@ -39,7 +39,7 @@ def _of_each_kind(task: Task) -> str:
     lines = ""
     for each in firsts.values():
         assert each.score is not None
-        what = f"{KINDS[each.kind]} {each.run.head}" if each.kind == "baseline" else KINDS[each.kind]
+        what = each.title if each.kind == "baseline" else KINDS[each.kind]
         lines += (
             f'<tr><th scope="row"><span class="kind k-{each.kind}">{esc(what)}</span></th>'
             f'<td class="bars">{scale.whisker(each.score, each.kind)}</td>'
@@ -48,10 +48,10 @@ def _of_each_kind(task: Task) -> str:
         )
     floor = ""
     if task.majority is not None:
-        floor = f'<p class="count">Dotted: always saying the commonest class, {task.majority:.3f}</p>'
+        floor = f'<p class="count">Bars: 95 % intervals. Dotted: always the commonest class, {task.majority:.3f}.</p>'
     return (
         f'<table class="plain"><caption class="hidden">The best run of each kind</caption><thead><tr>'
-        f'<th scope="col">best of its kind</th><th scope="col">95 % interval</th>'
+        f'<th scope="col">best of its kind</th><th scope="col">interval</th>'
         f'<th scope="col" class="n">{esc(task.metric_title)}</th><th scope="col" class="n">training</th></tr></thead>'
         f"<tbody>{lines}</tbody></table>{floor}"
     )

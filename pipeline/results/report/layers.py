@@ -7,10 +7,15 @@ from typing import Any
 from pipeline.digests import canonical_json
 from pipeline.errors import ConfigError
 from pipeline.results.report.entries import Entry
-from pipeline.results.report.figure import DASHES, OF_SERIES, Figure, Variant, colour, short
+from pipeline.results.report.figure import OF_SERIES, Figure, Variant, colour, short
 from pipeline.results.report.gather import Gathered, Task
 from pipeline.results.trials import by_layer
 from pipeline.views import parse_views
+
+FEWEST_LAYERS = 3
+"""Of fewer there is no curve to look at."""
+FEWEST_WAYS = 3
+"""Of holding rows out: Student's interval over two of them says nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,9 @@ class LayerPoint:
 def layers_figure(task: Task, gathered: Gathered) -> Figure | None:
     """Held-out scores of a sweep's single views; without a sweep, validation scores of heads on single views."""
     points, of = _of_sweeps(task, gathered), "training rows held out"
-    if len({point.layer for point in points}) < 2:
+    if len({point.layer for point in points}) < FEWEST_LAYERS:
         points, of = _of_heads(task, gathered.features), "validation"
-    if len({point.layer for point in points}) < 2:
+    if len({point.layer for point in points}) < FEWEST_LAYERS:
         return None
     series: dict[str, list[LayerPoint]] = {}
     for point in points:
@@ -47,7 +52,7 @@ def layers_figure(task: Task, gathered: Gathered) -> Figure | None:
     traces: list[dict[str, Any]] = []
     for place, (name, of_series) in enumerate(sorted(series.items())):
         of_series.sort(key=lambda point: point.layer)
-        has_band = all(point.low is not None for point in of_series) and len(of_series) > 1
+        has_band = all(point.low is not None for point in of_series)
         layers = [point.layer for point in of_series]
         if has_band:
             band = [point.high for point in of_series] + [point.low for point in reversed(of_series)]
@@ -63,7 +68,7 @@ def layers_figure(task: Task, gathered: Gathered) -> Figure | None:
                 "type": "scatter", "mode": "lines+markers", "panel": 0, "name": name, "legendgroup": name,
                 "x": layers, "y": short([point.score for point in of_series]),
                 "text": [f"{point.head}" for point in of_series],
-                "line": {"color": colour(place), "width": 2.2, "dash": DASHES[place % len(DASHES)]},
+                "line": {"color": colour(place), "width": 2.2},
                 "marker": {"symbol": OF_SERIES[place % len(OF_SERIES)], "color": colour(place), "size": 7},
                 "hovertemplate": f"layer %{{x}}, {name}<br>{task.metric_title} %{{y:.3f}}, %{{text}}<extra></extra>",
             }
@@ -71,15 +76,18 @@ def layers_figure(task: Task, gathered: Gathered) -> Figure | None:
     tops = [max(of_series, key=lambda point: point.score) for of_series in series.values()]
     words = "; ".join(f"{top.series} is best at layer {top.layer} with {top.score:.3f}" for top in tops)
     runs = list(dict.fromkeys(point.run for point in points))
-    panel = {"title": "", "x": {"title": "layer (0: the embeddings)", "dtick": 5}, "y": {"title": task.metric_title}}
+    low, high = min(point.score for point in points), max(point.score for point in points)
+    room = max(0.25 * (high - low), 0.01)
+    y = {"title": task.metric_title, "range": short([low - room, high + room])}
+    panel = {"title": "", "x": {"title": "layer (0: the embeddings)", "dtick": 5}, "y": y}
     return Figure(
         id=f"layers-{task.name}",
         title=f"{task.title}: {task.metric_title} by layer and pooling",
         caption=(
             f"Of each single view the head that did best, scored on {of}."
             + (
-                " No score here is of validation, so that a layer can be chosen by this figure. Bands: 95 % intervals "
-                "over the ways of holding out."
+                " No score here is of validation, so that a layer can be chosen by this figure. Bands, where "
+                "there are: 95 % intervals over the ways of holding out, cut off where they leave the figure."
                 if of != "validation"
                 else " Choosing a layer by this figure is a look at validation."
             )
@@ -121,14 +129,15 @@ def _of_sweeps(task: Task, gathered: Gathered) -> list[LayerPoint]:
             found = by_layer(gathered.trials[entry.name], task.metric)
             if len(found) > len(best.get(entry.weights, (entry, []))[1]):
                 best[entry.weights] = (entry, found)
+    ways = {name: len(set(trials["seed"].to_pylist())) for name, trials in gathered.trials.items()}
     return [
         LayerPoint(
             series=_series(row["pooling"], weights, len(best) > 1),
             layer=int(row["layer"]),
             head=_head(row),
             score=row["mean"],
-            low=row["low"],
-            high=row["high"],
+            low=row["low"] if ways[entry.name] >= FEWEST_WAYS else None,
+            high=row["high"] if ways[entry.name] >= FEWEST_WAYS else None,
             run=entry.name,
         )
         for weights, (entry, found) in best.items()

@@ -4,6 +4,8 @@ from pipeline.results.curves import Curve, curves_of
 from pipeline.results.report.figure import DASHES, OF_SERIES, Figure, Variant, colour, short
 from pipeline.results.report.gather import METRICS, Task
 
+MARKED = 40
+"""A curve of so many points has a mark at each; of more it is told by its dashes."""
 MOST_POINTS = 400
 """Points drawn of one curve; of longer ones every so many-th is kept, the last always."""
 
@@ -21,7 +23,7 @@ def learning_figure(task: Task) -> Figure | None:
     found = {(curve.part, curve.metric, curve.unit) for _, _, curve in curves}
     kinds = sorted(found, key=lambda kind: (order[kind[0], kind[1]], kind[2]))
     panels = [
-        {"title": f"{_name(part, metric)}", "x": {"title": unit, "rangemode": "tozero"}, "y": {"title": ""}}
+        {"title": f"{_name(part, metric)} by {unit}", "x": {"title": unit, "rangemode": "tozero"}, "y": {"title": ""}}
         for part, metric, unit in kinds
     ]
     seen: set[str] = set()
@@ -30,11 +32,11 @@ def learning_figure(task: Task) -> Figure | None:
         x, y = zip(*curve.points, strict=True)
         traces.append(
             {
-                "type": "scatter", "mode": "lines+markers" if len(x) <= 40 else "lines",
+                "type": "scatter", "mode": "lines+markers" if len(x) <= MARKED else "lines",
                 "panel": kinds.index((curve.part, curve.metric, curve.unit)),
                 "x": short(x), "y": short(y), "name": task.names[run], "legendgroup": run,
                 "showlegend": run not in seen,
-                "line": {"color": colour(place), "width": 2, "dash": DASHES[place % len(DASHES)]},
+                "line": {"color": colour(place), "width": 2, "dash": "solid" if len(x) <= MARKED else DASHES[place]},
                 "marker": {"symbol": OF_SERIES[place % len(OF_SERIES)], "color": colour(place), "size": 6},
                 "hovertemplate": f"%{{fullData.name}}<br>{curve.unit} %{{x}}: %{{y:.4f}}<extra></extra>",
             }

@@ -44,24 +44,26 @@ class Scale:
 
     Args:
         scores: all that are drawn on it, with their intervals.
-        floor: what the commonest class scores; it is marked.
+        floor: what the commonest class scores; it is marked where the scale reaches it.
+        with_floor: whether the scale must.
     """
 
-    def __init__(self, scores: Sequence[Interval], floor: float | None) -> None:
+    def __init__(self, scores: Sequence[Interval], floor: float | None, *, with_floor: bool = True) -> None:
         ends = [end for each in scores for end in (each.estimate, each.low, each.high) if end is not None]
-        ends += [] if floor is None else [floor]
+        ends += [] if floor is None or not with_floor else [floor]
         low, high = min(ends, default=0.0), max(ends, default=1.0)
         room = 0.04 * max(high - low, 1e-6)
         self._low, self._wide, self._floor = low - room, high - low + 2 * room, floor
 
     def _at(self, score: float) -> str:
-        return f"{100 * (score - self._low) / self._wide:.1f}%"
+        return f"{min(100.0, max(0.0, 100 * (score - self._low) / self._wide)):.1f}%"
 
     def whisker(self, score: Interval, kind: str) -> str:
         """A score as a dot in the span of its interval; nothing that is not also said in numbers."""
         low = score.estimate if score.low is None else score.low
         high = score.estimate if score.high is None else score.high
-        floor = "" if self._floor is None else f';--b:{self._at(self._floor)}"><i class="floor"></i'
+        is_on = self._floor is not None and 0 <= self._floor - self._low <= self._wide
+        floor = "" if not is_on or self._floor is None else f';--b:{self._at(self._floor)}"><i class="floor"></i'
         style = f"--l:{self._at(low)};--h:{self._at(high)};--e:{self._at(score.estimate)}"
         close = '"' if not floor else ""
         return (

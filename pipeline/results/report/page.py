@@ -85,8 +85,8 @@ def page_of(gathered: Gathered) -> str:
             "generator": GENERATOR,
             "title": esc(_heading(gathered)),
             "css": _asset("report.css"),
-            "heading": esc(_heading(gathered)),
-            "lead": esc(_lead(gathered)),
+            "heading": esc(_heading(gathered)).replace("-", "\N{NON-BREAKING HYPHEN}"),
+            "lead": _lead(gathered),
             "nav": _nav(parts),
             "sections": "\n".join(sections),
             "colophon": esc(_colophon(gathered)),
@@ -141,8 +141,9 @@ def _lead(gathered: Gathered) -> str:
     dates = first if first == last else f"{first} to {last}"
     named = f"{', '.join(weights[:3])}{' and others' if len(weights) > 3 else ''}"
     return (
-        f"Heads on cached hidden states, and adapters trained through the backbone ({named}). Runs of {dates}; scores "
-        f"are of validation unless a figure says otherwise. Made {now():%Y-%m-%d %H:%M} UTC."
+        f"Heads on cached hidden states, and adapters trained through the backbone ({esc(named)}). Runs of "
+        f'<span class="keep">{esc(dates)}</span>; scores are of validation unless a figure says otherwise. Made '
+        f'<span class="keep">{now():%Y-%m-%d %H:%M} UTC</span>.'
     )
 
 
@@ -197,14 +198,14 @@ def _parts(gathered: Gathered) -> list[_Part]:
     curves = [learning_figure(task) for task in tasks]
     calibration = [calibration_figure(task) for task in tasks]
     matrices = [confusion_figure(task) for task in tasks]
-    groups = [figure(task) for task in tasks for figure in (domains_figure, sources_figure, phenomena_figure)]
+    groups = [figure(task) for task in tasks for figure in (sources_figure, phenomena_figure, domains_figure)]
     return [
         _Part(
             "cost", "Accuracy against cost", "What a better score takes: cached heads, LoRA and soft prompts.",
             _there(cost), "No run has a score on validation.", "Cost",
         ),
         _Part(
-            "layers", "Layers and pooling", "Where in the backbone the answer is, and how tokens are best put together.",
+            "layers", "Layers and pooling", "Where in the backbone the answer is, and how tokens are best pooled.",
             _there(layers), "No run says: <code>pipeline sweep</code> on features of <code>--layers all</code> does.",
             "Layers",
         ),

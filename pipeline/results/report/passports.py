@@ -32,7 +32,7 @@ def features_behind(gathered: Gathered, runs: Iterable[str], also: Iterable[str]
     for fingerprint in also:
         known = gathered.features[fingerprint]
         place = {name: known[name] for name in ("task", "split")}
-        found.setdefault(fingerprint, {"fingerprint": fingerprint, **place, "runs": 0})
+        found.setdefault(fingerprint, {"fingerprint": fingerprint, **place, "runs": 1})  # the sweep's
     for fingerprint, record in found.items():
         record |= {k: v for k, v in gathered.features.get(fingerprint, {}).items() if k not in ("task", "split")}
     return sorted(found.values(), key=_order)

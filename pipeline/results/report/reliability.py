@@ -89,7 +89,7 @@ def calibration_figure(task: Task) -> Figure | None:
                 "x": short([each.confidence for each in bins]), "y": short(shares),
                 "error_y": errors(shares, [low for low, _ in ends], [high for _, high in ends])
                 | {"color": colour(place), "thickness": 0.9, "width": 2},
-                "line": {"color": colour(place), "width": 2, "dash": DASHES[place % len(DASHES)]},
+                "line": {"color": colour(place), "width": 2},
                 "marker": {"symbol": OF_SERIES[place % len(OF_SERIES)], "color": colour(place), "size": 7},
                 "text": [f"{each.right} of {each.rows} rows right" for each in bins],
                 "hovertemplate": "%{fullData.name}<br>confidence %{x:.3f}, right %{y:.3f}<br>%{text}<extra></extra>",

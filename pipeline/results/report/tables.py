@@ -10,7 +10,6 @@ from pipeline.results.report.leaderboard import Place
 from pipeline.results.report.markup import (
     Scale,
     esc,
-    kind_tag,
     number,
     save_buttons,
     scrolling,
@@ -25,7 +24,8 @@ from pipeline.results.report.predicted import SPLIT
 def leaderboard_html(task: Task, places: Sequence[Place]) -> str:
     """A task's leaderboard with its filter."""
     name = f"leaderboard-{task.name}"
-    scale = Scale([p.entry.score for p in places if p.entry.score is not None and p.rank is not None], task.majority)
+    trained = [p.entry for p in places if p.rank is not None and p.entry.kind != "baseline"]
+    scale = Scale([each.score for each in trained if each.score is not None], task.majority, with_floor=False)
     other = "accuracy" if task.metric != "accuracy" else "mcc"
     heads = (
         ("#", "ascending"), ("what", "ascending"), (f"{task.metric_title} [95 %]", "descending"),
@@ -34,7 +34,11 @@ def leaderboard_html(task: Task, places: Sequence[Place]) -> str:
         ("views", "ascending"), ("weights", "ascending"), ("data", "ascending"), ("run", "ascending"),
     )  # fmt: skip
     rows = [(_kind_of_line(place, task), _cells(place, task, scale, other)) for place in places]
-    floor = "" if task.majority is None else f" Always saying the commonest class scores {task.majority:.3f} (dotted)."
+    floor = (
+        ""
+        if task.majority is None
+        else f" Always saying the commonest class scores {task.majority:.3f} (dotted, where the bars reach it)."
+    )
     about = (
         f"Every run, by {esc(task.metric_title)} on validation, with 95 % bootstrap intervals over "
         f"rows.{esc(floor)} <em>Less the best</em>: the difference on the same rows; <em>tied</em> where its paired "
@@ -69,7 +73,8 @@ def _cells(place: Place, task: Task, scale: Scale, other: str) -> list[str]:
     width = None if score is None or score.low is None or score.high is None else score.high - score.low
     return [
         number(place.rank, "d") if place.rank is not None else '<td class="n" data-v="" title="other rows">–</td>',
-        f'<th scope="row">{kind_tag(entry)}<br>{esc(entry.title)}{mark}</th>',
+        f'<th scope="row"><span class="kind k-{entry.kind}">{esc(entry.title)}</span>{mark}'
+        f"<small>{esc(KINDS[entry.kind])}</small></th>",
         number(None if score is None else score.estimate, shown=shown),
         f'<td class="bars" data-v="{"" if width is None else f"{width:.6g}"}">{bar}</td>',
         _difference(place, task),
@@ -79,7 +84,7 @@ def _cells(place: Place, task: Task, scale: Scale, other: str) -> list[str]:
         number(entry.run.seconds, shown=esc(seconds_in_words(entry.run.seconds))),
         number(entry.stage_one_seconds, shown=esc(_stage_one(entry.stage_one_seconds))),
         text(entry.views.replace("+", " + "), "name"),
-        text(entry.weights),
+        text(entry.weights, "keep"),
         text(entry.run.config.get("data") or ""),
         text(entry.name, "run"),
     ]
@@ -188,7 +193,7 @@ def _feature_cells(record: dict[str, Any]) -> list[str]:
         text(record["task"]),
         text(record["split"]),
         text(view),
-        text(f"{record.get('backbone', '')} {kind}".strip()),
+        text(f"{record.get('backbone', '')} {kind}".strip(), "keep"),
         number(record.get("rows"), ","),
         number(alone.get("relative"), ".1e"),
         number(alone.get("cosine"), ".7f"),

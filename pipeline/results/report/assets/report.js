@@ -106,15 +106,15 @@ function layoutOf(figure, variant, width) {
   const inside = places.body; // plotly itself makes room for the legend below
   variant.panels.forEach((panel, number) => {
     const column = number % places.columns, row = Math.floor(number / places.columns);
-    const left = panel.y.ticktext ? 8 + 6.6 * Math.max(...panel.y.ticktext.map((each) => each.length)) : 52;
-    const wide = inner / places.columns;
+    const wide = inner / places.columns, small = wide < 420;
+    const left = panel.y.ticktext ? 10 + (small ? 5.8 : 6.3) * Math.max(...panel.y.ticktext.map((each) => each.length)) : 52;
     const top = row * figure.height + (panel.title ? 26 : 10), bottom = (row + 1) * figure.height - 46;
-    const x = [(column * wide + Math.min(left, wide / 2)) / inner, ((column + 1) * wide - 8) / inner];
+    const x = [(column * wide + Math.min(left, wide * 0.6)) / inner, ((column + 1) * wide - 8) / inner];
     const y = [1 - bottom / inside, 1 - top / inside];
     const suffix = number ? String(number + 1) : "";
     const grid = { gridcolor: line, linecolor: line, zerolinecolor: line, tickfont: { color: muted, size: 11.5 }, automargin: false };
     layout[`xaxis${suffix}`] = { ...grid, ...named(themed(panel.x)), domain: x, anchor: `y${suffix}` };
-    layout[`yaxis${suffix}`] = { ...grid, ...named(themed(panel.y)), domain: y, anchor: `x${suffix}` };
+    layout[`yaxis${suffix}`] = { ...grid, ...named(themed(panel.y)), tickfont: { color: muted, size: small ? 10.5 : 11.5 }, domain: y, anchor: `x${suffix}` };
     if (panel.title) {
       layout.annotations.push({ text: `<b>${panel.title}</b>`, showarrow: false, xref: "paper", yref: "paper", x: x[0], y: y[1],
                                 xanchor: "left", yanchor: "bottom", yshift: 3, font: { size: 12.5 } });
