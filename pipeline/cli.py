@@ -31,6 +31,7 @@ from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.heads_config import BaselinesConfig, JointConfig, SweepConfig
 from pipeline.predict_command import predict_app
 from pipeline.predict_config import PlaceConfig
+from pipeline.report_command import report_app
 from pipeline.runs_commands import runs_app
 from pipeline.submit_command import submit_app
 from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result
@@ -57,6 +58,7 @@ app.command(predict_app)
 app.command(runs_app)
 app.command(doctor_app)
 app.command(submit_app)
+app.command(report_app)
 app.meta.suppress_keyboard_interrupt = False  # main says that the same command goes on
 
 

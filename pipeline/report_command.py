@@ -1,0 +1,67 @@
+"""`pipeline report`: all runs as one HTML page. A room is imported inside the command that needs it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from pipeline.config import CacheConfig, LedgerConfig
+from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result
+
+report_app = App(name="report", default_parameter=LISTS)
+
+
+@report_app.default
+def report(
+    file: Path | None = None,
+    /,
+    *,
+    runs: Annotated[tuple[str, ...], Parameter(name="--runs")] = (),
+    ledger: Annotated[LedgerConfig, Flat] = LedgerConfig(),
+    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    json: Json = False,
+) -> None:
+    """Write all runs as one HTML page that needs no network: leaderboards, figures, searchable sentences.
+
+    Example: `pipeline report report.html`
+
+    Args:
+        file: what to write; by default report.html beside the runs. An earlier report is replaced, nothing else.
+        runs: names of runs, or their beginnings, to show in detail; by default each task's best of every kind.
+    """
+    from pipeline.results.report.writing import write_report
+
+    features = _features(cache.cache_dir)
+    try:
+        found = write_report(
+            file or ledger.runs_dir / "report.html",
+            ledger.runs_dir,
+            chosen=runs,
+            labels=_labels(features),
+            features=features,
+        )
+    except ModuleNotFoundError as error:
+        raise missing_package(error, "report") from error
+    print_result(found, json, lambda one: columns([one], ("file", "bytes", "runs")))
+
+
+def _features(cache_dir: Path) -> dict[str, dict[str, Any]]:
+    """What is known of the feature sets that are at hand, by fingerprint; those that are damaged are left out."""
+    from pipeline.cache.inventory import list_entries
+
+    found = {}
+    for entry in list_entries(cache_dir) if cache_dir.is_dir() else []:
+        manifest = entry.manifest
+        if manifest is not None:
+            record = manifest.to_dict()
+            kept = ("task", "split", "backbone", "rows", "source", "identity", "passport", "recorded", "labels")
+            found[manifest.fingerprint] = {"name": manifest.name, **{name: record[name] for name in kept}}
+    return found
+
+
+def _labels(features: dict[str, dict[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """The classes' names of each task: what its features say, else those of the built-in tasks."""
+    from pipeline.tasks.spec import BUILT_IN
+
+    of_features = {record["task"]: tuple(record["labels"]) for record in features.values()}
+    return {task.name: task.labels for task in BUILT_IN.values()} | of_features

@@ -1,0 +1,75 @@
+"""Writing the report: one file, whole or not at all, and over nothing but an earlier report."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ConfigError, RunError
+from pipeline.partials import partial_path
+from pipeline.results.report.gather import Features, gather
+from pipeline.results.report.page import GENERATOR, page_of
+
+HEAD_BYTES = 4096
+"""Of a file that is there: its first lines say whether it is a report."""
+
+
+def write_report(
+    path: Path,
+    runs_dir: Path,
+    *,
+    chosen: Sequence[str] = (),
+    labels: Mapping[str, Sequence[str]],
+    features: Features,
+) -> dict[str, Any]:
+    """Write the report of a folder of runs.
+
+    Args:
+        path: the file.
+        chosen, labels, features: as in `gather`.
+
+    Returns:
+        `file`, `bytes`, `runs` (how many), `tasks` (their names).
+
+    Raises:
+        ConfigError: the file is there, and is no report.
+        RunError: there are no runs, one cannot be read, or the file cannot be written.
+        ModuleNotFoundError: plotly is not installed.
+    """
+    _refuse_others(path)
+    gathered = gather(runs_dir, chosen=chosen, labels=labels, features=features)
+    content = page_of(gathered).encode("utf-8")
+    partial = partial_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError("the report cannot be written", where=path, found=error.strerror or str(error)) from error
+    return {
+        "file": str(path),
+        "bytes": len(content),
+        "runs": len(gathered.runs),
+        "tasks": [task.name for task in gathered.tasks],
+    }
+
+
+def _refuse_others(path: Path) -> None:
+    """Refuse to write over what is no report.
+
+    Raises:
+        ConfigError: there is such a file, or a folder.
+    """
+    if not path.exists():
+        return
+    is_report = False
+    if path.is_file():
+        with path.open("rb") as file:
+            is_report = f'content="{GENERATOR}"'.encode() in file.read(HEAD_BYTES)
+    if not is_report:
+        raise ConfigError(
+            "this is there already, and no report",
+            where=path,
+            expected="a new file, or an earlier report",
+            remedy="name another file, or move this one away",
+        )
