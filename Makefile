@@ -34,7 +34,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull verify choose-views bench bench-gpu bench-top-layers bench-reading bench-heads bench-predict chaos test lint clean
+.PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull verify doctor choose-views bench bench-gpu bench-top-layers bench-reading bench-heads bench-predict chaos test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -108,6 +108,9 @@ pull: $(FOR_REMOTE) ## copy the features of TASKS from REMOTE, each file checked
 
 verify: $(VENV)/.base ## read every byte of the cache against its seals
 	@$(PIPELINE) cache verify --deep --cache-dir '$(CACHE_DIR)' $(call ARGS_OF,verify)
+
+doctor: $(VENV)/.base ## what this machine has, what of it will be used, and each problem with its remedy
+	@$(PIPELINE) doctor --cache-dir '$(CACHE_DIR)' --runs-dir '$(RUNS_DIR)' --glue-dir '$(GLUE_DIR)' $(call ARGS_OF,doctor)
 
 choose-views: setup ## measure prompts, layers and poolings of TASKS on training rows
 	@for task in $(TASKS); do $(BIN)/python -m tests.bench.choose_views --task $$task --data '$(DATA)' --quantization $(QUANTIZATION) $(call ARGS_OF,choose-views) || exit; done
