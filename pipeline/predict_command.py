@@ -48,8 +48,6 @@ def predict(
 
     Example: `pipeline predict RUN "The cat sat on the mat."`
 
-    Example: `pipeline predict RUN "The cat sat on the mat." --task cola`
-
     Args:
         run: the run's name, or its beginning.
         sentences: what to classify; without any, or with -, each line of standard input is one.

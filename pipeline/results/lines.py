@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,7 @@ def _record(line: Line) -> dict[str, Any]:
     statistics = run.statistics.get(task, {})
     interval = statistics.get(SPLIT, {}).get("intervals", {}).get(metric, {})
     merged, cost = config.get("adapter"), run.costs.get(task, {})
+    views = config.get("views")  # by task, or of a baseline without views as the command named them
     return {
         "run": run.run,
         "created": datetime.datetime.fromisoformat(run.created),
@@ -166,7 +167,7 @@ def _record(line: Line) -> dict[str, Any]:
         "head": run.head,
         "adapter": None if run.adapter is None else run.adapter["kind"],
         "adapter_settings": _adapter_settings(run, task),
-        "views": config.get("features") or (config.get("views") or {}).get(task),
+        "views": config.get("features") or (views.get(task) if isinstance(views, Mapping) else None),
         "backbone": config.get("backbone"),
         "quantization": config.get("quantization"),
         "merged_adapter": None if merged is None else str(merged),
