@@ -9,6 +9,7 @@ from scipy.stats import kendalltau, spearmanr
 
 LEAST = 3
 """Contenders, below which a rank correlation is 1 or -1 whatever the estimate is worth."""
+UNLIKELY = 0.05
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ class Agreement:
 
     def __str__(self) -> str:
         """For people, with what so few contenders can say."""
-        verdict = "as good as certain not to be chance" if self.p < 0.01 else "unlikely to be chance"
-        if self.p >= 0.05:
-            verdict = "which chance alone can bring about"
+        verdict = "which chance alone can bring about"
+        if self.p < UNLIKELY:
+            verdict = "unlikely by chance, were all contenders independent; forms of one backbone are not"
         return (
             f"Kendall's tau {self.kendall:+.2f}, Spearman's rho {self.spearman:+.2f} over {self.contenders} contenders "
-            f"(p {self.p:.2f}: {verdict})"
+            f"(p {self.p:.3f}: {verdict})"
         )
 
 
