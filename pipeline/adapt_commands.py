@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 adapt_app = App(
     name="adapt",
-    help="Train through the backbone: LoRA adapters with heads, or soft prompts in front of the whole frozen network.",
+    help="Train through the backbone: LoRA adapters with heads, or soft prompts in front of the whole frozen network."
+    "\n\nExample: `pipeline adapt lora --data sample --epochs 1`",
     default_parameter=LISTS,
 )
 
@@ -31,7 +32,10 @@ def adapt_lora(
     runs: Annotated[RunsConfig, Flat] = RunsConfig(),
     json: Json = False,
 ) -> None:
-    """Train low-rank adapters on the backbone's layers, and a head for each task, and print their scores."""
+    """Train low-rank adapters on the backbone's layers, and a head for each task, and print their scores.
+
+    Example: `pipeline adapt lora --data sample --tasks cola --rank 8 --epochs 1`
+    """
     try:
         from pipeline.adapters.lora_plan import Settings
         from pipeline.adapters.lora_run import adapt_lora as train
@@ -52,7 +56,10 @@ def adapt_prompt(
     runs: Annotated[RunsConfig, Flat] = RunsConfig(),
     json: Json = False,
 ) -> None:
-    """Train virtual tokens in front of the text, the whole network frozen, and print the scores of the label words."""
+    """Train virtual tokens in front of the text, the whole network frozen, and print the scores of the label words.
+
+    Example: `pipeline adapt prompt --data sample --tasks sst2 --epochs 1`
+    """
     try:
         from pipeline.adapters.prompt_run import Settings
         from pipeline.adapters.prompt_run import adapt_prompt as train

@@ -26,7 +26,11 @@ from pipeline.terminal import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-cache_app = App(name="cache", help="Look into the feature cache, and look after it.", default_parameter=LISTS)
+cache_app = App(
+    name="cache",
+    help="Look into the feature cache, and look after it.\n\nExample: `pipeline cache ls`",
+    default_parameter=LISTS,
+)
 
 
 @cache_app.command(name="ls")
@@ -36,7 +40,10 @@ def cache_ls(
     runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     json: Json = False,
 ) -> None:
-    """List the feature sets: rows, size, age, and how many runs use each; also what is unfinished or damaged."""
+    """List the feature sets: rows, size, age, and how many runs use each; also what is unfinished or damaged.
+
+    Example: `pipeline cache ls --json`
+    """
     from pipeline.housekeeping.feature_sets import feature_sets
     from pipeline.housekeeping.tables import feature_sets_table
 
@@ -47,6 +54,8 @@ def cache_ls(
 @cache_app.command(name="diff")
 def cache_diff(a: str, b: str, /, *, cache: Annotated[CacheConfig, Flat] = CacheConfig(), json: Json = False) -> None:
     """Show in which fields two feature sets differ: of their identity, and of what is recorded beside it.
+
+    Example: `pipeline cache diff bf76790f7e44 c98461af03f4`
 
     Args:
         a: a feature set's folder name, the beginning of its fingerprint, or task/split/name.
@@ -71,6 +80,8 @@ def cache_rm(
     json: Json = False,
 ) -> None:
     """Remove feature sets for good; those that runs refer to only with --force.
+
+    Example: `pipeline cache rm bf76790f7e44 --yes`
 
     Args:
         names: their folders' names, the beginnings of their fingerprints, or task/split/name.
@@ -98,6 +109,8 @@ def cache_gc(
 ) -> None:
     """Remove what is not whole: what dead writers left in the cache and beside runs and models, and unfinished sets.
 
+    Example: `pipeline cache gc --dry-run`
+
     Unfinished feature sets and stopped trainings hold work that their command would go on from: they go where you
     agree, or with --yes.
     """
@@ -112,6 +125,8 @@ def cache_gc(
 @cache_app.command(name="show")
 def cache_show(name: str, /, *, cache: Annotated[CacheConfig, Flat] = CacheConfig(), json: Json = False) -> None:
     """Show a feature set: its passport (what was measured while writing), its identity, what is recorded beside it.
+
+    Example: `pipeline cache show bf76790f7e44`
 
     Args:
         name: its folder's name, the beginning of its fingerprint, or task/split/name.
@@ -133,6 +148,8 @@ def cache_verify(
     json: Json = False,
 ) -> None:
     """Look for damage: it is named and taken out of use, and the same pipeline extract writes just that again.
+
+    Example: `pipeline cache verify --deep`
 
     Args:
         names: folders' names, beginnings of fingerprints, or task/split/name; by default all, unfinished ones too.
@@ -187,6 +204,8 @@ def cache_push(
 ) -> None:
     """Copy whole feature sets to another place: what is there already is not sent again.
 
+    Example: `pipeline cache push user@host:project/data/cache --tasks cola`
+
     Args:
         remote: a folder, user@host:folder (rsync), or a URL: rsync://, sftp://, s3://, hf://, file://, any of fsspec.
         names: folder names of feature sets, or beginnings of their fingerprints; by default all.
@@ -208,6 +227,8 @@ def cache_pull(
     json: Json = False,
 ) -> None:
     """Copy whole feature sets from another place into the cache, each file checked against its seal.
+
+    Example: `pipeline cache pull s3://bucket/caches`
 
     Args:
         remote: as of push.

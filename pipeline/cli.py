@@ -1,10 +1,11 @@
 """The commands. A room is imported inside the command that needs it, so that `pipeline --help` answers at once."""
 
+import contextlib
 import sys
 from collections.abc import Iterable
 from functools import cache as cache_result
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
@@ -24,6 +25,7 @@ from pipeline.config import (
     RunsConfig,
     TokensConfig,
 )
+from pipeline.doctor_command import doctor_app
 from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.heads_config import BaselinesConfig, JointConfig, SweepConfig
 from pipeline.predict_command import PlaceConfig, predict_app
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 
 app = App(
     name="pipeline",
-    help="Read a corpus once with a frozen, quantised LLM; train heads on the cached hidden states.",
+    help="Read a corpus once with a frozen, quantised LLM; train heads on the cached hidden states.\n\n"
+    "Example: `pipeline extract --data sample`, then `pipeline heads --data sample`",
     version=__version__,
     default_parameter=LISTS,
     suppress_keyboard_interrupt=False,
@@ -50,6 +53,7 @@ app.command(adapt_app)
 app.command(predict_app)
 app.command(runs_app)
 app.command(report_app)
+app.command(doctor_app)
 app.meta.suppress_keyboard_interrupt = False  # main says that the same command goes on
 
 
@@ -77,11 +81,13 @@ def main() -> None:
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     config: Annotated[Path | None, Parameter(name="--config")] = None,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
 ) -> None:
-    """Take settings from a TOML file too.
+    """What goes for every command.
 
     Args:
         config: a TOML file with a table for each command, such as [extract] or [heads]; the command line wins.
+        quiet: say nothing of what is going on, only results, warnings and errors.
     """
     if config is not None and not config.is_file():
         raise ConfigError(
@@ -92,7 +98,12 @@ def _launch(
         )
     if config is not None:
         app.config = [_toml(config)]
-    app(tokens, exit_on_error=False, print_error=False)
+    with contextlib.ExitStack() as stack:
+        if quiet:
+            from pipeline.progress import be_quiet
+
+            stack.enter_context(be_quiet())
+        app(tokens, exit_on_error=False, print_error=False)
 
 
 def _toml(path: Path) -> Toml:
@@ -106,13 +117,29 @@ def _toml(path: Path) -> Toml:
 
 
 @app.command
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print a script with which a shell completes commands and options.
+
+    Example: `pipeline completion bash`
+
+    Args:
+        shell: for bash and zsh, eval "$(pipeline completion bash)" in its start-up file loads it; for fish, what is
+            printed belongs in ~/.config/fish/completions/pipeline.fish.
+    """
+    print(app.generate_completion(shell=shell, prog_name="pipeline"))
+
+
+@app.command
 def data(
     *,
     tasks: tuple[str, ...] = ("cola", "sst2"),
     data: Annotated[FetchConfig, Flat] = FetchConfig(),
     json: Json = False,
 ) -> None:
-    """Fetch GLUE from the Hub into a GLUE folder, or with --data glue check the folder that is there."""
+    """Fetch GLUE from the Hub into a GLUE folder, or with --data glue check the folder that is there.
+
+    Example: `pipeline data --data glue --glue-dir data/glue`
+    """
     from pipeline.tasks.fetch import check_or_fetch
 
     result = check_or_fetch(tasks, data)
@@ -130,7 +157,10 @@ def extract(
     cache: Annotated[CacheConfig, Flat] = CacheConfig(),
     json: Json = False,
 ) -> None:
-    """Stage one: run the frozen backbone once over the corpora and write its hidden states to the cache."""
+    """Stage one: run the frozen backbone once over the corpora and write its hidden states to the cache.
+
+    Example: `pipeline extract --data sample --layers 20 -1 --poolings mean last`
+    """
     try:
         from pipeline.extract.run import extract as run
     except ModuleNotFoundError as error:
@@ -149,7 +179,10 @@ def heads(
     runs: Annotated[RunsConfig, Flat] = RunsConfig(),
     json: Json = False,
 ) -> None:
-    """Stage two: train heads on cached features, and print their scores on validation."""
+    """Stage two: train heads on cached features, and print their scores on validation.
+
+    Example: `pipeline heads --data sample --heads logreg mlp --views L20-mean`
+    """
     from pipeline.heads.train import train_heads
     from pipeline.results.lines import ledger_table, lines_of
     from pipeline.results.table import runs_table
@@ -168,7 +201,10 @@ def sweep(
     runs: Annotated[RunsConfig, Flat] = RunsConfig(),
     json: Json = False,
 ) -> None:
-    """Try many heads on many views together; select on rows held out of training, score the selected on validation."""
+    """Try many heads on many views together; select on rows held out of training, score the selected on validation.
+
+    Example: `pipeline sweep --data sample --tasks cola --heads logreg ridge --side-by-side 3`
+    """
     from rich.console import Group
 
     from pipeline.heads.sweep import sweep as run
@@ -203,7 +239,10 @@ def joint(
     runs: Annotated[RunsConfig, Flat] = RunsConfig(),
     json: Json = False,
 ) -> None:
-    """Train two tasks' heads on a shared trunk, one of them frozen or none, and compare them with separate heads."""
+    """Train two tasks' heads on a shared trunk, one of them frozen or none, and compare them with separate heads.
+
+    Example: `pipeline joint --data sample --freeze cola --seeds 3`
+    """
     from pipeline.heads.joint import train_joint
     from pipeline.results.sharing import sharing_table
     from pipeline.tasks.spec import find_tasks
@@ -225,7 +264,10 @@ def baselines(
     runs: Annotated[RunsConfig, Flat] = RunsConfig(),
     json: Json = False,
 ) -> None:
-    """Hold each head against the commonest class, TF-IDF, random features, random labels, and the LLM itself."""
+    """Hold each head against the commonest class, TF-IDF, random features, random labels, and the LLM itself.
+
+    Example: `pipeline baselines --data sample --tasks sst2`
+    """
     from rich.console import Group
 
     from pipeline.heads.baselines import measure_baselines

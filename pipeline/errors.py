@@ -71,6 +71,10 @@ class RunError(PipelineError):
     """A run is missing or its record cannot be read."""
 
 
+class MachineError(PipelineError):
+    """Something of this machine does not work, or does not suit what is installed."""
+
+
 class MissingPackage(PipelineError):
     """A package that this command needs is not installed."""
 

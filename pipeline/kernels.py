@@ -20,14 +20,15 @@ def exact_float32(device: str) -> Iterator[str]:
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium" if device == "cpu" else "highest")
-        if device == "cpu" and _relative_error() > EXACT:
+        if device == "cpu" and relative_error() > EXACT:
             torch.set_float32_matmul_precision("highest")
         yield torch.get_float32_matmul_precision()
     finally:
         torch.set_float32_matmul_precision(before)
 
 
-def _relative_error() -> float:
+def relative_error() -> float:
+    """Of one float32 product on the CPU with the kernel that is set now: its largest error, held against float64."""
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(256, 576, generator=generator)
     b = torch.randn(1536, 576, generator=generator)

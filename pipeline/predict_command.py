@@ -41,6 +41,8 @@ def predict(
 ) -> None:
     """Classify sentences, or the lines of standard input, with what a run of `pipeline adapt` trained.
 
+    Example: `pipeline predict RUN "The cat sat on the mat." --task cola`
+
     Args:
         run: the run's name, or its beginning.
         sentences: what to classify; without any, each line of standard input is one.

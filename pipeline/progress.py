@@ -3,6 +3,8 @@
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -34,9 +36,24 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+_quiet = False
+
+
+@contextmanager
+def be_quiet() -> Iterator[None]:
+    """Within, nothing is said but warnings, and no bar is drawn."""
+    global _quiet
+    before, _quiet = _quiet, True
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
 def say(message: str) -> None:
     """One line to the person who waits, on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    if not _quiet or message.startswith("warning"):
+        print(message, file=sys.stderr, flush=True)
 
 
 class _Line(ABC):
@@ -52,7 +69,7 @@ class _Line(ABC):
         self.label, self.total = label, total
         self._bar: Progress | None = None
         console = Console(stderr=True)
-        if console.is_terminal:
+        if console.is_terminal and not _quiet:
             bar = max(4, min(BAR, (console.width - 60) // 4))
             columns = [TextColumn("{task.description}"), BarColumn(bar), *counts]
             texts = [column.text_format for column in counts if isinstance(column, TextColumn)]

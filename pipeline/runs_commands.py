@@ -9,7 +9,11 @@ from pipeline.config import LedgerConfig
 from pipeline.runs_config import LinesConfig
 from pipeline.terminal import LISTS, Flat, Json, columns, print_result, say_if_missing
 
-runs_app = App(name="runs", help="Look into the ledger of runs.", default_parameter=LISTS)
+runs_app = App(
+    name="runs",
+    help="Look into the ledger of runs.\n\nExample: `pipeline runs ls --sort score`",
+    default_parameter=LISTS,
+)
 
 
 @runs_app.command(name="ls")
@@ -19,7 +23,10 @@ def runs_ls(
     runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     json: Json = False,
 ) -> None:
-    """List runs with their scores on validation: pipeline runs ls --tasks cola --where score>=0.4 --sort score."""
+    """List runs with their scores on validation.
+
+    Example: `pipeline runs ls --tasks cola --where "score>=0.4" --sort score`
+    """
     from pipeline.results.choosing import choose_lines
     from pipeline.results.ledger import read_run
     from pipeline.results.lines import read_ledger
@@ -42,7 +49,9 @@ def runs_export(
     force: bool = False,
     json: Json = False,
 ) -> None:
-    """Write runs to a CSV, Parquet or Markdown file: pipeline runs export cola.csv --tasks cola --sort score.
+    """Write runs to a CSV, Parquet or Markdown file.
+
+    Example: `pipeline runs export cola.csv --tasks cola --sort score`
 
     Args:
         file: ends in .csv, .parquet or .md, which says what is written.
@@ -71,6 +80,8 @@ def runs_compare(
 ) -> None:
     """Compare runs' scores on the same validation rows: is the difference more than those rows' chance?
 
+    Example: `pipeline runs compare RUN_A RUN_B --metric accuracy`
+
     Args:
         first: the run's name, or its beginning.
         second: the same of the run that is held against it.
@@ -81,11 +92,9 @@ def runs_compare(
 
     from pipeline.results.compare import compare_runs, comparison_table
     from pipeline.results.ledger import find_run
-    from pipeline.tasks.spec import BUILT_IN
 
     base, *folders = [find_run(runs.runs_dir, name) for name in (first, second, *others)]
-    metrics = {task.name: task.metric for task in BUILT_IN.values()}
-    found = [compare_runs(base, folder, metric=metric, metrics=metrics) for folder in folders]
+    found = [compare_runs(base, folder, metric=metric) for folder in folders]
     result = [each.to_dict() for pair in found for each in pair]
     print_result(result, json, lambda _: Group(*(comparison_table(pair) for pair in found)))
 
@@ -93,6 +102,8 @@ def runs_compare(
 @runs_app.command(name="show")
 def runs_show(name: str, /, *, runs: Annotated[LedgerConfig, Flat] = LedgerConfig(), json: Json = False) -> None:
     """Show a run's whole record, and what its cached features saved.
+
+    Example: `pipeline runs show RUN --json`
 
     Args:
         name: the run's name, or its beginning.
@@ -112,7 +123,10 @@ def runs_show(name: str, /, *, runs: Annotated[LedgerConfig, Flat] = LedgerConfi
 
 @runs_app.command(name="saved")
 def runs_saved(*, runs: Annotated[LedgerConfig, Flat] = LedgerConfig(), json: Json = False) -> None:
-    """Show what the cache saved: seconds in the backbone, the runs that share them, and when caching has paid off."""
+    """Show what the cache saved: seconds in the backbone, the runs that share them, and when caching has paid off.
+
+    Example: `pipeline runs saved`
+    """
     from pipeline.results.ledger import read_runs
     from pipeline.results.savings import savings_of, savings_table
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.S) for line in block.splitlines()]
@@ -18,6 +20,7 @@ ACTIVATES = ("source .venv/bin/activate",)  # the test runs the same interpreter
 FINGERPRINTS = list(dict.fromkeys(word for line in COMMANDS for word in re.findall(r" ([0-9a-f]{12})\b", line)))
 ADAPTERS = set(re.findall(r"--adapter ([0-9a-f]{8})\b", "\n".join(COMMANDS)))
 STAGED = ("extract", "heads", "sweep", "joint", "baselines", "adapt")  # what is asked for a backbone's features
+SHORTER = {"joint": ("--max-steps", "60"), "lora": ("--max-rows", "80"), "prompt": ("--max-rows", "80")}
 FETCHES = ("make data",)  # what needs the Hub: here it must say so
 
 
@@ -43,13 +46,13 @@ def place(tmp_path_factory, tiny_backbone, sample_dir, save_adapter):
 
 def run(words, folder, **environment):
     """Run a command as a person would, not as the make that may have started the tests."""
+    settings = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    if words[0] == "pipeline":
+        return forked.pipeline(words[1:], folder, settings)
     own = {
         name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS")
     }
-    return subprocess.run(
-        words, cwd=folder, capture_output=True, text=True, timeout=600,
-        env={**own, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
-    )  # fmt: skip
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=600, env={**own, **settings})
 
 
 def small(command, folder, backbone):
@@ -62,11 +65,14 @@ def small(command, folder, backbone):
             data |= {"REMOTE": (folder / "remote").as_uri()}
         if words[1] == "test":
             data |= {"ARGS": "--collect-only -q tests/test_views.py"}
+        if words[1] in SHORTER:
+            words[-1] += f" {shlex.join(SHORTER[words[1]])}"
         return [*words, *(f"{name}={value}" for name, value in data.items())]
     assert words[0] == "pipeline"
     flags = ["--backbone", str(backbone)] if words[1] in STAGED else []
     if words[1] in ("extract", "adapt", "predict", "baselines"):
         flags += ["--models-dir", str(folder / "models")]
+    flags += SHORTER.get(words[1], ()) if words[1] != "adapt" else SHORTER[words[2]]
     if "--top-layers" in words:
         words[words.index("--top-layers") + 1] = "1"
     tiny = {
@@ -84,7 +90,7 @@ def small(command, folder, backbone):
     }
     tiny |= dict(zip(FINGERPRINTS, fingerprints_in(folder), strict=False))
     tiny |= {digest: path.name.split("-lora-")[1][:8] for path in folder.rglob("*-lora-*") for digest in ADAPTERS}
-    return [sys.executable, "-m", "pipeline", *(tiny.get(word, word) for word in words[1:]), *flags]
+    return ["pipeline", *(tiny.get(word, word) for word in words[1:]), *flags]
 
 
 def newest_run(folder, pattern):

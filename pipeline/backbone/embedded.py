@@ -24,11 +24,16 @@ def embedded_folder(models_dir: Path) -> Path:
     """
     folder = models_dir / EMBEDDED
     if not folder.is_dir():
-        _convert(_gguf_file(), folder)
+        _convert(gguf_file(), folder)
     return folder
 
 
-def _gguf_file() -> Path:
+def gguf_file() -> Path:
+    """Where the package with the embedded backbone's weights keeps them.
+
+    Raises:
+        BackboneError: it is not installed.
+    """
     spec = importlib.util.find_spec(PACKAGE)  # finds it without running it
     files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin else []
     if not files:

@@ -150,13 +150,13 @@ def resolve_dtype(dtype: Dtype, device: str) -> Dtype:
     A CPU without bfloat16 arithmetic computes it all the same, slowly: that is said.
     """
     if dtype != "auto":
-        if dtype == "bfloat16" and device == "cpu" and not _cpu_has_bfloat16():
+        if dtype == "bfloat16" and device == "cpu" and not cpu_has_bfloat16():
             say("this CPU has no bfloat16 arithmetic: it is emulated, and far slower than --compute-dtype float32")
         return dtype
     return "bfloat16" if device.startswith("cuda") else "float32"
 
 
-def _cpu_has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 numbers by itself, as far as torch knows this kind of CPU."""
     import torch
 

@@ -149,10 +149,10 @@ def _fits_dequantized(model: nn.Module, dtype: torch.dtype, device: str) -> bool
         for module in model.modules()
         if isinstance(module, nn.Linear)
     )
-    return free_bytes is None or needed_bytes * _MARGIN[device.split(":")[0]] < free_bytes
+    return free_bytes is None or needed_bytes * MARGIN[device.split(":")[0]] < free_bytes
 
 
-_MARGIN = {"cuda": 2.0, "cpu": 1.25}
+MARGIN = {"cuda": 2.0, "cpu": 1.25}
 """What must be free, as a multiple of the dequantised weights: on a GPU batches take as much again."""
 
 

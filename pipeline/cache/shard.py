@@ -231,6 +231,11 @@ REPAIR = (
 )
 
 
+def hdf5_version() -> str:
+    """The version of the HDF5 library under h5py."""
+    return str(h5py.version.hdf5_version)
+
+
 def to_float32(values: np.ndarray, dtype: str) -> np.ndarray:
     """Numbers out of a shard's array: float32 and float16 as they are, bfloat16 bits widened to float32 exactly."""
     if dtype != "bfloat16":

@@ -31,13 +31,13 @@ def find_token_budget(engine: PrefillEngine) -> int:
     """The token budget for a backbone on its device: as remembered, or as a probe of some seconds finds it."""
     backbone = engine.backbone
     key = _key(backbone)
-    known = _read()
+    known = remembered_budgets()
     if key not in known:
         seconds = _seconds_a_token(engine)
         known[key] = choose(seconds)
         speeds = ", ".join(f"{budget}: {1 / each:,.0f}" for budget, each in seconds.items())
         say(f"batches of {known[key]} tokens from now on (tokens/s through {BLOCKS} blocks, {speeds})")
-        _write({**_read(), key: known[key]})
+        _write({**remembered_budgets(), key: known[key]})
     return known[key]
 
 
@@ -79,12 +79,16 @@ def _seconds_a_token(engine: PrefillEngine) -> dict[int, float]:
 def _key(backbone: Backbone) -> str:
     config = backbone.model.config.get_text_config(decoder=True)
     shape = f"{config.model_type} of {backbone.num_hidden_layers} blocks of {backbone.hidden_size}"
-    if backbone.device.type == "cuda":
-        device = torch.cuda.get_device_name(backbone.device)
-    else:
-        device = f"{_processor()}, {torch.get_num_threads()} threads"
+    device = name_of_device(backbone.device)
     layers = "/".join(sorted({type(m).__name__ for m in backbone.model.modules() if "Linear" in type(m).__name__}))
     return f"{device}; {shape}; {layers}, {str(backbone.dtype).removeprefix('torch.')}; torch {torch.__version__}"
+
+
+def name_of_device(device: torch.device) -> str:
+    """What a remembered budget calls a device: on the CPU the number of threads belongs to it."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{_processor()}, {torch.get_num_threads()} threads"
 
 
 def _processor() -> str:
@@ -99,7 +103,8 @@ def _path() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / MEMORY
 
 
-def _read() -> dict[str, int]:
+def remembered_budgets() -> dict[str, int]:
+    """Tokens a batch, by what they were probed for (device, backbone, numbers, torch); none where none is noted."""
     try:
         known = json.loads(_path().read_text("utf-8"))
         return {key: budget for key, budget in known.items() if type(budget) is int and 0 < budget <= 2**20}

@@ -1,6 +1,6 @@
 """Two runs on the same rows: their scores, how sure these are, and whether the difference is more than chance."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline.progress import say
 from pipeline.results.counts import COUNTED, check_metric
 from pipeline.results.intervals import Interval, bootstrap_interval
 from pipeline.results.ledger import PREDICTIONS, Run, read_predictions, read_run
+from pipeline.results.lines import deciding_metric
 from pipeline.results.paired import McNemar, PairedDifference, mcnemar_exact, paired_bootstrap
 
 
@@ -62,15 +63,13 @@ def compare_runs(
     second: Path,
     *,
     metric: str | None = None,
-    metrics: Mapping[str, str] | None = None,
     split: str = "validation",
 ) -> list[Comparison]:
     """Compare two runs on every task that both predict.
 
     Args:
         first, second: the runs' folders.
-        metric: what to compare by, whatever the task.
-        metrics: the deciding metric of each task, where `metric` is not given; a run's own for other tasks.
+        metric: what to compare by; by default each task's deciding one, as the first run has it.
         split: whose rows.
 
     Raises:
@@ -92,7 +91,7 @@ def compare_runs(
         )
     found = []
     for task in common:
-        by = metric or (metrics or {}).get(task) or str(runs[0].config.get("metric", "accuracy"))
+        by = metric or deciding_metric(runs[0], task)
         a, b = (_rows(table, task, split, folder) for table, folder in zip(tables, (first, second), strict=True))
         _check_same(a, b, task, split, runs)
         found.append(_compare(task, split, by, runs, a, b))

@@ -69,21 +69,21 @@ def predictions_table(
     task: str,
     split: str,
     sample_ids: np.ndarray,
+    texts: Sequence[str],
     y: np.ndarray | None,
     predictions: np.ndarray,
     probabilities: np.ndarray | None,
     sources: Sequence[str | None] | None = None,
-    texts: Sequence[str] | None = None,
 ) -> pa.Table:
     """Per-row predictions: row i is example i of its split.
 
     Args:
         sample_ids: `[n]` the examples' own numbers.
+        texts: `[n]` the sentences.
         y: `[n]` labels, or None for an unlabelled split.
         predictions: `[n]` predicted classes.
         probabilities: `[n, c]`, or None for a head that has none.
         sources: `[n]` codes of where the rows are from, or None where nobody says.
-        texts: `[n]` the sentences, or None where they are not at hand.
     """
     rows = len(predictions)
     lists = pa.nulls(rows, pa.list_(pa.float64()))
@@ -99,6 +99,6 @@ def predictions_table(
             "prediction": pa.array(predictions, pa.int64()),
             "probabilities": lists,
             "source": pa.nulls(rows, pa.string()) if sources is None else pa.array(sources, pa.string()),
-            "text": pa.nulls(rows, pa.string()) if texts is None else pa.array(texts, pa.string()),
+            "text": pa.array(texts, pa.string()),
         }
     )

@@ -108,8 +108,9 @@ def read_predictions(folder: Path) -> pa.Table:
     path = folder / PREDICTIONS
     try:
         table = pq.read_table(path)
-        for name in {"source", "text"} - set(table.column_names):  # predictions had no such columns at first
-            table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
+        for name in ("source", "text"):  # predictions had no such columns at first
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
         return table.select(["task", "split", "row", "idx", "label", "prediction", "probabilities", "source", "text"])
     except (OSError, pa.ArrowException, KeyError) as error:
         raise RunError("a run's predictions cannot be read", where=path, found=error) from error

@@ -28,6 +28,7 @@ SCHEMA = pa.schema(
         pa.field("task", pa.string(), nullable=False),
         pa.field("head", pa.string(), nullable=False),
         pa.field("adapter", pa.string()),  # what a live run trained: lora or prompt
+        pa.field("adapter_settings", pa.string()),  # in which it differs from others, for people
         pa.field("views", pa.string()),
         pa.field("backbone", pa.string()),
         pa.field("quantization", pa.string()),
@@ -164,7 +165,8 @@ def _record(line: Line) -> dict[str, Any]:
         "task": task,
         "head": run.head,
         "adapter": None if run.adapter is None else run.adapter["kind"],
-        "views": config.get("features"),
+        "adapter_settings": _adapter_settings(run, task),
+        "views": config.get("features") or (config.get("views") or {}).get(task),
         "backbone": config.get("backbone"),
         "quantization": config.get("quantization"),
         "merged_adapter": None if merged is None else str(merged),
@@ -188,6 +190,23 @@ def _record(line: Line) -> dict[str, Any]:
         "features": [name for names in run.features.get(task, {}).values() for name in names],
         **{name: json.dumps(getattr(run, name), sort_keys=True) for name in ("config", "selection", "versions")},
     }
+
+
+def _adapter_settings(run: Run, task: str) -> str | None:
+    """What live runs are told apart by, such as `r=4 alpha=16 lr=0.001 epochs=3`."""
+    if run.adapter is None:
+        return None
+    training = run.config.get("training", {})
+    of_training = {name: training.get(setting) for name, setting in (("lr", "learning_rate"), ("epochs", "epochs"))}
+    of_training |= {"rows": training.get("max_rows") or None, "seed": run.seed}
+    found: dict[str, Any]
+    if run.adapter["kind"] == "lora":
+        found = {"r": run.adapter.get("rank"), "alpha": run.adapter.get("alpha")}
+    else:
+        found = {"tokens": run.adapter.get("virtual_tokens", {}).get(task)}
+        found["shared"] = run.adapter.get("shared_virtual_tokens") or None
+    shown = {name: value for name, value in (found | of_training).items() if value is not None}
+    return " ".join(f"{name}={value:g}" for name, value in shown.items())
 
 
 def _settings_of_held_out(run: Run) -> str:

@@ -77,11 +77,11 @@ class ScoredSplits:
                 task=self._task,
                 split=split,
                 sample_ids=sample_ids,
+                texts=texts,
                 y=y,
                 predictions=predictions,
                 probabilities=probabilities,
                 sources=sources,
-                texts=texts,
             )
         )
 

@@ -36,7 +36,9 @@ def runs_table(ledger: pa.Table) -> Table:
         mark = " *" if (line["task"], line["run"]) in best else ""
         merged = None if line["merged_adapter"] is None else f"lora {line['merged_adapter']}"
         of = [name for name in (line["backbone"], line["quantization"], merged, line["data"]) if name is not None]
-        head = line["head"] if line["adapter"] is None else f"{line['adapter']}, {line['head']}"
+        head = (
+            line["head"] if line["adapter"] is None else f"{line['adapter']} {line['adapter_settings']}, {line['head']}"
+        )
         table.add_row(
             escape(line["task"]),
             escape(head + mark),

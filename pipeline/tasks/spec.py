@@ -1,5 +1,6 @@
 """A task: its classes, the prompt around its sentences, its score, and the views that suit it."""
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -235,11 +236,13 @@ def find_tasks(names: tuple[str, ...], task_files: tuple[Path, ...] = ()) -> lis
             raise ConfigError("two tasks have one name", where="task file", found=task.name)
         known[task.name] = task
     if unknown := [name for name in names if name not in known]:
+        near = difflib.get_close_matches(unknown[0].lower(), known, n=1, cutoff=0.5)
+        meant = f"did you mean {near[0]}? Else " if near else ""
         raise ConfigError(
             "no such task",
             expected=" | ".join(known),
             found=", ".join(unknown),
-            remedy="name one of these, or describe your own in a TOML file and pass it with --task-files",
+            remedy=f"{meant}name one of these, or describe your own in a TOML file and pass it with --task-files",
         )
     if len(set(names)) != len(names) or not names:
         raise ConfigError("name each task once", where="tasks", found=" ".join(names) or "none")

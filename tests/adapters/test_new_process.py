@@ -1,7 +1,6 @@
 """What was trained gives the same logits in a new process; a training that was killed ends in the same bytes."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pipeline.adapters.loading import LiveRun
 from pipeline.config import DataConfig
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
+from tests import forked
 
 BOTH = ("cola", "sst2")
 TEXTS = ["The cat sat on the mat .", "He have gone there .", "dull"]
@@ -78,7 +78,7 @@ def command(live, kind, runs_dir):
     cache = ["--cache-dir", str(live.cache_dir)] if kind == "lora" else []
     places = ["--glue-dir", live.defaults["glue_dir"], "--models-dir", live.defaults["models_dir"]]
     return [
-        sys.executable, "-m", "pipeline", "adapt", kind, *COMMON, *views, *cache, "--runs-dir", str(runs_dir),
+        "adapt", kind, *COMMON, *views, *cache, "--runs-dir", str(runs_dir),
         "--backbone", live.defaults["backbone"], "--epochs", "6", "--evaluations", "4", *map(str, places),
     ]  # fmt: skip
 
@@ -98,22 +98,24 @@ def kill_behind_the_next_state(words, runs_dir):
         return {path: path.stat().st_mtime_ns for path in runs_dir.glob(".training/*/*/state.safetensors")}
 
     before = states()
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and states() == before:
+    process, _ = forked.begin(words, runs_dir.parent, {}, runs_dir.parent)
+    while process.is_alive() and states() == before:
         time.sleep(0.005)
     time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "it ended before it could be killed"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "prompt"])
 def test_a_killed_training_goes_on_to_the_same_weights(live, kind, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    subprocess.run(command(live, kind, whole), check=True, capture_output=True)
+    assert forked.pipeline(command(live, kind, whole), tmp_path, {}).returncode == 0
     for _ in range(2):
         kill_behind_the_next_state(command(live, kind, parts), parts)
-    done = subprocess.run(command(live, kind, parts), check=True, capture_output=True, text=True)
+    done = forked.pipeline(command(live, kind, parts), tmp_path, {})
+    assert done.returncode == 0, done.stderr
     assert "goes on from step" in done.stderr
     one, record = trained_weights(whole)
     other, resumed = trained_weights(parts)

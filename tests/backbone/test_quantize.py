@@ -91,7 +91,7 @@ def test_the_fast_float32_kernel_is_exact_or_not_taken():
 
 
 def test_a_fast_float32_kernel_that_is_not_exact_is_not_taken(monkeypatch):
-    monkeypatch.setattr(kernels, "_relative_error", lambda: 1e-3)
+    monkeypatch.setattr(kernels, "relative_error", lambda: 1e-3)
     with exact_float32("cpu") as setting:
         assert setting == "highest"
 

@@ -177,7 +177,7 @@ def llama_cpp(dtype: str) -> Contender:
     """llama-cpp-python on the same GGUF file; it pools over the whole prompted text."""
     import llama_cpp
 
-    from pipeline.backbone.embedded import _gguf_file
+    from pipeline.backbone.embedded import gguf_file
 
     kinds = {"mean": llama_cpp.LLAMA_POOLING_TYPE_MEAN, "last": llama_cpp.LLAMA_POOLING_TYPE_LAST}
     made: dict[str, Any] = {}
@@ -185,7 +185,7 @@ def llama_cpp(dtype: str) -> Contender:
     def compute(request: Request) -> np.ndarray:
         if request.pooling not in made:
             made[request.pooling] = llama_cpp.Llama(
-                str(_gguf_file()), embedding=True, pooling_type=kinds[request.pooling], n_ctx=2048, n_batch=2048,
+                str(gguf_file()), embedding=True, pooling_type=kinds[request.pooling], n_ctx=2048, n_batch=2048,
                 n_threads=os.cpu_count(), verbose=False,
             )  # fmt: skip
         return np.array(made[request.pooling].embed(request.prompted), dtype=np.float32)

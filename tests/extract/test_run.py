@@ -1,11 +1,7 @@
 """Stage one end to end on a tiny real backbone: right values, right rows, resumed after SIGKILL, found again."""
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -16,6 +12,7 @@ from stored_files import files_of
 from pipeline.cache import FeatureCache
 from pipeline.errors import CacheError, ConfigError
 from pipeline.tasks.spec import COLA, SST2
+from tests import forked
 
 
 def reference(tiny_backbone, prompt, text, layer, pooling):
@@ -120,47 +117,34 @@ def test_the_size_of_batches_does_not_change_float32_features(stage_one, tmp_pat
     assert np.abs(first - second).max() < 1e-4 * np.abs(first).max()
 
 
-COMMAND = """
-import sys
-from pathlib import Path
-from pipeline.config import *
-from pipeline.extract.run import extract
-backbone, glue, models, cache = map(Path, sys.argv[1:])
-extract(
-    ExtractConfig(layers=("1", "-1"), poolings=("mean", "tokens")), DataConfig(glue_dir=glue),
-    BackboneConfig(backbone=str(backbone), models_dir=models), TokensConfig(),
-    PassConfig(shard_rows=4, token_budget=64, threads=1), CacheConfig(cache),
-)
-"""
-
-
 @pytest.mark.slow
 def test_killed_at_any_instant_and_run_again_gives_the_same_bytes(tiny_backbone, small_glue, tmp_path):
     """SIGKILL, again and again, at random instants of stage one: then one run to the end."""
 
-    def start(cache):
-        arguments = [sys.executable, "-c", COMMAND, tiny_backbone, small_glue, tmp_path / "models", cache]
-        return subprocess.Popen(
-            arguments, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
+    views = ("--layers", "1", "-1", "--poolings", "mean", "tokens")
+    places = ("--backbone", tiny_backbone, "--glue-dir", small_glue, "--models-dir", tmp_path / "models")
+    cut = ("--shard-rows", "4", "--token-budget", "64", "--threads", "1")
+    command = [str(word) for word in ("extract", *views, *places, *cut)]
 
-    uninterrupted = start(tmp_path / "whole")
-    _, said = uninterrupted.communicate()
-    assert uninterrupted.returncode == 0, said
+    def whole(cache):
+        done = forked.pipeline([*command, "--cache-dir", str(cache)], tmp_path, {})
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    whole(tmp_path / "whole")
     draw = random.Random(5)
     kills = 0
     killed = tmp_path / "killed"
     while kills < 4:
-        process = start(killed)
+        process, _ = forked.begin([*command, "--cache-dir", str(killed)], tmp_path, {}, tmp_path)
         sealed = len(list(killed.rglob("shard-*.json")))
-        while process.poll() is None and len(list(killed.rglob("shard-*.json"))) <= sealed:
+        while process.is_alive() and len(list(killed.rglob("shard-*.json"))) <= sealed:
             time.sleep(0.005)  # until it has got somewhere
         time.sleep(draw.random() * 0.15)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+        if process.is_alive():
+            process.kill()
             kills += 1
-        process.wait()
-        process.stderr.close()
+        process.join()
         manifests = list(killed.rglob("manifest.json"))
         for manifest in manifests:  # what looks whole is whole
             from pipeline.cache import FeatureSet
@@ -169,10 +153,7 @@ def test_killed_at_any_instant_and_run_again_gives_the_same_bytes(tiny_backbone,
         if len(manifests) == len(list((tmp_path / "whole").rglob("manifest.json"))):
             break
     assert kills >= 2
-    last = start(killed)
-    _, said = last.communicate()
-    assert last.returncode == 0, said
-    assert "are whole already" in said or kills == 0
+    assert "are whole already" in whole(killed) or kills == 0
     assert files_of(killed) == files_of(tmp_path / "whole")
 
 

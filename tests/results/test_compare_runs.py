@@ -29,10 +29,17 @@ def enter_predictions(tmp_path, make_run):
     def enter(name: str, *tasks: str, predictions=A, y=Y, ids=IDS, probabilities=None, texts=None, **changes):
         tasks = tasks or ("cola",)
         statistics = {} if texts is None else {task: {"validation": {"texts": texts}} for task in tasks}
+        changes = {"config": {"metrics": {"cola": "mcc"}}} | changes
         run = make_run(name, tasks=tasks, scores={}, statistics=statistics, **changes)
         tables = [
             predictions_table(
-                task=task, split=split, sample_ids=ids, y=labels, predictions=predictions, probabilities=probabilities
+                task=task,
+                split=split,
+                sample_ids=ids,
+                texts=[f"sentence {n}" for n in ids],
+                y=labels,
+                predictions=predictions,
+                probabilities=probabilities,
             )
             for task in run.tasks
             for split, labels in (("validation", y), ("test", None))
@@ -46,7 +53,7 @@ def enter_predictions(tmp_path, make_run):
 
 
 def test_a_comparison_is_made_of_the_runs_validation_rows(enter_predictions):
-    [found] = compare_runs(enter_predictions("a"), enter_predictions("b", predictions=B), metrics={"cola": "mcc"})
+    [found] = compare_runs(enter_predictions("a"), enter_predictions("b", predictions=B))
     assert (found.task, found.split, found.rows, found.metric, found.runs) == (
         "cola",
         "validation",
@@ -68,10 +75,10 @@ def test_a_run_compared_with_itself_is_no_better(enter_predictions):
     assert (found.paired.difference.estimate, found.paired.p, found.mcnemar.p) == (0.0, 1.0, 1.0)
 
 
-def test_every_common_task_is_compared_by_its_own_metric(enter_predictions):
-    a = enter_predictions("a", "cola", "sst2", "tone", config={"metric": "f1"})
+def test_every_common_task_is_compared_by_the_metric_that_the_run_has_for_it(enter_predictions):
+    a = enter_predictions("a", "cola", "sst2", "tone", config={"metric": "f1", "metrics": {"sst2": "accuracy"}})
     b = enter_predictions("b", "tone", "sst2", predictions=B, config={})
-    found = compare_runs(a, b, metrics={"sst2": "accuracy"})
+    found = compare_runs(a, b)
     assert [(each.task, each.metric) for each in found] == [("sst2", "accuracy"), ("tone", "f1")]
     assert [each.metric for each in compare_runs(b, a)] == ["accuracy", "accuracy"]  # such a run says none
     assert [each.metric for each in compare_runs(a, b, metric="balanced_accuracy")] == ["balanced_accuracy"] * 2
@@ -131,7 +138,7 @@ def test_runs_that_cannot_be_compared_are_refused(enter_predictions):
 
 
 def test_the_table_holds_what_was_found(enter_predictions):
-    found = compare_runs(enter_predictions("a"), enter_predictions("b", predictions=B), metrics={"cola": "mcc"})
+    found = compare_runs(enter_predictions("a"), enter_predictions("b", predictions=B))
     console = Console(width=120, file=io.StringIO())
     console.print(comparison_table(found))
     printed = console.file.getvalue()
@@ -161,9 +168,7 @@ def test_the_command_compares_runs_by_how_their_names_begin(enter_predictions, t
     folders = enter_predictions("2026-a-first"), enter_predictions("2026-b-second", predictions=B)
     code, out, _ = command("2026-a", "2026-b", "--json")
     assert code == 0
-    assert json.loads(out) == json.loads(
-        json.dumps([each.to_dict() for each in compare_runs(*folders, metrics={"cola": "mcc"})])
-    )
+    assert json.loads(out) == json.loads(json.dumps([each.to_dict() for each in compare_runs(*folders)]))
     [record] = json.loads(out)
     assert set(record) == {"task", "split", "rows", "metric", "runs", "scores", "paired", "mcnemar"}
     code, out, _ = command("2026-a", "2026-b", "--metric", "accuracy")

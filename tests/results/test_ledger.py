@@ -169,8 +169,9 @@ def test_a_folder_without_a_record_is_no_run(tmp_path):
 
 def _table(split: str, y: np.ndarray | None, probabilities: np.ndarray | None) -> pa.Table:
     ids, predictions = np.asarray([40, 20, 30]), np.asarray([1, 0, 1])
+    texts = ["It was they.", "Was it them?", 'A lone " quote.']
     return predictions_table(
-        task="cola", split=split, sample_ids=ids, y=y, predictions=predictions, probabilities=probabilities
+        task="cola", split=split, sample_ids=ids, texts=texts, y=y, predictions=predictions, probabilities=probabilities
     )
 
 
@@ -186,6 +187,7 @@ def test_predictions_keep_their_rows_splits_and_gaps(tmp_path):
     assert table["prediction"] == [1, 0, 1, 1, 0, 1]
     assert table["probabilities"] == [*probabilities.tolist(), None, None, None]
     assert table["task"] == ["cola"] * 6
+    assert table["text"] == ["It was they.", "Was it them?", 'A lone " quote.'] * 2
 
 
 def test_a_record_from_before_there_were_statistics_is_read(tmp_path, enter):
@@ -200,25 +202,20 @@ def test_a_record_from_before_there_were_statistics_is_read(tmp_path, enter):
 
 
 def test_predictions_say_where_their_rows_are_from(tmp_path):
-    rows = {"task": "cola", "sample_ids": np.arange(3), "predictions": np.asarray([1, 0, 1]), "probabilities": None}
+    rows = {"task": "cola", "sample_ids": np.arange(3), "texts": "abc", "predictions": np.asarray([1, 0, 1])}
+    rows |= {"probabilities": None}
     named = predictions_table(**rows, split="validation", y=np.asarray([1, 1, 0]), sources=["gj04", None, "swb04"])
     nameless = predictions_table(**rows, split="test", y=None)
     write_predictions(tmp_path, [named, nameless])
     assert read_predictions(tmp_path)["source"].to_pylist() == ["gj04", None, "swb04", None, None, None]
 
 
-def test_predictions_keep_their_sentences(tmp_path):
-    rows = {"task": "cola", "sample_ids": np.arange(2), "predictions": np.asarray([1, 0]), "probabilities": None}
-    texts = ["They ran.", "Ran </script> they."]
-    named = predictions_table(**rows, split="validation", y=np.asarray([1, 0]), texts=texts)
-    write_predictions(tmp_path, [named, predictions_table(**rows, split="test", y=None)])
-    assert read_predictions(tmp_path)["text"].to_pylist() == [*texts, None, None]
-
-
-def test_predictions_from_before_rows_had_sources_and_sentences_are_read(tmp_path):
+def test_predictions_from_before_rows_had_sources_or_sentences_are_read(tmp_path):
     table = _table("validation", np.asarray([1, 1, 0]), None)
     pq.write_table(table.drop_columns(["source", "text"]), tmp_path / "predictions.parquet")
-    assert read_predictions(tmp_path).equals(table)
+    read = read_predictions(tmp_path)
+    assert read.drop_columns(["text"]).equals(table.drop_columns(["text"]))
+    assert read["text"].to_pylist() == [None, None, None]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PAR1", b"not parquet"])

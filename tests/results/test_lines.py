@@ -36,6 +36,24 @@ def test_a_line_is_one_task_of_a_run(make_run):
     assert (sst2["backbone_seconds"], sst2["stage_one_seconds"], sst2["break_even"]) == (60.0, 70.0, 2)
 
 
+def test_live_runs_are_told_apart_by_their_settings(make_run):
+    training = {"learning_rate": 1e-3, "epochs": 3.0, "max_rows": 0}
+    lora = make_run(
+        "a",
+        adapter={"kind": "lora", "rank": 8, "alpha": 16},
+        config={"training": training, "views": {"cola": "L20-mean"}},
+    )
+    prompt = make_run(
+        "b",
+        adapter={"kind": "prompt", "virtual_tokens": {"cola": 12}, "shared_virtual_tokens": 0},
+        config={"training": training | {"max_rows": 500, "epochs": 0.5}},
+    )
+    first, second, cached = ledger_table(lines_of([lora, prompt, make_run("c")])).to_pylist()
+    assert first["adapter_settings"] == "r=8 alpha=16 lr=0.001 epochs=3 seed=3"
+    assert second["adapter_settings"] == "tokens=12 lr=0.001 epochs=0.5 rows=500 seed=3"
+    assert (first["views"], second["views"], cached["adapter_settings"]) == ("L20-mean", None, None)
+
+
 def test_the_file_keeps_up_with_the_runs(tmp_path, enter, monkeypatch):
     enter("20260101-000000-a")
     enter("20260102-000000-b")

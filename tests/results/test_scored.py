@@ -38,7 +38,6 @@ def test_scores_are_of_classes_and_of_probabilities():
         "ece",
     ]
     assert found.baseline["validation"] == score(Y, np.ones(6, dtype=int))
-    assert found.tables[0]["text"].to_pylist() == list(TEXTS)
     without = _scored(probabilities=None)
     assert without.scores["validation"] == score(Y, PREDICTIONS)
     assert without.tables[0]["probabilities"].null_count == 6
@@ -84,5 +83,6 @@ def test_a_split_without_labels_has_predictions_alone():
 
 
 def test_it_says_which_sentences_were_scored():
-    digest = _scored().statistics["validation"]["texts"]
-    assert digest == f"sha256:{sha256_of_texts(TEXTS)}"
+    scored = _scored()
+    assert scored.statistics["validation"]["texts"] == f"sha256:{sha256_of_texts(TEXTS)}"
+    assert scored.tables[0]["text"].to_pylist() == list(TEXTS)

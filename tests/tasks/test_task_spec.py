@@ -146,3 +146,12 @@ def test_a_task_is_named_once(names):
 def test_a_task_file_cannot_take_a_built_in_name(tmp_path):
     with pytest.raises(ConfigError, match="two tasks have one name"):
         find_tasks(("cola",), (write(tmp_path, GOOD.replace('"tone"', '"cola"')),))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("sst-2", "did you mean sst2? "), ("CoLA", "did you mean cola? "), ("mnli", "")]
+)
+def test_a_task_that_is_misspelt_is_guessed(name, meant):
+    with pytest.raises(ConfigError) as caught:
+        find_tasks((name,))
+    assert str(caught.value.remedy).startswith(f"{meant}Else" if meant else "name one of these")

@@ -1,0 +1,62 @@
+"""Commands in processes that are forked from one that has the heavy packages loaded: each begins as a new process does,
+without seconds of importing torch and transformers."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+HEAVY = [
+    "tests.forked",
+    "torch",
+    "transformers",
+    "sklearn.linear_model",
+    "pyarrow.parquet",
+    "scipy.stats",
+    "accelerate",
+]
+SECONDS = 600
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(HEAVY)
+
+
+def pipeline(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run `pipeline` with some words in a folder, as a process of its own, and give what it printed."""
+    with tempfile.TemporaryDirectory() as place:
+        process, said = begin(words, folder, environment, Path(place))
+        process.join(SECONDS)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(["pipeline", *words], SECONDS)
+        out, err = (path.read_text("utf-8") for path in said)
+        return subprocess.CompletedProcess(["pipeline", *words], process.exitcode, out, err)
+
+
+def begin(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str], place: Path
+) -> tuple[multiprocessing.process.BaseProcess, tuple[Path, Path]]:
+    """Begin to run `pipeline`; what it prints goes to two files in `place`."""
+    said = place / "stdout", place / "stderr"
+    process = _context.Process(target=_become, args=(list(words), folder, dict(environment), said))
+    process.start()
+    return process, said
+
+
+def _become(words: list[str], folder: Path, environment: dict[str, str], said: tuple[Path, Path]) -> None:
+    """Be the command: its folder, environment, standard streams and arguments."""
+    os.chdir(folder)
+    os.environ.update(environment)
+    for number, path in enumerate(said, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+    sys.argv = ["pipeline", *words]
+    from pipeline.cli import main
+
+    try:
+        main()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
