@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from pathlib import Path
 
@@ -18,9 +19,10 @@ MARKS = ".scatterlayer .trace path, .heatmaplayer image, .heatmaplayer path"
 DRAWN = "plot => plot.dataset.state === 'drawn'"
 
 
-def draw_all(page):
-    """Scroll to every figure and wait until it is drawn."""
-    for plot in page.query_selector_all(".plot"):
+def draw(page, *names):
+    """Scroll to figures, all unless some are named, and wait until they are drawn."""
+    wanted = ", ".join(f"#{name} .plot" for name in names) or ".plot"
+    for plot in page.query_selector_all(wanted):
         plot.scroll_into_view_if_needed()
         page.wait_for_function(DRAWN, arg=plot)
 
@@ -32,7 +34,7 @@ def test_it_opens_without_a_complaint_and_draws_every_figure(look, width, scheme
     drawn_at_once = page.evaluate("document.querySelectorAll('.plot[data-state=drawn]').length")
     assert drawn_at_once < 3  # figures wait until they come near
     assert {plot.get_attribute("data-figure") for plot in page.query_selector_all(".plot")} == FIGURES
-    draw_all(page)
+    draw(page)
     for name in FIGURES:
         marks = page.query_selector_all(f"#{name} .plot :is({MARKS})")
         assert marks, f"{name} has no marks"
@@ -40,25 +42,19 @@ def test_it_opens_without_a_complaint_and_draws_every_figure(look, width, scheme
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_what_is_drawn_is_the_runs_own(look, report):
+def test_what_is_drawn_is_the_runs_own_and_stage_one_can_be_counted(look):
     page = look()
-    draw_all(page)
-    front = page.evaluate("document.querySelector('#cost-cola .plot').data.map(trace => [trace.name, trace.x.length])")
-    assert {name for name, _ in front} >= {"Pareto front", "cached head", "LoRA"}
-    prompts = page.evaluate("document.querySelector('#cost-sst2 .plot').data.map(trace => trace.name)")
-    assert "soft prompt" in prompts
-    layers = page.evaluate("document.querySelector('#layers-cola .plot').data.map(trace => trace.x)")
-    assert [0, 1, 2] in layers
-    matrix = page.evaluate("document.querySelector('#confusion-sst2 .plot').data[0].text.flat()")
+    draw(page, "cost-cola", "cost-sst2", "layers-cola", "confusion-sst2")
+    of = "document.querySelector('#{} .plot').data"
+    assert set(page.evaluate(of.format("cost-cola") + ".map(t => t.name)")) >= {"Pareto front", "cached head", "LoRA"}
+    assert "soft prompt" in page.evaluate(of.format("cost-sst2") + ".map(t => t.name)")
+    assert [0, 1, 2] in page.evaluate(of.format("layers-cola") + ".map(t => t.x)")
+    matrix = page.evaluate(of.format("confusion-sst2") + "[0].text.flat()")
     assert sum(int(cell.split("<br>")[0]) for cell in matrix) == 30
-
-
-def test_the_cost_of_stage_one_can_be_counted(look):
-    page = look()
-    draw_all(page)
-    before = page.evaluate("document.querySelector('#cost-cola .plot').data[1].x")
-    page.get_by_label("with stage one").first.check()
-    page.wait_for_function("before => document.querySelector('#cost-cola .plot').data[1].x[0] > before[0]", arg=before)
+    training = of.format("cost-cola") + "[1].x[0]"
+    before = page.evaluate(training)
+    page.locator("#cost-cola").get_by_label("with stage one").check()
+    page.wait_for_function(f"before => {training} > before", arg=before)
 
 
 def test_a_leaderboard_sorts_by_click_and_by_key(look):
@@ -113,7 +109,7 @@ def test_the_theme_follows_the_system_and_the_button_and_plots_follow_it(look):
     page = look(scheme="dark")
     background = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(background)
-    draw_all(page)
+    draw(page, "cost-cola")
     paper = "document.querySelector('#cost-cola .plot').layout.paper_bgcolor"
     dark_paper = page.evaluate(paper)
     page.click("#theme")
@@ -155,7 +151,7 @@ def test_every_figure_downloads_as_data_and_as_a_picture(look, report):
 
 def test_nothing_of_a_sentence_or_a_name_becomes_markup(look):
     page = look()
-    draw_all(page)
+    draw(page, "confusion-cola", "cost-cola", "learning-cola", "calibration-cola")
     for details in page.query_selector_all("details[data-rows], details[data-behind]"):
         details.evaluate("each => { each.open = true; }")
     page.select_option("#sentences-kind", label="all")
@@ -181,3 +177,83 @@ def test_a_page_may_neither_fetch_nor_run_what_is_not_its_own(look):
     assert look.trouble
     assert all("Content Security Policy" in words for words in look.trouble)
     look.trouble.clear()
+
+
+NAMELESS = """() => [...document.querySelectorAll(
+    'input, select, button, figure, table, nav, section, [role]')].filter(each => {
+    const by = (each.getAttribute('aria-labelledby') || '').split(' ').map(id => document.getElementById(id));
+    const labels = [...(each.labels || []), ...by, each.caption].filter(Boolean).map(one => one.textContent.trim());
+    const own = each.matches('button') ? each.textContent.trim() : '';
+    return !(each.getAttribute('aria-label') || own || labels.join(''))
+        && !['status', 'none', 'presentation'].includes(each.getAttribute('role')) && !each.closest('.plot *');
+}).map(each => each.outerHTML.slice(0, 120))"""
+LOW = """() => {
+    const rgb = text => text.match(/[\\d.]+/g).map(Number);
+    const light = text => {
+        const [r, g, b] = rgb(text).map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+        return .2126 * r + .7152 * g + .0722 * b;
+    };
+    const below = each => {
+        for (let one = each; one; one = one.parentElement) {
+            const colour = getComputedStyle(one).backgroundColor;
+            if (!colour.startsWith('color') && (rgb(colour)[3] ?? 1) === 1) return colour;
+        }
+        return 'rgb(255, 255, 255)';
+    };
+    return [...document.querySelectorAll('body *')].filter(each => !each.closest('.plot, tr.best, script, style')
+        && [...each.childNodes].some(node => node.nodeType === 3 && node.textContent.trim())).map(each => {
+        const [a, b] = [light(getComputedStyle(each).color), light(below(each))].sort((x, y) => y - x);
+        return [(a + .05) / (b + .05), each.outerHTML.slice(0, 100)];
+    }).filter(([contrast]) => contrast < 4.5);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_use_it(look, scheme):
+    page = look(scheme=scheme)
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert page.evaluate(NAMELESS) == []
+    assert page.evaluate(LOW) == []
+    levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map(each => Number(each.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(each => each.id)")
+    assert len(ids) == len(set(ids))
+    assert page.locator("main").count() == page.locator("header.top").count() == page.locator("nav").count() == 1
+    assert page.evaluate("[...document.querySelectorAll('th')].every(each => each.hasAttribute('scope'))")
+    for name in FIGURES:  # what is said of a figure has its numbers
+        assert any(c.isdigit() for c in page.locator(f"#{name} .plot").get_attribute("aria-label"))
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.locator("#calibration-sst2 details[data-rows] summary").press("Enter")
+    page.wait_for_selector("#calibration-sst2 details[data-rows] table caption")
+
+
+def test_what_must_be_found_would_be(look):
+    """The control of the test above: what is planted is found."""
+    page = look()
+    page.evaluate("document.querySelector('main').append(document.createElement('input'))")
+    page.evaluate("document.querySelector('h1').style.color = '#cccccc'")
+    assert [each[:6] for each in page.evaluate(NAMELESS)] == ["<input"]
+    assert len(page.evaluate(LOW)) == 1
+
+
+def test_features_behind_a_figure_are_named_with_identity_and_passport(look, report):
+    page = look()
+    page.locator("#layers-cola details[data-behind] summary").click()
+    links = page.locator("#layers-cola details[data-behind] a")
+    links.first.wait_for()
+    assert links.count() >= 6  # three layers, two poolings
+    target = links.first.get_attribute("href")
+    page.locator(f"tr:has({target}) summary").click()
+    record = json.loads(page.locator(f"tr:has({target}) pre").inner_text())
+    assert record["fingerprint"].startswith(target.removeprefix("#features-"))
+    assert {"alone", "canaries"} <= set(record["passport"])
+    assert record["identity"]["architecture"]["num_hidden_layers"] == 2
+
+
+def test_it_is_small_enough(report):
+    assert report.said["bytes"] == report.path.stat().st_size < 8_000_000
