@@ -98,7 +98,7 @@ def test_sentences_are_searched_as_one_types(look, run_of_all_kinds):
     sure = [float(cell.split()[0]) for cell in page.locator("#explorer [data-label='how sure']").all_inner_texts()]
     assert sure == sorted(sure, reverse=True)
     page.select_option("#sentences-order", label="hardest: wrong by most runs")
-    said = page.locator("#explorer [data-label='runs that are wrong']").all_inner_texts()
+    said = page.locator("#explorer [data-label='runs wrong']").all_inner_texts()
     wrong = [int(cell.split(" of ")[0]) for cell in said]
     assert wrong == sorted(wrong, reverse=True)
     page.select_option("#sentences-task", label="SST-2")
