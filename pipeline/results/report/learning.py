@@ -63,7 +63,8 @@ def learning_figure(task: Task) -> Figure | None:
         title=f"{task.title}: learning curves",
         caption=(
             "What each training measured on its way, on training rows that it held out and on those that it was "
-            "trained on; live: through the backbone. Steps and epochs are not the same, nor are the rows that different runs held out."
+            "trained on; live: through the backbone. Steps and epochs are not the same, nor are the rows "
+            "that different runs held out."
             + (f" {without} of the runs shown in detail have no curve: closed-form heads have none." if without else "")
         ),
         alt=f"Line charts in {len(panels)} panels, of {len(runs)} runs. " + "; ".join(ends) + ".",

@@ -425,11 +425,16 @@ const explorer = (() => {
 // --- which section is being read
 
 const links = new Map($$(".sections a").map((link) => [link.hash.slice(1), link]));
+const seenNow = new Set();
 const reading = new IntersectionObserver((seen) => {
-  for (const each of seen.filter((one) => one.isIntersecting)) {
-    for (const link of links.values()) link.removeAttribute("aria-current");
-    const link = links.get(each.target.id);
-    if (link) {
+  for (const each of seen) {
+    if (each.isIntersecting) seenNow.add(each.target.id);
+    else seenNow.delete(each.target.id);
+  }
+  const first = [...links.keys()].find((name) => seenNow.has(name));
+  for (const [name, link] of links) {
+    if (name !== first) link.removeAttribute("aria-current");
+    else if (link.getAttribute("aria-current") !== "true") {
       link.setAttribute("aria-current", "true");
       const list = link.closest("ul");
       list.scrollLeft = link.offsetLeft - list.offsetLeft - 40;
