@@ -14,7 +14,7 @@ from pipeline.results.metrics import score
 from pipeline.results.report.confusion import confusion
 from pipeline.results.report.cost import pareto_front
 from pipeline.results.report.entries import choose, entry_of, legend_names
-from pipeline.results.report.figure import Figure
+from pipeline.results.report.figure import Figure, short
 from pipeline.results.report.markup import embedded_json
 from pipeline.results.report.page import _filled
 from pipeline.results.report.phenomena import LENGTHS, PHENOMENA, band_name, marked
@@ -204,5 +204,6 @@ def test_where_there_is_nothing_to_report_that_is_said(tmp_path, report, monkeyp
 
 
 def test_a_figures_numbers_have_the_digits_that_anybody_reads():
-    figure = Figure("id", "title", "caption", "alt", [], ("a", "b"), [[1 / 3, None]])
-    assert figure.to_dict()["rows"] == [[0.333333, None]]
+    figure = Figure("id", "title", "caption", "alt", [], ("a", "b"), [[1 / 3, None], [float("inf"), 7]])
+    assert figure.to_dict()["rows"] == [[0.333333, None], [None, 7]]
+    assert short([1 / 3, None, float("nan")]) == [0.33333, None, None]
