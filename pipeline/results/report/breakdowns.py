@@ -131,10 +131,12 @@ def _figure(
     runs: Sequence[Entry],
     *,
     has_patterns: bool,
-) -> Figure:
+) -> Figure | None:
     first = runs[0].predicted
     assert first is not None
     drawn = {group: mask for group, mask in groups.items() if mask.sum() >= FEWEST}
+    if not drawn:
+        return None
     heights = {group: -float(place) for place, group in enumerate(drawn)}
     commonest = _commonest_class(first.y)
     traces = [

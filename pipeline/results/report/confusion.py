@@ -50,7 +50,7 @@ def confusion_figure(task: Task) -> Figure | None:
         id=f"confusion-{task.name}",
         title=f"{task.title}: confusion matrices",
         caption="Validation rows by their true class (across) and by what was predicted (down the columns): how many, "
-        "and what share of the true class; the darker, the larger that share.",
+        "and what share of the true class; the stronger the colour, the larger that share.",
         alt=f"{len(shown)} confusion matrices. " + "; ".join(words) + ".",
         variants=[Variant("", traces, panels)],
         columns=("run", "true", "predicted", "rows", "share_of_true"),

@@ -142,11 +142,10 @@ def legend_names(entries: Sequence[Entry]) -> dict[str, str]:
     ]
     names = {each.name: each.title for each in entries}
     for part in more:
-        counts = [list(names.values()).count(name) for name in names.values()]
-        if max(counts, default=0) < 2:
-            break
-        same = {name for name, count in zip(names, counts, strict=True) if count > 1}
-        words = {each.name: part(each) for each in entries if each.name in same}
-        if len(set(words.values())) > 1:
-            names |= {name: f"{names[name]}, {word}" for name, word in words.items() if word}
+        alike: dict[str, list[Entry]] = {}
+        for each in entries:
+            alike.setdefault(names[each.name], []).append(each)
+        for name, group in alike.items():
+            if len({part(each) for each in group}) > 1:  # a word that all of them share tells nobody apart
+                names |= {each.name: ", ".join(filter(None, [name, part(each)])) for each in group}
     return names

@@ -1,5 +1,6 @@
 """A figure of the report: what is drawn, what is said of it, and the data behind it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,13 +86,15 @@ class Figure:
 
 
 def _shorter(value: Any) -> Any:
-    """Numbers with as many digits as anybody reads."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    """Numbers with as many digits as anybody reads; a loss that ran away, and is not finite, is none."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def short(numbers: Sequence[float | None]) -> list[float | None]:
-    """Numbers to draw, with five digits."""
-    return [None if number is None else float(f"{number:.5g}") for number in numbers]
+    """Numbers to draw, with five digits; what is not finite is not drawn."""
+    return [None if number is None or not math.isfinite(number) else float(f"{number:.5g}") for number in numbers]
 
 
 def said(estimate: float, low: float | None, high: float | None) -> str:

@@ -1,6 +1,7 @@
 """Learning curves of the runs shown in detail: loss and score over steps or epochs."""
 
 from pipeline.results.curves import Curve, curves_of
+from pipeline.results.ledger import Run
 from pipeline.results.report.figure import DASHES, OF_SERIES, Figure, Variant, colour, short
 from pipeline.results.report.gather import METRICS, Task
 
@@ -12,19 +13,24 @@ MOST_POINTS = 400
 
 def learning_figure(task: Task) -> Figure | None:
     """A panel for each number and unit: held-out loss, the deciding score on held-out rows, training loss."""
-    curves: list[tuple[int, str, Curve]] = []
+    curves: list[tuple[int, Run, Curve]] = []
     for place, entry in enumerate(task.chosen):
         for curve in curves_of(entry.run):
             if curve.task == task.name and curve.metric in ("loss", task.metric) and curve.points:
-                curves.append((place, entry.name, _thinned(curve)))
+                curves.append((place, entry.run, _thinned(curve)))
     if not curves:
         return None
     order = {("held_out", task.metric): 0, ("held_out", "loss"): 1, ("training", "loss"): 2}
-    found = {(curve.part, curve.metric, curve.unit) for _, _, curve in curves}
-    kinds = sorted(found, key=lambda kind: (order[kind[0], kind[1]], kind[2]))
+    # a step of the live path takes as long as many of a head's: side by side one of them would be a dot
+    found = {(curve.part, curve.metric, curve.unit, run.path) for _, run, curve in curves}
+    kinds = sorted(found, key=lambda kind: (order[kind[0], kind[1]], kind[2], kind[3]))
     panels = [
-        {"title": f"{_name(part, metric)} by {unit}", "x": {"title": unit, "rangemode": "tozero"}, "y": {"title": ""}}
-        for part, metric, unit in kinds
+        {
+            "title": f"{_name(part, metric)} by {unit}, {path}",
+            "x": {"title": unit, "rangemode": "tozero"},
+            "y": {"title": ""},
+        }
+        for part, metric, unit, path in kinds
     ]
     seen: set[str] = set()
     traces = []
@@ -33,37 +39,41 @@ def learning_figure(task: Task) -> Figure | None:
         traces.append(
             {
                 "type": "scatter", "mode": "lines+markers" if len(x) <= MARKED else "lines",
-                "panel": kinds.index((curve.part, curve.metric, curve.unit)),
-                "x": short(x), "y": short(y), "name": task.names[run], "legendgroup": run,
-                "showlegend": run not in seen,
-                "line": {"color": colour(place), "width": 2, "dash": "solid" if len(x) <= MARKED else DASHES[place]},
+                "panel": kinds.index((curve.part, curve.metric, curve.unit, run.path)),
+                "x": short(x), "y": short(y), "name": task.names[run.run], "legendgroup": run.run,
+                "showlegend": run.run not in seen,
+                "line": {
+                    "color": colour(place), "width": 2,
+                    "dash": "solid" if len(x) <= MARKED else DASHES[place % len(DASHES)],
+                },
                 "marker": {"symbol": OF_SERIES[place % len(OF_SERIES)], "color": colour(place), "size": 6},
                 "hovertemplate": f"%{{fullData.name}}<br>{curve.unit} %{{x}}: %{{y:.4f}}<extra></extra>",
             }
         )  # fmt: skip
-        seen.add(run)
+        seen.add(run.run)
     ends = []
     for _, run, curve in curves:
         if curve.part == "held_out" and curve.metric == "loss":
             lowest = min(curve.points, key=lambda point: point[1])
-            ends.append(f"{task.names[run]}: lowest held-out loss {lowest[1]:.3f} at {curve.unit} {lowest[0]:g}")
-    runs = list(dict.fromkeys(run for _, run, _ in curves))
+            ends.append(f"{task.names[run.run]}: lowest held-out loss {lowest[1]:.3f} at {curve.unit} {lowest[0]:g}")
+    runs = list(dict.fromkeys(run.run for _, run, _ in curves))
     without = len(task.chosen) - len(runs)
     return Figure(
         id=f"learning-{task.name}",
         title=f"{task.title}: learning curves",
         caption=(
             "What each training measured on its way, on training rows that it held out and on those that it was "
-            "trained on. Steps and epochs are not the same, nor are the rows that different runs held out."
+            "trained on; live: through the backbone. Steps and epochs are not the same, nor are the rows "
+            "that different runs held out."
             + (f" {without} of the runs shown in detail have no curve: closed-form heads have none." if without else "")
         ),
         alt=f"Line charts in {len(panels)} panels, of {len(runs)} runs. " + "; ".join(ends) + ".",
         variants=[Variant("", traces, panels)],
         columns=("run", "curve", "unit", "at", "value"),
-        rows=[[run, curve.name, curve.unit, at, value] for _, run, curve in curves for at, value in curve.points],
+        rows=[[run.run, curve.name, curve.unit, at, value] for _, run, curve in curves for at, value in curve.points],
         runs=runs,
         height=290,
-        narrowest=300,
+        narrowest=265,
     )
 
 

@@ -136,21 +136,24 @@ def _heading(gathered: Gathered) -> str:
 
 
 def _lead(gathered: Gathered) -> str:
-    weights = sorted({entry.weights for task in gathered.tasks for entry in task.entries if entry.weights})
+    weights: dict[str, set[str]] = {}
+    for run in gathered.runs:
+        if run.config.get("backbone"):
+            weights.setdefault(str(run.config["backbone"]), set()).add(str(run.config.get("quantization")))
+    named = "; ".join(f"{backbone}: {', '.join(sorted(kinds))}" for backbone, kinds in sorted(weights.items())[:3])
     first, last = gathered.runs[0].created[:10], gathered.runs[-1].created[:10]
     dates = first if first == last else f"{first} to {last}"
-    named = f"{', '.join(weights[:3])}{' and others' if len(weights) > 3 else ''}"
     return (
-        f"Heads on cached hidden states, and adapters trained through the backbone ({esc(named)}). Runs of "
-        f'<span class="keep">{esc(dates)}</span>; scores are of validation unless a figure says otherwise. Made '
-        f'<span class="keep">{now():%Y-%m-%d %H:%M} UTC</span>.'
+        f"Heads on cached hidden states, and adapters trained through the backbone ({esc(named)}). Scores are of "
+        f'validation unless a figure says otherwise. Runs of <span class="keep">{esc(dates)}</span>.'
     )
 
 
 def _colophon(gathered: Gathered) -> str:
     versions = gathered.runs[-1].versions
     shown = ", ".join(f"{name} {version}" for name, version in versions.items() if version != "not installed")
-    return f"This file needs no network. The newest run was made with {shown}. Figures: plotly.js (MIT)."
+    made = f"{now():%Y-%m-%d %H:%M} UTC"
+    return f"Made {made}; this file needs no network. The newest run was made with {shown}. Figures: plotly.js (MIT)."
 
 
 def _nav(parts: Sequence[_Part]) -> str:

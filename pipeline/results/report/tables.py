@@ -64,7 +64,7 @@ def _kind_of_line(place: Place, task: Task) -> str:
 def _cells(place: Place, task: Task, scale: Scale, other: str) -> list[str]:
     entry, score = place.entry, place.entry.score
     scores = entry.run.scores.get(task.name, {}).get(SPLIT, {})
-    mark = ' <span class="tag top">best</span>' if entry.name == task.best.name else ""
+    mark = ' <span class="tag winner">best</span>' if entry.name == task.best.name else ""
     mark += ' <span title="selected by held-out training rows">★</span>' if place.is_selected else ""
     shown = "" if score is None else f"<strong>{score.estimate:.3f}</strong>"
     if score is not None and score.low is not None:

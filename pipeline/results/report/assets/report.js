@@ -80,8 +80,8 @@ const named = (axis) => ({ ...axis, title: { text: axis.title || "", standoff: 6
 
 /** Where panels stand: as many side by side as the width allows. */
 function placesOf(figure, count, width, legendItems) {
-  const columns = Math.max(1, Math.min(count, Math.floor(width / figure.narrowest)));
-  const lines = Math.ceil(count / columns);
+  const lines = Math.ceil(count / Math.max(1, Math.min(count, Math.floor(width / figure.narrowest))));
+  const columns = Math.ceil(count / lines); // as many in each line
   const legend = legendItems < 2 ? 0 : 14 + 20 * Math.ceil(legendItems / Math.max(1, Math.floor(width / 215)));
   const margin = { l: 10, r: 12, t: 8, b: 8 };
   const body = lines * figure.height;
@@ -122,8 +122,8 @@ function layoutOf(figure, variant, width) {
     for (const each of panel.lines || []) {
       layout.shapes.push({ type: "line", xref: `x${suffix} domain`, yref: `y${suffix}`, x0: 0, x1: 1, y0: each.y, y1: each.y,
                            line: { color: muted, width: 1.2, dash: "dash" } });
-      layout.annotations.push({ text: each.name, showarrow: false, xref: `x${suffix} domain`, yref: `y${suffix}`, x: 1, y: each.y,
-                                xanchor: "right", yanchor: "bottom", font: { size: 11, color: muted } });
+      layout.annotations.push({ text: each.name, showarrow: false, xref: `x${suffix} domain`, yref: `y${suffix}`, x: 0, y: each.y,
+                                xanchor: "left", yanchor: "bottom", font: { size: 11, color: muted } });
     }
   });
   return layout;
@@ -179,6 +179,8 @@ for (const plot of $$(".plot")) {
   reserve(plot);
   near.observe(plot);
 }
+// ready before anybody has read the first screen, but not before it is there
+addEventListener("load", () => (window.requestIdleCallback || setTimeout)(() => loadPlotly()));
 let width = innerWidth, waiting = 0;
 addEventListener("resize", () => {
   clearTimeout(waiting);
@@ -394,7 +396,7 @@ const explorer = (() => {
         make("td", { "data-label": "true class" }, labels[label[i]]),
         make("td", { "data-label": "this run says", class: isWrong ? "wrong" : "right" }, `${isWrong ? "✗" : "✓"} ${labels[predicted[i]]}`),
         make("td", { "data-label": "how sure", class: "n" }, confidence ? percent(confidence[i]) : "not said"),
-        make("td", { "data-label": "runs that are wrong", class: "n" }, `${wrong[i]} of ${judges}`),
+        make("td", { "data-label": "runs wrong", class: "n" }, `${wrong[i]} of ${judges}`),
         make("td", { "data-label": "source" }, source ? source[i] : "none"));
     }));
     control("count").textContent = `${found.length.toLocaleString("en")} of ${text.length.toLocaleString("en")} sentences` +
@@ -423,15 +425,20 @@ const explorer = (() => {
 // --- which section is being read
 
 const links = new Map($$(".sections a").map((link) => [link.hash.slice(1), link]));
+const seenNow = new Set();
 const reading = new IntersectionObserver((seen) => {
-  for (const each of seen.filter((one) => one.isIntersecting)) {
-    for (const link of links.values()) link.removeAttribute("aria-current");
-    const link = links.get(each.target.id);
-    if (link) {
+  for (const each of seen) {
+    if (each.isIntersecting) seenNow.add(each.target.id);
+    else seenNow.delete(each.target.id);
+  }
+  const first = [...links.keys()].find((name) => seenNow.has(name));
+  for (const [name, link] of links) {
+    if (name !== first) link.removeAttribute("aria-current");
+    else if (link.getAttribute("aria-current") !== "true") {
       link.setAttribute("aria-current", "true");
       const list = link.closest("ul");
       list.scrollLeft = link.offsetLeft - list.offsetLeft - 40;
     }
   }
-}, { rootMargin: "-15% 0px -75% 0px" });
+}, { rootMargin: "-15% 0px -60% 0px" });
 for (const section of $$("main > section")) reading.observe(section);
