@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.cache import FeatureCache, FeatureSet
     from pipeline.heads.store import load_head
+    from pipeline.predicting import Predictor, load_predictor
 
-__all__ = ["FeatureCache", "FeatureSet", "load_head"]
+__all__ = ["FeatureCache", "FeatureSet", "Predictor", "load_head", "load_predictor"]
 __version__ = "0.1.0"
 
 
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from pipeline.heads.store import load_head
 
         return load_head
+    if name in ("Predictor", "load_predictor"):
+        from pipeline import predicting
+
+        return getattr(predicting, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -109,7 +109,7 @@ from pipeline import FeatureCache, load_head
 assert FeatureCache.__module__ == "pipeline.cache.feature_cache"
 assert "h5py" in sys.modules and "transformers" not in sys.modules
 from pipeline import *
-assert set(pipeline.__all__) <= set(globals())
+assert set(pipeline.__all__) <= set(globals()) and load_predictor.__module__ == "pipeline.predicting.predictor"
 try:
     from pipeline import FeatureCash
 except ImportError as error:

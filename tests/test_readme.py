@@ -65,12 +65,16 @@ def small(command, folder, backbone):
             data |= {"REMOTE": (folder / "remote").as_uri()}
         if words[1] == "test":
             data |= {"ARGS": "--collect-only -q tests/test_views.py"}
-        if words[1] in SHORTER:
+        if words[1] == "backbones":
+            words = [of_tiny(word, backbone) for word in words]
+        if words[1] in ("lora", "prompt"):
             words[-1] += f" {shlex.join(SHORTER[words[1]])}"
         return [*words, *(f"{name}={value}" for name, value in data.items())]
     assert words[0] == "pipeline"
     flags = ["--backbone", str(backbone)] if words[1] in STAGED else []
-    if words[1] in ("extract", "adapt", "predict", "baselines"):
+    if words[1] == "backbones":
+        words = [of_tiny(word, backbone) for word in words]
+    if words[1] in ("extract", "adapt", "predict", "baselines", "backbones"):
         flags += ["--models-dir", str(folder / "models")]
     flags += SHORTER.get(words[1], ()) if words[1] != "adapt" else SHORTER[words[2]]
     if "--top-layers" in words:
@@ -91,6 +95,11 @@ def small(command, folder, backbone):
     tiny |= dict(zip(FINGERPRINTS, fingerprints_in(folder), strict=False))
     tiny |= {digest: path.name.split("-lora-")[1][:8] for path in folder.rglob("*-lora-*") for digest in ADAPTERS}
     return ["pipeline", *(tiny.get(word, word) for word in words[1:]), *flags]
+
+
+def of_tiny(word, backbone):
+    """Contenders of the embedded backbone as such of the tiny one."""
+    return word.replace("smollm2-135m", str(backbone)).replace("@10", "@1").replace("@20", "@2")
 
 
 def newest_run(folder, pattern):
