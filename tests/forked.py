@@ -23,10 +23,16 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(HEAVY)
 
 
-def pipeline(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run `pipeline` with some words in a folder, as a process of its own, and give what it printed."""
+def pipeline(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str], *, given: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run `pipeline` with some words in a folder, as a process of its own, and give what it printed.
+
+    Args:
+        given: on standard input.
+    """
     with tempfile.TemporaryDirectory() as place:
-        process, said = begin(words, folder, environment, Path(place))
+        process, said = begin(words, folder, environment, Path(place), given=given)
         process.join(SECONDS)
         if process.exitcode is None:
             process.kill()
@@ -36,21 +42,25 @@ def pipeline(words: Sequence[str], folder: Path, environment: Mapping[str, str])
 
 
 def begin(
-    words: Sequence[str], folder: Path, environment: Mapping[str, str], place: Path
+    words: Sequence[str], folder: Path, environment: Mapping[str, str], place: Path, *, given: str = ""
 ) -> tuple[multiprocessing.process.BaseProcess, tuple[Path, Path]]:
     """Begin to run `pipeline`; what it prints goes to two files in `place`."""
     said = place / "stdout", place / "stderr"
-    process = _context.Process(target=_become, args=(list(words), folder, dict(environment), said))
+    stdin = place / "stdin"
+    stdin.write_text(given, "utf-8")
+    process = _context.Process(target=_become, args=(list(words), folder, dict(environment), stdin, said))
     process.start()
     return process, said
 
 
-def _become(words: list[str], folder: Path, environment: dict[str, str], said: tuple[Path, Path]) -> None:
+def _become(words: list[str], folder: Path, environment: dict[str, str], stdin: Path, said: tuple[Path, Path]) -> None:
     """Be the command: its folder, environment, standard streams and arguments."""
     os.chdir(folder)
     os.environ.update(environment)
     for number, path in enumerate(said, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.dup2(os.open(stdin, os.O_RDONLY), 0)
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
     sys.argv = ["pipeline", *words]
     from pipeline.cli import main

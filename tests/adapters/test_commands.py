@@ -1,20 +1,16 @@
 """`pipeline adapt` and `pipeline predict` on the command line, and stage one on what they made."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from pipeline.cache import FeatureCache
+from tests import forked
 
 
-def pipeline(live, *words, stdin=None, rc=0):
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", *map(str, words)],
-        cwd=live.folder, input=stdin, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+def pipeline(live, *words, stdin="", rc=0):
+    done = forked.pipeline([*map(str, words)], live.folder, {}, given=stdin)
     assert done.returncode == rc, done.stderr
     return done
 

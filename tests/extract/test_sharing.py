@@ -1,7 +1,6 @@
 """Two processes on one corpus share the work or wait, and what they write is what one alone writes."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,36 +13,29 @@ from stored_files import files_of
 from pipeline.cache import FeatureCache
 from pipeline.cache.lock import FeatureSetLock
 from pipeline.errors import CacheError
-
-WORKER = """
-import sys
-from pathlib import Path
-from pipeline.config import *
-from pipeline.extract.run import extract
-backbone, glue, models, cache = map(Path, sys.argv[1:5])
-extract(
-    ExtractConfig(tasks=("cola",), layers=("1", "-1"), poolings=("mean", "tokens")), DataConfig(glue_dir=glue),
-    BackboneConfig(backbone=str(backbone), models_dir=models), TokensConfig(),
-    PassConfig(shard_rows=2, token_budget=64, threads=1, lock_timeout=float(sys.argv[5])), CacheConfig(cache),
-)
-"""
+from tests import forked
 
 
 @pytest.fixture
 def worker(tiny_backbone, small_glue, tmp_path):
+    """Begin `pipeline extract` into a cache, in a process of its own; with it, the file that it says things in."""
     processes = []
 
-    def start(cache, timeout=60.0):
-        arguments = [sys.executable, "-c", WORKER, tiny_backbone, small_glue, tmp_path / "models", cache, str(timeout)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        processes.append(subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment))
-        return processes[-1]
+    def start(cache):
+        place = tmp_path / f"worker-{len(processes)}"
+        place.mkdir()
+        views = ("--tasks", "cola", "--layers", "1", "-1", "--poolings", "mean", "tokens")
+        places = ("--backbone", tiny_backbone, "--glue-dir", small_glue, "--models-dir", tmp_path / "models")
+        cut = ("--shard-rows", 2, "--token-budget", 64, "--threads", 1, "--lock-timeout", 60)
+        words = [str(word) for word in ("extract", *views, *places, *cut, "--cache-dir", cache)]
+        process, (_, said) = forked.begin(words, tmp_path, {}, place)
+        processes.append(process)
+        return process, said
 
     yield start
     for process in processes:
         process.kill()
-        process.wait()
-        process.stderr.close()
+        process.join()
 
 
 def passes(folder):
@@ -53,12 +45,13 @@ def passes(folder):
 
 @pytest.mark.slow
 def test_three_processes_compute_each_shard_once_and_write_what_one_writes(worker, tmp_path):
-    alone = worker(tmp_path / "alone")
-    alone.communicate()
-    assert alone.returncode == 0
+    alone, _ = worker(tmp_path / "alone")
+    alone.join()
+    assert alone.exitcode == 0
     together = [worker(tmp_path / "together") for _ in range(3)]
-    said = [process.communicate()[1] for process in together]
-    assert [process.returncode for process in together] == [0, 0, 0], said
+    for process, said in together:
+        process.join()
+        assert process.exitcode == 0, said.read_text()
     assert files_of(tmp_path / "together") == files_of(tmp_path / "alone")
     computed = passes(tmp_path / "together")
     assert len(computed) == len(passes(tmp_path / "alone"))  # no shard of any view twice
@@ -66,20 +59,22 @@ def test_three_processes_compute_each_shard_once_and_write_what_one_writes(worke
 
 @pytest.mark.slow
 def test_a_killed_process_work_is_taken_over_by_the_one_that_waits(worker, tmp_path):
-    first = worker(tmp_path / "cache")
+    first, _ = worker(tmp_path / "cache")
     while not list((tmp_path / "cache").rglob("shard-*.json")):
         time.sleep(0.005)
-    second = worker(tmp_path / "cache")
+    second, said = worker(tmp_path / "cache")
     time.sleep(0.5)
-    first.send_signal(signal.SIGKILL)
-    said = second.communicate()[1]
-    assert second.returncode == 0, said
-    alone = worker(tmp_path / "alone")
-    alone.communicate()
+    first.kill()
+    first.join()
+    assert first.exitcode == -signal.SIGKILL, "it ended before it could be killed"
+    second.join()
+    assert second.exitcode == 0, said.read_text()
+    alone, _ = worker(tmp_path / "alone")
+    alone.join()
     assert files_of(tmp_path / "cache") == files_of(tmp_path / "alone")
 
 
-def test_a_shard_that_another_process_holds_for_too_long_is_a_clear_error(stage_one, worker, tmp_path, monkeypatch):
+def test_a_shard_that_another_process_holds_for_too_long_is_a_clear_error(stage_one, tmp_path, monkeypatch):
     """The holder works on one shard and never ends; all the others are written, and the message names it."""
     (record, *_) = stage_one(tasks=("cola",), splits=("train",), layers=("-1",), poolings=("mean",))
     folder = FeatureCache(tmp_path / "cache").open("cola", "train").folder
