@@ -65,8 +65,6 @@ def small(command, folder, backbone):
             data |= {"REMOTE": (folder / "remote").as_uri()}
         if words[1] == "test":
             data |= {"ARGS": "--collect-only -q tests/test_views.py"}
-        if words[1] == "backbones":
-            words = [of_tiny(word, backbone) for word in words]
         if words[1] in ("lora", "prompt"):
             words[-1] += f" {shlex.join(SHORTER[words[1]])}"
         return [*words, *(f"{name}={value}" for name, value in data.items())]
