@@ -62,17 +62,28 @@ app.command(report_app)
 app.meta.suppress_keyboard_interrupt = False  # main says that the same command goes on
 
 
+GO_ON = {"extract", "sweep", "joint", "adapt", "backbones", "push", "pull"}
+"""Commands that keep what they have done."""
+
+
 def main() -> None:
     """Run the command line: trouble that a user can mend ends with its message and exit code 2."""
     before_torch.set_for(sys.argv[1:])
     app.config = []
     try:
         app.meta(sys.argv[1:], exit_on_error=False, print_error=False)
-    except (PipelineError, CycloptsError) as error:
+    except PipelineError as error:
         print(f"pipeline: {error}", file=sys.stderr)
         sys.exit(2)
+    except CycloptsError as error:
+        words = [word for word in error.command_chain or () if word != app.name[0]]
+        help_of = " ".join(["pipeline", *words, "--help"])
+        print(f"pipeline: {error}\n  do: {help_of} shows how, with an example", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        print("pipeline: stopped; the same command goes on from what is whole", file=sys.stderr)
+        goes_on = bool(GO_ON & set(sys.argv[1:]))
+        then = "; the same command goes on from what is whole" if goes_on else ""
+        print(f"pipeline: stopped{then}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

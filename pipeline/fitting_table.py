@@ -30,6 +30,6 @@ class FittingTable(Table):
             shown.columns = [column for column in shown.columns if column.header != header]
             gone.append(header)
         if gone:
-            note = f"left out, as the terminal is too narrow: {', '.join(gone)}"
+            note = f"left out for want of width: {', '.join(gone)}"
             shown.caption = f"{self.caption}. {note}" if self.caption else note
         yield from Table.__rich_console__(shown, console, options)

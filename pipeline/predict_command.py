@@ -2,13 +2,14 @@
 
 import json as json_lines
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from pipeline.config import LedgerConfig
 from pipeline.errors import ConfigError, DataError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pipeline.predicting import Predictor
 
 STDIN = "standard input"
+OPTION = re.compile(r"--?[A-Za-z][\w-]*")
+"""What begins so was not meant as a sentence."""
 READ_BYTES = 65536
 
 predict_app = App(name="predict", help="Classify new sentences with what a run trained.", default_parameter=LISTS)
@@ -28,7 +31,7 @@ predict_app = App(name="predict", help="Classify new sentences with what a run t
 def predict(
     run: str,
     /,
-    *sentences: str,
+    *sentences: Annotated[str, Parameter(allow_leading_hyphen=True)],
     file: Path | None = None,
     to: Path | None = None,
     text_column: str | None = None,
@@ -44,7 +47,7 @@ def predict(
 
     The features of a head on cached features are computed by stage one's own code, with the backbone that the run
     names, which is checked against the run's record. Lines of standard input are answered as they come, one line each:
-    label, its probability and the sentence, with tabs between.
+    label, its probability and the sentence, with tabs between; an empty line has an empty answer.
 
     Example: `pipeline predict RUN "The cat sat on the mat."`
 
@@ -66,7 +69,10 @@ def predict(
 
     folder = folder_of(run, runs.runs_dir)
     task = only_task(read_run(folder), task)
-    from_stdin = file is None and sentences in ((), ("-",))
+    if misspelt := [text for text in sentences if OPTION.fullmatch(text)]:
+        raise ConfigError("no such option", found=misspelt[0], remedy="pipeline predict --help shows them")
+    sentences = () if sentences == ("-",) else sentences
+    from_stdin = file is None and not sentences
     _check_settings(sentences, file, to, text_column, prefix, force, json, jsonl)
     if file is not None and to is not None:
         check_target(to, file, force=force)
@@ -118,7 +124,7 @@ def _checked(sentences: tuple[str, ...]) -> list[str]:
 
 def _of_stdin(predictor: "Predictor") -> Iterator[list[dict[str, Any]]]:
     any_line = False
-    for records in predictor.stream_together(_lines_of_stdin(), origin=STDIN):
+    for records in predictor.stream_together(_lines_of_stdin(), origin=STDIN, blank_too=True):
         any_line = True
         yield records
     if not any_line:
@@ -161,6 +167,8 @@ def _print(answers: Iterator[list[dict[str, Any]]], as_json: bool, jsonl: bool, 
 
 
 def _shown(record: dict[str, Any]) -> dict[str, Any]:
+    if record["label"] is None:  # of an empty line
+        return {**record, "label": "", "probability": ""}
     return {**record, "probability": f"{record['probabilities'][record['label']]:.3f}"}
 
 
@@ -171,5 +179,6 @@ def _cells(record: dict[str, Any]) -> tuple[str, ...]:
 
 def _counted(result: dict[str, Any]) -> dict[str, Any]:
     """A file's line of the table: what was predicted how often, in words."""
-    shown = {name: result[name] for name in ("file", "task", "sentences", "seconds", "sentences_per_second")}
+    shown = {name: result[name] for name in ("file", "task", "sentences", "seconds")}
+    shown["sentences/s"] = result["sentences_per_second"]
     return shown | {"predicted": ", ".join(f"{label} {count:,}" for label, count in result["labels"].items())}

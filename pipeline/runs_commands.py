@@ -27,13 +27,17 @@ def runs_ls(
 
     Example: `pipeline runs ls --tasks cola --where "score>=0.4" --sort score`
     """
+    from pipeline.progress import say
     from pipeline.results.choosing import choose_lines
     from pipeline.results.ledger import read_run
     from pipeline.results.lines import read_ledger
     from pipeline.results.table import runs_table
 
     say_if_missing(runs.runs_dir)
-    chosen = choose_lines(read_ledger(runs.runs_dir), which)
+    ledger = read_ledger(runs.runs_dir)
+    if not ledger.num_rows:
+        say(f"no run in {runs.runs_dir} yet: pipeline heads trains some, on features of pipeline extract")
+    chosen = choose_lines(ledger, which)
     names = dict.fromkeys(chosen["run"].to_pylist())
     records = [read_run(runs.runs_dir / name).to_dict() for name in names] if json else []
     print_result(records, json, lambda _: runs_table(chosen))
@@ -90,13 +94,15 @@ def runs_compare(
     """
     from rich.console import Group
 
-    from pipeline.results.compare import compare_runs, comparison_table
+    from pipeline.results.compare import COMPARISON_NOTE, compare_runs, comparison_table
     from pipeline.results.ledger import find_run
 
     base, *folders = [find_run(runs.runs_dir, name) for name in (first, second, *others)]
     found = [compare_runs(base, folder, metric=metric) for folder in folders]
     result = [each.to_dict() for pair in found for each in pair]
-    print_result(result, json, lambda _: Group(*(comparison_table(pair) for pair in found)))
+    letters = [chr(ord("B") + number) if number < 25 else f"B{number}" for number in range(len(found))]
+    tables = [comparison_table(pair, letter) for pair, letter in zip(found, letters, strict=True)]
+    print_result(result, json, lambda _: Group(*tables, COMPARISON_NOTE))
 
 
 @runs_app.command(name="show")
@@ -114,11 +120,25 @@ def runs_show(name: str, /, *, runs: Annotated[LedgerConfig, Flat] = LedgerConfi
 
     run = read_run(find_run(runs.runs_dir, name))
     record = run.to_dict() | {"saved": of_run(run, read_runs(runs.runs_dir))}
-    print_result(
-        record,
-        json,
-        lambda run: columns(({"field": k, "value": v} for k, v in flatten(run).items()), ("field", "value")),
+    first = (
+        "run",
+        "created",
+        "path",
+        "tasks",
+        "head",
+        "adapter",
+        "seconds",
+        "scores",
+        "baseline",
+        "saved",
+        "selection",
     )
+    shown = {name: record[name] for name in (*first, *record) if name != "inputs"}
+    if "evaluations" in run.selection:
+        many = f"{len(run.selection['evaluations'])}; --json has them"
+        shown["selection"] = {**run.selection, "evaluations": many}
+    lines = ({"field": name, "value": value} for name, value in flatten(shown).items())
+    print_result(record, json, lambda _: columns(lines, ("field", "value")))
 
 
 @runs_app.command(name="saved")

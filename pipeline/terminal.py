@@ -1,6 +1,7 @@
 """How every command takes its settings, asks, and prints: a table for people, or JSON alone on standard output."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def _show_default(value: Any) -> str:
+def _show_default(value: Any) -> str | None:
+    if value is None or value == ():
+        return None  # what happens then stands in the option's own words
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 Flat = Parameter(name="*")
+WIDE = 200
+"""Characters a line of a table that goes to a file or a pipe, where COLUMNS does not say it."""
 Json = Annotated[bool, Parameter(name="--json", help="Print the result as JSON on standard output, and nothing else.")]
 Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask.")]
 LISTS = Parameter(consume_multiple=True, negative_iterable=(), show_default=_show_default)
@@ -32,7 +37,7 @@ def print_result(result: Any, as_json: bool, for_people: Callable[[Any], "Render
         return
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)
     console.print(for_people(result))
 
 

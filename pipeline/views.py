@@ -1,5 +1,6 @@
 """A view: which layer's hidden states are kept, and how the tokens of a row are pooled."""
 
+import difflib
 import re
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -65,7 +66,9 @@ def check_pooling(name: str) -> Pooling:
     for pooling in POOLINGS:
         if pooling == name:
             return pooling
-    raise ConfigError("no such pooling", where="pooling", expected=" | ".join(POOLINGS), found=name)
+    near = difflib.get_close_matches(name, POOLINGS, n=1)
+    remedy = f"did you mean {near[0]}?" if near else None
+    raise ConfigError("no such pooling", where="pooling", expected=" | ".join(POOLINGS), found=name, remedy=remedy)
 
 
 @dataclass(frozen=True, order=True)

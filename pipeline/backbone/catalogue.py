@@ -59,6 +59,7 @@ def find_backbone(config: BackboneConfig) -> BackboneSource:
         "no such backbone",
         expected=f"{EMBEDDED} | {' | '.join(HUB_IDS)} | a Hub id such as org/name | a local folder",
         found=repr(name),
+        remedy="check the name; a folder must be there, and a Hub id has a slash",
     )
 
 

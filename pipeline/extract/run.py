@@ -218,8 +218,13 @@ def _run(job: Job, tokens: TokenRows, backbone: Backbone, passes: PassConfig, st
         contextlib.closing(claimed),
         behind,
     ):
-        for claim in claimed:
-            behind.do(_compute_shard(job, tokens, engine, claim, plans.get(claim.number), passes, line))
+        try:
+            for claim in claimed:
+                behind.do(_compute_shard(job, tokens, engine, claim, plans.get(claim.number), passes, line))
+        except KeyboardInterrupt:
+            whole = shards - len(job.unsealed())
+            say(f"{job.label}: {whole} of {shards} shards are whole and kept; the one under way is computed again")
+            raise
     for writer in job.writers:
         writer.finish(timeout=passes.lock_timeout)
 

@@ -46,16 +46,16 @@ def with_remedy(
     error: FeatureSetNotFound, cache: FeatureCache, task: TaskSpec, views: Sequence[View], config: FeaturesConfig
 ) -> FeatureSetNotFound:
     """The error, with the command that writes what is missing; or with a word on `--data`, where it names nothing."""
-    command, remedy = extract_command(cache, task, views, config), error.remedy
+    command, what, remedy = extract_command(cache, task, views, config), error.what, error.remedy
     source = source_name(config.data)
     if source == "files" and not Path(config.data).is_dir():
         if not _holds(cache, task, source):
             near = difflib.get_close_matches(config.data, SOURCES, n=1)
-            remedy = f"{config.data} is neither a source ({' | '.join(SOURCES)}) nor a folder here"
-            remedy += f": did you mean {near[0]}?" if near else ""
+            what = f"{config.data} is neither a source ({' | '.join(SOURCES)}) nor a folder here"
+            remedy = f"did you mean {near[0]}?" if near else "name a source, or the folder of your own files"
     elif command is not None:
         remedy = f"{remedy}. To write them: {command}"
-    return FeatureSetNotFound(error.what, where=error.where, expected=error.expected, found=error.found, remedy=remedy)
+    return FeatureSetNotFound(what, where=error.where, expected=error.expected, found=error.found, remedy=remedy)
 
 
 def _holds(cache: FeatureCache, task: TaskSpec, source: str) -> bool:

@@ -137,16 +137,26 @@ class Predictor(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             yield from records
 
     def stream_together(
-        self, texts: Iterable[str], task: str | None = None, origin: str = "the sentences"
+        self,
+        texts: Iterable[str],
+        task: str | None = None,
+        origin: str = "the sentences",
+        *,
+        blank_too: bool = False,
     ) -> Iterator[list[dict[str, Any]]]:
         """As `stream`, those together that are computed together.
 
         Args:
             origin: where they come from, for errors.
+            blank_too: answer an empty text with a record of nothing, instead of refusing it.
         """
         task, done = self._task(task), 0
         for together in arriving(texts):
             lines = range(done + 1, done + len(together) + 1)
+            if blank_too:
+                yield self._answers_and_blanks(together, lines, task, origin)
+                done += len(together)
+                continue
             faults = (place for place, text in enumerate(together) if not (isinstance(text, str) and text.strip()))
             whole = next(faults, len(together))
             if whole:
@@ -155,6 +165,18 @@ class Predictor(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 yield list(answers.records(sentences.texts))
             Sentences.of(together[whole:], lines[whole:], origin)  # refuses the first, if there is one
             done += len(together)
+
+    def _answers_and_blanks(
+        self, texts: Sequence[str], lines: Sequence[int], task: str, origin: str
+    ) -> list[dict[str, Any]]:
+        filled = [place for place, text in enumerate(texts) if text.strip()]
+        sentences = Sentences.of([texts[place] for place in filled], [lines[place] for place in filled], origin)
+        found: list[dict[str, Any]] = [
+            {"sentence": "", "label": None, "prediction": None, "probabilities": None} for _ in texts
+        ]
+        for place, record in zip(filled, self.answer(sentences, task).records(sentences.texts), strict=True):
+            found[place] = record
+        return found
 
     def fit(self, texts: Any = None, y: Any = None) -> Self:
         """Do nothing: what was trained stays as it is."""

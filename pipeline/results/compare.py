@@ -171,25 +171,31 @@ def _check_same(a: _Rows, b: _Rows, task: str, split: str, runs: Sequence[Run]) 
     )
 
 
-def comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    """Comparisons for people: what is compared as columns, one for each task."""
+COMPARISON_NOTE = (
+    "In brackets: 95 % bootstrap intervals over rows. p: how likely a difference this far from 0 is, were there none. "
+    "McNemar's is of the rows that only one of the two has right."
+)
+"""Said once, below all tables."""
+
+
+def comparison_table(comparisons: Sequence[Comparison], letter: str = "B") -> Table:
+    """Comparisons for people: what is compared as columns, one for each task.
+
+    Args:
+        letter: what the second run is called; the first is A.
+    """
     first, second = comparisons[0].runs
-    table = Table(
-        title=escape(f"A: {first}\nB: {second}"),
-        title_justify="left",
-        caption="In brackets: 95 % bootstrap intervals over rows. p: how likely a difference this far from 0 "
-        "is, were there none. McNemar's is of the rows that only one of the two has right.",
-    )
+    table = Table(title=escape(f"A: {first}\n{letter}: {second}"), title_justify="left")
     table.add_column("")
     for each in comparisons:
         table.add_column(escape(f"{each.task}, {each.split}, {each.rows} rows"), justify="right")
     lines: dict[str, Callable[[Comparison], str]] = {
         "A": lambda each: f"{each.metric} {each.scores[0]}",
-        "B": lambda each: f"{each.metric} {each.scores[1]}",
-        "B - A": lambda each: f"{each.paired.difference:+.3f}",
+        letter: lambda each: f"{each.metric} {each.scores[1]}",
+        f"{letter} - A": lambda each: f"{each.paired.difference:+.3f}",
         "p, bootstrap": lambda each: f"{each.paired.p:.4f}",
         "only A right": lambda each: str(each.mcnemar.b),
-        "only B right": lambda each: str(each.mcnemar.c),
+        f"only {letter} right": lambda each: str(each.mcnemar.c),
         "p, McNemar": lambda each: f"{each.mcnemar.p:.4f}",
     }
     for name, show in lines.items():

@@ -170,20 +170,21 @@ def runs_by_feature_set(runs_dir: Path) -> dict[str, list[str]]:
 
 
 def find_run(runs_dir: Path, name: str) -> Path:
-    """The folder of the run called `name`, or whose name begins so; its path is a name too.
+    """The folder of the run called `name`, or whose name begins so, or else has it in it; its path is a name too.
 
     Raises:
         RunError: there is none, or there are several.
     """
     if "/" in name and Path(name).resolve().parent == runs_dir.resolve():
         name = Path(name).name
-    found = [run.run for run in read_runs(runs_dir) if run.run.startswith(name)]
+    names = [run.run for run in read_runs(runs_dir)]
+    found = [each for each in names if each.startswith(name)] or [each for each in names if name in each]
     if name in found:
         found = [name]
     if len(found) != 1:
         more = f" and {len(found) - SHOWN} older ones" if len(found) > SHOWN else ""
         raise RunError(
-            "no such run" if not found else "several runs begin so",
+            "no such run" if not found else "several runs are called so",
             where=runs_dir,
             found=f"{', '.join(reversed(found[-SHOWN:]))}{more}" if found else name or "an empty name",
             remedy="pipeline runs ls shows their names",

@@ -21,7 +21,7 @@ def runs_table(ledger: pa.Table) -> Table:
         ledger: lines as `ledger_table` makes them, in the order to show them in.
     """
     table = FittingTable(
-        dispensable=("seconds", "F1", "weights, data", "views", "majority", "95 %", "held-out"),
+        dispensable=("seconds", "F1", "majority", "views", "95 %", "held-out", "accuracy", "weights, data"),
         caption="held-out: training rows not fitted on; * the best of those with the same ones. MCC, accuracy, F1: "
         "validation. 95 %: an interval of the metric named under held-out, over validation rows. "
         "majority: the accuracy of always saying the commonest class",

@@ -147,11 +147,11 @@ def test_the_command_that_would_write_what_is_missing_is_one_of_stage_one(cache,
     assert "To write them" not in caught.value.remedy
 
 
-@pytest.mark.parametrize(("data", "words"), [("sampel", "did you mean sample?"), ("nowhere", "nor a folder here")])
+@pytest.mark.parametrize(("data", "words"), [("sampel", "did you mean sample?"), ("nowhere", "your own files")])
 def test_a_source_that_is_none_is_said_to_be_none(cache, config, write_cache, corpora, runs_dir, tmp_path, data, words):
     with pytest.raises(FeatureSetNotFound) as caught:
         train_heads(replace(config, data=data), cache, RunsConfig(runs_dir))
-    assert f"{data} is neither a source (glue | hub | sample)" in caught.value.remedy
+    assert f"{data} is neither a source (glue | hub | sample) nor a folder here" in caught.value.what
     assert caught.value.remedy.endswith(words)
     own = write_cache(tmp_path / "own", corpora, source="files")
     with pytest.raises(FeatureSetNotFound) as caught:  # features of own files were copied here without the files

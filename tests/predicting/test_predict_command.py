@@ -39,10 +39,10 @@ def answer_within(process, seconds):
     return found[0] if found else None
 
 
-def test_a_line_is_answered_while_the_pipe_stays_open_and_an_empty_one_ends_it(place):
+def test_a_line_is_answered_while_the_pipe_stays_open_and_an_empty_one_has_an_empty_answer(place):
     texts, classes, _ = place.predicted("logreg")
     words = ("--runs-dir", place.folder / "runs", "--models-dir", place.models, "--jsonl")
-    command = [sys.executable, "-m", "pipeline", "predict", place.runs["logreg"], *map(str, words)]
+    command = [sys.executable, "-m", "pipeline", "predict", place.runs["logreg"], "-", *map(str, words)]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
         for text, number in zip(texts[:2], classes, strict=False):
@@ -50,13 +50,17 @@ def test_a_line_is_answered_while_the_pipe_stays_open_and_an_empty_one_ends_it(p
             process.stdin.flush()
             record = json.loads(answer_within(process, 120))
             assert (record["sentence"], record["prediction"]) == (text, number)
-        process.stdin.write(f"{texts[2]}\n\n")
+        process.stdin.write(f"\n{texts[2]}\n")
         process.stdin.flush()
+        nothing = {"sentence": "", "label": None, "prediction": None, "probabilities": None}
+        assert json.loads(answer_within(process, 120)) == nothing
         assert json.loads(answer_within(process, 120))["sentence"] == texts[2]
+        process.stdin.buffer.write(b"\xff\n")
+        process.stdin.buffer.flush()
         assert process.wait(60) == 2  # though the pipe is open still
         said = process.stderr.read()
-    assert "a sentence is empty" in said
-    assert "standard input, row 4" in said
+    assert "a line is not UTF-8" in said
+    assert "standard input, row 5" in said
     assert "Fatal" not in said
 
 
@@ -81,6 +85,7 @@ def test_settings_that_do_not_go_together_are_one_message(pipeline, tmp_path):
     assert (code, out) == (2, "")
     assert "--to needs --file" in err
     assert "--json, or --jsonl" in err
+    assert "no such option" in pipeline("tfidf", "A sentence.", "--tsak", "sst2")[2]
     assert "another task" in pipeline("tfidf", "A sentence.", "--task", "sst2")[2]
     assert "several tasks" in pipeline("joint", "A sentence.")[2]
     assert "the arguments, row 2" in pipeline("tfidf", "A sentence.", " ")[2]

@@ -175,7 +175,7 @@ def test_the_command_compares_runs_by_how_their_names_begin(enter_predictions, t
     assert code == 0
     assert "accuracy 0.7" in out
     for words, message in (
-        (("2026", "2026-b"), "several runs begin so"),
+        (("2026", "2026-b"), "several runs are called so"),
         (("2026-a", "2026-b", "--metric", "bleu"), "no such metric"),
         (("2026-a", "2026-b", "--metric", "ece"), "no probabilities"),
     ):

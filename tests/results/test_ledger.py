@@ -133,9 +133,12 @@ def test_a_beginning_of_several_runs_is_refused(tmp_path, enter):
     with pytest.raises(RunError, match="several") as caught:
         find_run(tmp_path, "20260101")
     assert caught.value.found == "20260101-000000-sst2, 20260101-000000-cola"
-    with pytest.raises(RunError, match="no such run") as caught:
+    with pytest.raises(RunError, match="several"):
         find_run(tmp_path, "sst2")
-    assert caught.value.found == "sst2"
+    assert find_run(tmp_path, "0000-cola") == tmp_path / "20260101-000000-cola"
+    with pytest.raises(RunError, match="no such run") as caught:
+        find_run(tmp_path, "mnli")
+    assert caught.value.found == "mnli"
     assert "runs ls" in caught.value.remedy
     for day in range(4, 8):
         enter(f"2026010{day}-000000-cola")

@@ -29,7 +29,7 @@ def test_in_a_narrow_terminal_columns_go_and_names_stay_whole(make_run):
     assert "left out" not in wide
     assert name in narrow
     assert "0.400" in narrow
-    assert "left out, as the terminal is too narrow: seconds" in " ".join(narrow.split())
+    assert "left out for want of width: seconds" in " ".join(narrow.split())
 
 
 def _cells(table) -> dict[str, list[str]]:
