@@ -9,6 +9,7 @@ from tests.tiny_backbone import make_tiny_backbone, write_small_glue
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.pop("COLUMNS", None)  # whoever starts the tests may have set it
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does: tests may share their cores
 ROOT = Path(__file__).parent.parent
 

@@ -16,7 +16,6 @@ from pipeline import cli
 def command(monkeypatch, capsys, tmp_path, tiny_backbone, small_glue):
     """Run `pipeline <words>` on the tiny backbone and a few real rows; give exit code, standard output and error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)  # whoever starts the tests may have set it
 
     def run(*words, backbone=tiny_backbone):
         if words[0] in ("extract", "heads") and "--backbone" not in words and backbone:
