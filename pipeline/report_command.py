@@ -17,6 +17,8 @@ def report(
     /,
     *,
     runs: Annotated[tuple[str, ...], Parameter(name="--runs")] = (),
+    tasks: tuple[str, ...] = (),
+    data: tuple[str, ...] = (),
     ledger: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     cache: Annotated[CacheConfig, Flat] = CacheConfig(),
     json: Json = False,
@@ -27,7 +29,10 @@ def report(
 
     Args:
         file: what to write; by default report.html beside the runs. An earlier report is replaced, nothing else.
-        runs: names of runs, or their beginnings, to show in detail; by default each task's best of every kind.
+        runs: names of runs, or parts of them, to show in detail; by default the best of every kind of each
+            task and its data.
+        tasks: of these tasks alone.
+        data: of runs on these sources of data alone: glue, sample, hub, or a folder of one's own.
     """
     from pipeline.results.report.writing import write_report
 
@@ -37,12 +42,19 @@ def report(
             file or ledger.runs_dir / "report.html",
             ledger.runs_dir,
             chosen=runs,
+            tasks=tasks,
+            data=data,
             labels=labels_of(features),
             features=features,
         )
     except ModuleNotFoundError as error:
         raise missing_package(error, "report") from error
-    print_result(found, json, lambda one: columns([one], ("file", "bytes", "runs")))
+    print_result(found, json, lambda one: columns([_named(one)], ("file", "bytes", "runs", "in detail", "data")))
+
+
+def _named(said: dict[str, Any]) -> dict[str, Any]:
+    """What was written, for people."""
+    return {**said, "in detail": said["detailed"], "data": "\n".join(said["corpora"])}
 
 
 def features_at_hand(cache_dir: Path) -> dict[str, dict[str, Any]]:

@@ -6,9 +6,9 @@ import numpy as np
 
 from pipeline.results.breakdown import IN_DOMAIN, OUT_OF_DOMAIN
 from pipeline.results.metrics import score
+from pipeline.results.report.corpora import Corpus
 from pipeline.results.report.entries import Entry, on_same_rows
-from pipeline.results.report.figure import MUTED, OF_SERIES, Figure, Variant, colour, errors, said, short
-from pipeline.results.report.gather import Task
+from pipeline.results.report.figure import MUTED, OF_SERIES, Figure, Variant, colour, counted, errors, said, short
 from pipeline.results.report.phenomena import marked, pattern_of
 from pipeline.results.report.predicted import SPLIT, Predicted
 from pipeline.results.shares import wilson_interval
@@ -21,25 +21,25 @@ FEWEST = 5
 """Groups of fewer rows are in the data, but not drawn."""
 
 
-def compared(task: Task) -> list[Entry]:
+def compared(corpus: Corpus) -> list[Entry]:
     """The best run shown in detail, and beside it the best of another kind, or else the next one."""
-    have = on_same_rows(task.chosen)
+    have = on_same_rows(corpus.chosen)
     others = [each for each in have[1:] if each.kind != have[0].kind]
     return have[:1] + (others or have[1:])[: COMPARED - 1]
 
 
-def sources_figure(task: Task) -> Figure | None:
+def sources_figure(corpus: Corpus) -> Figure | None:
     """Accuracy by source, those of the training rows and others told apart, with the scores of both domains."""
-    runs = compared(task)
+    runs = compared(corpus)
     if not runs or runs[0].predicted is None or runs[0].predicted.sources is None:
         return None
     codes = np.asarray([code or "" for code in runs[0].predicted.sources])
     groups = {code: codes == code for code in sorted(set(codes.tolist()) - {""})}
     groups = dict(sorted(groups.items(), key=lambda group: -int(group[1].sum())))
     return _figure(
-        task,
-        f"sources-{task.name}",
-        f"{task.title}: accuracy by source",
+        corpus,
+        f"sources-{corpus.id}",
+        f"{corpus.title}: accuracy by source",
         "Each source is where sentences were taken from (CoLA's are publications); beside it the number of rows.",
         groups,
         runs,
@@ -47,15 +47,15 @@ def sources_figure(task: Task) -> Figure | None:
     )
 
 
-def phenomena_figure(task: Task) -> Figure | None:
+def phenomena_figure(corpus: Corpus) -> Figure | None:
     """Accuracy on sentences that bear each surface mark."""
-    runs = compared(task)
+    runs = compared(corpus)
     if not runs or runs[0].predicted is None or runs[0].predicted.texts is None:
         return None
     return _figure(
-        task,
-        f"phenomena-{task.name}",
-        f"{task.title}: accuracy by surface phenomenon",
+        corpus,
+        f"phenomena-{corpus.id}",
+        f"{corpus.title}: accuracy by surface phenomenon",
         "The data names no phenomena. These are found by pattern in the sentence as it stands, no parse: the table "
         "below has each pattern. A sentence may bear several.",
         marked(runs[0].predicted.texts),
@@ -64,20 +64,26 @@ def phenomena_figure(task: Task) -> Figure | None:
     )
 
 
-def domains_figure(task: Task) -> Figure | None:
+def domains_figure(corpus: Corpus) -> Figure | None:
     """The deciding metric on sources that the training rows have, and on others."""
     found = [
-        (entry, name, words, place, entry.run.statistics.get(task.name, {}).get(SPLIT, {}).get("domains", {}).get(name))
-        for entry in task.chosen
+        (
+            entry,
+            name,
+            words,
+            place,
+            entry.run.statistics.get(corpus.task, {}).get(SPLIT, {}).get("domains", {}).get(name),
+        )
+        for entry in corpus.chosen
         for place, (name, words) in enumerate(DOMAINS.items())
     ]
-    known = [each for each in found if each[-1] is not None and task.metric in each[-1].get("intervals", {})]
-    if not known:
-        return None
+    known = [each for each in found if each[-1] is not None and corpus.metric in each[-1].get("intervals", {})]
+    if len({name for _, name, *_ in known}) < len(DOMAINS):
+        return None  # of one kind alone: the score of all rows says it
     runs = list(dict.fromkeys(entry.name for entry, *_ in known))
     traces = []
     for place, (name, words) in enumerate(DOMAINS.items()):
-        of_domain = [(entry, each["intervals"][task.metric]) for entry, code, _, _, each in known if code == name]
+        of_domain = [(entry, each["intervals"][corpus.metric]) for entry, code, _, _, each in known if code == name]
         middle = [interval["estimate"] for _, interval in of_domain]
         traces.append(
             {
@@ -86,33 +92,33 @@ def domains_figure(task: Task) -> Figure | None:
                 "error_x": errors(middle, [i["low"] for _, i in of_domain], [i["high"] for _, i in of_domain])
                 | {"color": colour(place)},
                 "marker": {"symbol": OF_SERIES[place], "color": colour(place), "size": 9},
-                "text": [task.names[entry.name] for entry, _ in of_domain],
+                "text": [corpus.names[entry.name] for entry, _ in of_domain],
                 "hovertemplate": "%{text}<br>%{fullData.name}: %{x:.3f}<extra></extra>",
             }
         )  # fmt: skip
     panel = {
-        "title": "", "x": {"title": f"{task.metric_title} on validation"},
+        "title": "", "x": {"title": f"{corpus.metric_title} on validation"},
         "y": {
             "title": "", "tickvals": [-float(place) for place in range(len(runs))], "zeroline": False,
-            "ticktext": [task.names[run] for run in runs], "range": [-len(runs) + 0.4, 0.6],
+            "ticktext": [corpus.names[run] for run in runs], "range": [-len(runs) + 0.4, 0.6],
         },
     }  # fmt: skip
     best = [(words, each) for entry, _, words, _, each in known if entry.name == runs[0]]
     said_of_best = ", ".join(
-        f"{said(each['intervals'][task.metric]['estimate'], None, None)} on {each['rows']} rows of {words}"
+        f"{said(each['intervals'][corpus.metric]['estimate'], None, None)} on {each['rows']} rows of {words}"
         for words, each in best
     )
     return Figure(
-        id=f"domains-{task.name}",
-        title=f"{task.title}: in domain and out of domain",
-        caption=f"{task.metric_title} with 95 % bootstrap intervals on validation rows whose source the training rows "
-        "have, and on rows of other sources.",
-        alt=f"Dot plot of {len(runs)} runs. {task.names[runs[0]]}: {said_of_best}.",
+        id=f"domains-{corpus.id}",
+        title=f"{corpus.title}: in domain and out of domain",
+        caption=f"{corpus.metric_title} with 95 % bootstrap intervals on validation rows whose source the training "
+        "rows have, and on rows of other sources.",
+        alt=f"Dot plot of {counted(len(runs), 'run')}. {corpus.names[runs[0]]}: {said_of_best}.",
         variants=[Variant("", traces, [panel])],
-        columns=("run", "domain", "rows", task.metric, "low", "high", "accuracy"),
+        columns=("run", "domain", "rows", corpus.metric, "low", "high", "accuracy"),
         rows=[
             [
-                entry.name, words, each["rows"], *(each["intervals"][task.metric][end] for end in ENDS),
+                entry.name, words, each["rows"], *(each["intervals"][corpus.metric][end] for end in ENDS),
                 each["accuracy"],
             ]
             for entry, _, words, _, each in known
@@ -123,7 +129,7 @@ def domains_figure(task: Task) -> Figure | None:
 
 
 def _figure(
-    task: Task,
+    corpus: Corpus,
     name: str,
     title: str,
     caption: str,
@@ -141,7 +147,7 @@ def _figure(
     commonest = _commonest_class(first.y)
     traces = [
         {
-            "type": "scatter", "mode": "markers", "panel": 0, "name": f"always {task.labels[commonest]}",
+            "type": "scatter", "mode": "markers", "panel": 0, "name": f"always {corpus.labels[commonest]}",
             "x": short([float((first.y[mask] == commonest).mean()) for mask in drawn.values()]),
             "y": list(heights.values()), "text": list(drawn),
             "marker": {"symbol": "line-ns-open", "size": 13, "color": MUTED, "line": {"width": 2, "color": MUTED}},
@@ -159,7 +165,7 @@ def _figure(
         shift = 0.0 if len(runs) == 1 else spread / 2 - spread * place
         traces.append(
             {
-                "type": "scatter", "mode": "markers", "panel": 0, "name": task.names[entry.name],
+                "type": "scatter", "mode": "markers", "panel": 0, "name": corpus.names[entry.name],
                 "x": short(shares), "y": [height + shift for height in heights.values()],
                 "error_x": errors(shares, [low for low, _ in ends], [high for _, high in ends])
                 | {"color": colour(place)},
@@ -185,13 +191,13 @@ def _figure(
     if by_score:
         (low_score, low_name, low_rows), (high_score, high_name, high_rows) = by_score[0], by_score[-1]
         words = (
-            f" {task.names[runs[0].name]} is least often right on {low_name} ({low_score:.3f} of {low_rows} rows) "
+            f" {corpus.names[runs[0].name]} is least often right on {low_name} ({low_score:.3f} of {low_rows} rows) "
             f"and most often on {high_name} ({high_score:.3f} of {high_rows})."
         )
-    names = " and ".join(task.names[each.name] for each in runs)
+    names = " and ".join(corpus.names[each.name] for each in runs)
     panel = {
         "title": "",
-        "x": {"title": "accuracy on validation", "range": [_floor(first, drawn), 1.03], "tickformat": ".1f"},
+        "x": {"title": "accuracy on validation", "range": [_floor(first, drawn), 1.03]},
         "y": {
             "title": "", "tickvals": list(heights.values()), "zeroline": False,
             "ticktext": [f"{group} ({int(mask.sum())})" for group, mask in drawn.items()],
@@ -203,7 +209,7 @@ def _figure(
         title=title,
         caption=f"{caption} Bars: 95 % Wilson intervals; the grey tick is what always saying the commonest class "
         f"scores on the same rows. Groups of fewer than {FEWEST} rows are in the data alone.",
-        alt=f"Dot plot of {len(drawn)} groups of rows for {names}.{words}",
+        alt=f"Dot plot of {counted(len(drawn), 'group')} of rows for {names}.{words}",
         variants=[Variant("", traces, [panel])],
         columns=(
             "run", "group", "rows", "accuracy", "low", "high", "mcc", "commonest_class",

@@ -2,17 +2,17 @@
 
 import numpy as np
 
+from pipeline.results.report.corpora import Corpus
 from pipeline.results.report.cost import escape
 from pipeline.results.report.figure import TEXT, Figure, Variant
-from pipeline.results.report.gather import Task
 
 
-def confusion_figure(task: Task) -> Figure | None:
+def confusion_figure(corpus: Corpus) -> Figure | None:
     """A panel a run: rows by true and predicted class, shaded by the share of the true class."""
-    shown = [each for each in task.chosen if each.predicted is not None]
+    shown = [each for each in corpus.chosen if each.predicted is not None]
     if not shown:
         return None
-    labels = [escape(label) for label in task.labels]
+    labels = [escape(label) for label in corpus.labels]
     traces, panels, rows, words = [], [], [], []
     for place, entry in enumerate(shown):
         assert entry.predicted is not None
@@ -20,7 +20,7 @@ def confusion_figure(task: Task) -> Figure | None:
         shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
         traces.append(
             {
-                "type": "heatmap", "panel": place, "x": labels, "y": labels, "name": task.names[entry.name],
+                "type": "heatmap", "panel": place, "x": labels, "y": labels, "name": corpus.names[entry.name],
                 "z": [[round(float(share), 4) for share in line] for line in shares],
                 "text": [
                     [f"{count:,}<br>{share:.0%}" for count, share in zip(*line, strict=True)]
@@ -34,24 +34,30 @@ def confusion_figure(task: Task) -> Figure | None:
         )  # fmt: skip
         panels.append(
             {
-                "title": escape(task.names[entry.name]),
+                "title": escape(corpus.names[entry.name]),
                 "x": {"title": "predicted", "type": "category"},
                 "y": {"title": "true", "type": "category", "autorange": "reversed", "tickangle": -90},
             }
         )
-        recalls = ", ".join(f"{task.labels[c]} {shares[c, c]:.0%}" for c in range(len(labels)))
-        words.append(f"{task.names[entry.name]}: right of {recalls}")
+        recalls = ", ".join(f"{corpus.labels[c]} {shares[c, c]:.0%}" for c in range(len(labels)))
+        words.append(f"{corpus.names[entry.name]}: right of {recalls}")
         rows += [
-            [entry.name, task.labels[true], task.labels[called], int(counts[true, called]), float(shares[true, called])]
+            [
+                entry.name,
+                corpus.labels[true],
+                corpus.labels[called],
+                int(counts[true, called]),
+                float(shares[true, called]),
+            ]
             for true in range(len(labels))
             for called in range(len(labels))
         ]
     return Figure(
-        id=f"confusion-{task.name}",
-        title=f"{task.title}: confusion matrices",
-        caption="Validation rows by their true class (across) and by what was predicted (down the columns): how many, "
+        id=f"confusion-{corpus.id}",
+        title=f"{corpus.title}: confusion matrices",
+        caption="Validation rows by their true class (one a line) and by what was predicted (one a column): how many, "
         "and what share of the true class; the stronger the colour, the larger that share.",
-        alt=f"{len(shown)} confusion matrices. " + "; ".join(words) + ".",
+        alt=f"{len(shown)} confusion {'matrix' if len(shown) == 1 else 'matrices'}. " + "; ".join(words) + ".",
         variants=[Variant("", traces, panels)],
         columns=("run", "true", "predicted", "rows", "share_of_true"),
         rows=rows,

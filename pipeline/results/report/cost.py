@@ -2,9 +2,20 @@
 
 from collections.abc import Sequence
 
+from pipeline.results.report.corpora import Corpus
 from pipeline.results.report.entries import KINDS, Entry
-from pipeline.results.report.figure import LINE, SYMBOLS, TEXT, Figure, Variant, errors, kind_colour, said, short
-from pipeline.results.report.gather import Task
+from pipeline.results.report.figure import (
+    SYMBOLS,
+    TEXT,
+    Figure,
+    Variant,
+    counted,
+    errors,
+    kind_colour,
+    said,
+    short,
+)
+from pipeline.results.report.ticks import seconds_axis
 
 UNDRAWN = ("control", "majority")
 """Heads that are no way to a score: of other labels; and the commonest class, which is drawn as a line."""
@@ -28,41 +39,42 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def cost_figure(task: Task) -> Figure | None:
+def cost_figure(corpus: Corpus) -> Figure | None:
     """Score on validation against seconds: of training alone, and with stage one where its cost is known."""
-    drawn = [each for each in task.peers if each.score is not None and each.run.head not in UNDRAWN]
+    drawn = [each for each in corpus.peers if each.score is not None and each.run.head not in UNDRAWN]
     if not drawn:
         return None
     alone = [max(each.run.seconds, LEAST_SECONDS) for each in drawn]
     known = [(each, each.run.seconds + each.stage_one_seconds) for each in drawn if each.stage_one_seconds is not None]
-    variants = [_variant(task, "training alone", drawn, alone)]
+    variants = [_variant(corpus, "training alone", drawn, alone)]
     missing = len(drawn) - len(known)
     counts_features = any(each.stage_one_seconds for each, _ in known)
     if counts_features:
         whole = [max(seconds, LEAST_SECONDS) for _, seconds in known]
-        variants.append(_variant(task, "with stage one", [each for each, _ in known], whole))
+        variants.append(_variant(corpus, "with stage one", [each for each, _ in known], whole))
     note = "Stage one is not counted: what these features took is not recorded."
     if counts_features:
         note = "With stage one, a run on cached features bears all that its features took, as if it alone used them."
-        note += f" {missing} runs whose features' cost is not recorded are left out there." if missing else ""
+        left = "is" if missing == 1 else "are"
+        note += f" {counted(missing, 'run')} of unrecorded features' cost {left} left out there." if missing else ""
     on_front = [{drawn[place].name for place in front_places(drawn, alone)}]
     if counts_features:
         on_front.append({known[p][0].name for p in front_places([e for e, _ in known], [s for _, s in known])})
     front = [drawn[place] for place in front_places(drawn, alone)]
     words = "; ".join(f"{each.title} {_of(each)} in {each.run.seconds:.3g} s" for each in front)
     return Figure(
-        id=f"cost-{task.name}",
-        title=f"{task.title}: {task.metric_title} against cost",
+        id=f"cost-{corpus.id}",
+        title=f"{corpus.title}: {corpus.metric_title} against cost",
         caption=(
-            f"Each mark is a run: its {task.metric_title} on validation with its 95 % interval, against the seconds "
+            f"Each mark is a run: its {corpus.metric_title} on validation with its 95 % interval, against the seconds "
             "that it took on the machine that ran it (logarithmic). The stepped line is the Pareto front: no other "
             "run is both cheaper and better. Baselines are drawn, but stand on no front. Of a run on both tasks the "
             f"seconds are of both. {note}"
         ),
-        alt=f"{len(drawn)} runs. On the Pareto front, from the cheapest: {words}.",
+        alt=f"{counted(len(drawn), 'run')}. On the Pareto front, from the cheapest: {words}.",
         variants=variants,
         columns=(
-            "run", "kind", "head", "views", "weights", task.metric, "low", "high", "training_seconds",
+            "run", "kind", "head", "views", "weights", corpus.metric, "low", "high", "training_seconds",
             "stage_one_seconds", "on_front_training_alone", "on_front_with_stage_one",
         ),
         rows=[
@@ -91,17 +103,16 @@ def _of(entry: Entry) -> str:
     return "" if score is None else said(score.estimate, score.low, score.high)
 
 
-def _variant(task: Task, name: str, entries: Sequence[Entry], seconds: Sequence[float]) -> Variant:
+def _variant(corpus: Corpus, name: str, entries: Sequence[Entry], seconds: Sequence[float]) -> Variant:
     front = front_places(entries, seconds)
+    axis, ticks = seconds_axis(seconds)
     traces = []
     steps = [(seconds[place], entries[place].estimate) for place in front]
     if steps:
-        steps.append((max(seconds) * 1.3, steps[-1][1]))
+        steps.append((10 ** axis["range"][1], steps[-1][1]))
         traces.append(
             {
-                "type": "scatter", "mode": "lines+text", "name": "Pareto front", "panel": 0, "hoverinfo": "skip",
-                "text": [*(f"{escape(entries[place].run.head)}   " for place in front), ""], "textposition": "top left",
-                "textfont": {"size": 11.5, "color": TEXT}, "cliponaxis": False,
+                "type": "scatter", "mode": "lines", "name": "Pareto front", "panel": 0, "hoverinfo": "skip",
                 "x": short([x for x, _ in steps]), "y": short([y for _, y in steps]),
                 "line": {"shape": "hv", "width": 2, "dash": "dot", "color": TEXT},
             }
@@ -130,15 +141,26 @@ def _variant(task: Task, name: str, entries: Sequence[Entry], seconds: Sequence[
                 "hovertemplate": "%{text}<extra></extra>",
             }
         )  # fmt: skip
-    shapes = []
-    if task.majority is not None:
-        shapes.append({"y": task.majority, "name": "commonest class", "color": LINE})
-    x = {"type": "log", "title": f"seconds, {name}", "dtick": 1, "exponentformat": "none"}
-    return Variant(name, traces, [{"title": "", "x": x, "y": {"title": task.metric_title}, "lines": shapes}])
+    ends = [end for each in entries if each.score for end in (each.estimate, each.score.low, each.score.high)]
+    drawn = [end for end in [*ends, corpus.majority] if end is not None]
+    room = 0.06 * max(max(drawn) - min(drawn), 0.01)
+    panel = {
+        "title": "",
+        "x": {"title": f"time, {name}", **axis},
+        "y": {"title": corpus.metric_title, "range": short([min(drawn) - room, max(drawn) + room])},
+        "ticks": ticks,
+        "labels": [
+            {"x": x, "y": y, "text": escape(entries[place].run.head)}
+            for place, (x, y) in zip(front, steps, strict=False)
+        ],
+        "lines": [] if corpus.majority is None else [{"y": corpus.majority, "name": "commonest class"}],
+    }
+    return Variant(name, traces, [panel])
 
 
 def _hover(entry: Entry, seconds: float, on_front: bool) -> str:
     lines = [f"<b>{escape(entry.title)}</b> {_of(entry)}", escape(entry.views), escape(entry.weights)]
+    lines += [f"trained on {entry.trained_on}"] * bool(entry.trained_on)
     lines += [f"{seconds:,.3g} s" + (", on the Pareto front" if on_front else ""), escape(entry.name)]
     return "<br>".join(line for line in lines if line)
 

@@ -86,6 +86,28 @@ class Entry:
         head = NAMED.get(self.run.head, self.run.head) + ("" if frozen in (None, "none") else f", {frozen} frozen")
         return f"LoRA, {head}" if self.kind == "lora" else head
 
+    def drawn(self, split: str) -> tuple[int, int]:
+        """How many rows of a split were drawn for it, and of how many; zeros where none was left out."""
+        for each in self.run.config.get("sample") or ():
+            if (each["task"], each["split"]) == (self.task, split) and each["rows"] < each["of"]:
+                return int(each["rows"]), int(each["of"])
+        return 0, 0
+
+    @property
+    def trained_on(self) -> str:
+        """Of which rows it was trained, for people, where that is a draw of the training rows; else nothing."""
+        rows, _ = self.drawn("train")
+        if rows:
+            return f"{rows:,} rows"
+        most = (self.run.config.get("training") or {}).get("max_rows") or 0
+        return f"\N{LESS-THAN OR EQUAL TO} {most:,} rows" if most else ""
+
+    @property
+    def texts(self) -> str:
+        """A digest of the sentences of validation; nothing where the run says none."""
+        said = self.run.statistics.get(self.task, {}).get(SPLIT, {}).get("texts")
+        return str(said or "")
+
     @property
     def fingerprints(self) -> list[str]:
         """Of all features that it was trained on or scored on."""
@@ -140,7 +162,7 @@ def legend_names(entries: Sequence[Entry]) -> dict[str, str]:
         lambda each: f"seed {each.run.seed}",
         lambda each: each.name[-6:],
     ]
-    names = {each.name: each.title for each in entries}
+    names = {each.name: ", ".join(filter(None, [each.title, each.trained_on])) for each in entries}
     for part in more:
         alike: dict[str, list[Entry]] = {}
         for each in entries:

@@ -33,8 +33,9 @@ class Variant:
     Args:
         name: what chooses it, where there are several.
         traces: plotly's; each says in `panel` which panel it is drawn in. Colours may be variables of the style sheet.
-        panels: one a set of axes: `title`, `x` and `y` as plotly's axes, `shapes` in their coordinates. The page lays
-            out as many side by side as its width allows.
+        panels: one a set of axes: `title`, `x` and `y` as plotly's axes; `lines` across it, each a `y` with its `name`;
+            `labels`, names of points, written where they hide nothing; `ticks` of `x`, of which as many are drawn as
+            have room. The page lays out as many panels side by side as its width allows.
     """
 
     name: str
@@ -112,3 +113,8 @@ def errors(middle: Sequence[float], low: Sequence[float | None], high: Sequence[
         "thickness": 1.4,
         "width": 3,
     }
+
+
+def counted(number: int, thing: str) -> str:
+    """So many of a thing: one has no plural."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -6,9 +6,10 @@ from typing import Any
 
 from pipeline.digests import canonical_json
 from pipeline.errors import ConfigError
+from pipeline.results.report.corpora import Corpus
 from pipeline.results.report.entries import Entry
-from pipeline.results.report.figure import OF_SERIES, Figure, Variant, colour, short
-from pipeline.results.report.gather import Gathered, Task
+from pipeline.results.report.figure import OF_SERIES, Figure, Variant, colour, counted, short
+from pipeline.results.report.gather import Gathered
 from pipeline.results.trials import by_layer
 from pipeline.views import parse_views
 
@@ -39,11 +40,11 @@ class LayerPoint:
     run: str
 
 
-def layers_figure(task: Task, gathered: Gathered) -> Figure | None:
+def layers_figure(corpus: Corpus, gathered: Gathered) -> Figure | None:
     """Held-out scores of a sweep's single views; without a sweep, validation scores of heads on single views."""
-    points, of = _of_sweeps(task, gathered), "training rows held out"
+    points, of = _of_sweeps(corpus, gathered), "training rows held out"
     if len({point.layer for point in points}) < FEWEST_LAYERS:
-        points, of = _of_heads(task, gathered.features), "validation"
+        points, of = _of_heads(corpus, gathered.features), "validation"
     if len({point.layer for point in points}) < FEWEST_LAYERS:
         return None
     series: dict[str, list[LayerPoint]] = {}
@@ -70,34 +71,35 @@ def layers_figure(task: Task, gathered: Gathered) -> Figure | None:
                 "text": [f"{point.head}" for point in of_series],
                 "line": {"color": colour(place), "width": 2.2},
                 "marker": {"symbol": OF_SERIES[place % len(OF_SERIES)], "color": colour(place), "size": 7},
-                "hovertemplate": f"layer %{{x}}, {name}<br>{task.metric_title} %{{y:.3f}}, %{{text}}<extra></extra>",
+                "hovertemplate": f"layer %{{x}}, {name}<br>{corpus.metric_title} %{{y:.3f}}, %{{text}}<extra></extra>",
             }
         )  # fmt: skip
     tops = [max(of_series, key=lambda point: point.score) for of_series in series.values()]
     words = "; ".join(f"{top.series} is best at layer {top.layer} with {top.score:.3f}" for top in tops)
     runs = list(dict.fromkeys(point.run for point in points))
-    low, high = min(point.score for point in points), max(point.score for point in points)
-    room = max(0.25 * (high - low), 0.01)
-    y = {"title": task.metric_title, "range": short([low - room, high + room])}
+    ends = [end for point in points for end in (point.score, point.low, point.high) if end is not None]
+    low, high = max(min(ends), -1.0), min(max(ends), 1.0)
+    room = max(0.05 * (high - low), 0.01)
+    y = {"title": corpus.metric_title, "range": short([low - room, high + room])}
     panel = {"title": "", "x": {"title": "layer (0: the embeddings)", "dtick": 5}, "y": y}
     return Figure(
-        id=f"layers-{task.name}",
-        title=f"{task.title}: {task.metric_title} by layer and pooling",
+        id=f"layers-{corpus.id}",
+        title=f"{corpus.title}: {corpus.metric_title} by layer and pooling",
         caption=(
             f"Of each single view the head that did best, scored on {of}."
             + (
                 " No score here is of validation, so that a layer can be chosen by this figure. Bands, where "
-                "there are: 95 % intervals over the ways of holding out, cut off where they leave the figure."
+                "there are: 95 % intervals over the ways of holding out."
                 if of != "validation"
                 else " Choosing a layer by this figure is a look at validation."
             )
         ),
-        alt=f"Line chart over {len({p.layer for p in points})} layers, scored on {of}: {words}.",
+        alt=f"Line chart over {counted(len({p.layer for p in points}), 'layer')}, scored on {of}: {words}.",
         variants=[Variant("", traces, [panel])],
-        columns=("weights_and_pooling", "layer", "head", task.metric, "low", "high", "scored_on", "run"),
+        columns=("weights_and_pooling", "layer", "head", corpus.metric, "low", "high", "scored_on", "run"),
         rows=[[p.series, p.layer, p.head, p.score, p.low, p.high, of, p.run] for p in points],
         runs=runs,
-        features=_features_of(task, gathered, runs, {point.layer for point in points}) if of != "validation" else (),
+        features=_features_of(corpus, gathered, runs, {point.layer for point in points}) if of != "validation" else (),
     )
 
 
@@ -105,9 +107,11 @@ VIEW = ("layer", "layer_norm", "pooling")
 """What an identity says of the view."""
 
 
-def _features_of(task: Task, gathered: Gathered, runs: Sequence[str], layers: set[int]) -> list[str]:
+def _features_of(corpus: Corpus, gathered: Gathered, runs: Sequence[str], layers: set[int]) -> list[str]:
     """The training features of the views tried: those that differ in their view alone from what the sweep selected."""
-    selected = {name for each in task.entries if each.name in runs for name in each.run.features[task.name]["train"]}
+    selected = {
+        name for each in corpus.entries if each.name in runs for name in each.run.features[corpus.task]["train"]
+    }
     known = gathered.features
     alike = {_but_view(known[name]["identity"]) for name in selected if name in known}
     return [
@@ -121,12 +125,12 @@ def _but_view(identity: Mapping[str, Any]) -> bytes:
     return canonical_json({name: value for name, value in identity.items() if name not in VIEW})
 
 
-def _of_sweeps(task: Task, gathered: Gathered) -> list[LayerPoint]:
+def _of_sweeps(corpus: Corpus, gathered: Gathered) -> list[LayerPoint]:
     """Of each backbone and quantisation the sweep that tried most layers."""
     best: dict[str, tuple[Entry, list[dict[str, Any]]]] = {}
-    for entry in task.entries:
-        if entry.name in gathered.trials:
-            found = by_layer(gathered.trials[entry.name], task.metric)
+    for entry in corpus.entries:
+        if entry.name in gathered.trials and not entry.trained_on:
+            found = by_layer(gathered.trials[entry.name], corpus.metric)
             if len(found) > len(best.get(entry.weights, (entry, []))[1]):
                 best[entry.weights] = (entry, found)
     ways = {name: len(set(trials["seed"].to_pylist())) for name, trials in gathered.trials.items()}
@@ -154,11 +158,13 @@ def _series(pooling: str, weights: str, several: bool) -> str:
     return f"{pooling}, {weights}" if several else pooling
 
 
-def _of_heads(task: Task, features: Mapping[str, Mapping[str, Any]]) -> list[LayerPoint]:
+def _of_heads(corpus: Corpus, features: Mapping[str, Mapping[str, Any]]) -> list[LayerPoint]:
     """The best head of each single view among the runs."""
     found: dict[tuple[str, str, int], LayerPoint] = {}
     entries = [
-        each for each in task.peers if each.kind == "cached" and each.score is not None and "+" not in each.views
+        each
+        for each in corpus.peers
+        if each.kind == "cached" and each.score is not None and "+" not in each.views and not each.trained_on
     ]
     several = len({each.weights for each in entries}) > 1
     for entry in entries:

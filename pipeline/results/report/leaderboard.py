@@ -1,10 +1,10 @@
-"""The leaderboard of a task: every run with how sure its score is, and whether the best is better than chance says."""
+"""The leaderboard of a corpus: every run, how sure its score is, and whether the best is better than chance says."""
 
 from dataclasses import dataclass
 
 from pipeline.results.paired import PairedDifference, paired_bootstrap
+from pipeline.results.report.corpora import Corpus
 from pipeline.results.report.entries import Entry
-from pipeline.results.report.gather import Task
 
 
 @dataclass(frozen=True)
@@ -35,31 +35,31 @@ class Place:
         return difference is not None and (difference.high is None or difference.high >= 0)
 
 
-def leaderboard_of(task: Task) -> list[Place]:
-    """Every run of a task, the best on validation first, then those that predicted other rows."""
-    best = task.best
-    peers = {each.name for each in task.peers}
-    selected = _selected(task)
+def leaderboard_of(corpus: Corpus) -> list[Place]:
+    """Every run of a corpus, the best on validation first, then those that predicted other rows."""
+    best = corpus.best
+    peers = {each.name for each in corpus.peers}
+    selected = _selected(corpus)
     found: list[Place] = []
-    for entry in sorted(task.entries, key=lambda each: (each.name not in peers, -each.estimate)):
+    for entry in sorted(corpus.entries, key=lambda each: (each.name not in peers, -each.estimate)):
         is_ranked = entry.name in peers and entry.score is not None
         rank = 1 + sum(place.rank is not None for place in found) if is_ranked else None
-        found.append(Place(entry, rank, _difference(task, best, entry), selected.get(entry.name, 0)))
+        found.append(Place(entry, rank, _difference(corpus, best, entry), selected.get(entry.name, 0)))
     return found
 
 
-def _difference(task: Task, best: Entry, entry: Entry) -> PairedDifference | None:
+def _difference(corpus: Corpus, best: Entry, entry: Entry) -> PairedDifference | None:
     mine, other = best.predicted, entry.predicted
     if entry.name == best.name or mine is None or other is None or mine.key != other.key:
         return None
-    return paired_bootstrap(task.metric, mine.y, mine.predictions, other.predictions, resamples=4_999)
+    return paired_bootstrap(corpus.metric, mine.y, mine.predictions, other.predictions, resamples=4_999)
 
 
-def _selected(task: Task) -> dict[str, int]:
+def _selected(corpus: Corpus) -> dict[str, int]:
     """Of every set of held-out rows that several runs share, the run that did best there, and how many they are."""
     groups: dict[str, list[Entry]] = {}
-    for entry in task.peers:
-        rows = entry.run.statistics.get(task.name, {}).get("held_out", {}).get("texts")
+    for entry in corpus.peers:
+        rows = entry.run.statistics.get(corpus.task, {}).get("held_out", {}).get("texts")
         if rows and entry.held_out is not None:
             groups.setdefault(rows, []).append(entry)
     several = [group for group in groups.values() if len(group) > 1]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.results.intervals import Interval
 from pipeline.results.report.entries import KINDS, Entry
-from pipeline.results.report.figure import Figure
+from pipeline.results.report.figure import Figure, counted
 
 
 def esc(value: object) -> str:
@@ -89,7 +89,7 @@ def sortable(
         heads: each column's name, and what its first click makes of it: `ascending` or `descending`.
         rows: each its class and its cells, whole elements.
         sorted_by: the column that the rows are sorted by already.
-        of: what its rows are, in the plural.
+        of: what a row is.
     """
     columns = "".join(
         f'<th scope="col" data-first="{first}"'
@@ -135,8 +135,12 @@ def save_buttons(of: str, title: str, kinds: Sequence[str] = ("csv", "json")) ->
     )
 
 
-def figure_html(figure: Figure) -> str:
-    """A figure's place on the page: drawn by the script, said in words, its data and what it is of behind it."""
+def figure_html(figure: Figure, attributes: str = "") -> str:
+    """A figure's place on the page: drawn by the script, said in words, its data and what it is of behind it.
+
+    Args:
+        attributes: more of its element, as HTML.
+    """
     name, title = esc(figure.id), esc(figure.title)
     choice = ""
     if len(figure.variants) > 1:
@@ -150,12 +154,13 @@ def figure_html(figure: Figure) -> str:
             + "</fieldset>"
         )
     return (
-        f'<figure id="{name}" aria-labelledby="{name}-title"><header><h3 id="{name}-title">{title}</h3>'
+        f'<figure id="{name}" aria-labelledby="{name}-title"{attributes}><header><h3 id="{name}-title">{title}</h3>'
         f"{save_buttons(figure.id, figure.title, ('csv', 'json', 'png', 'svg'))}</header>{choice}"
         f'<div class="plot" data-figure="{name}" data-state="waiting" role="img"'
         f' aria-label="{title}. {esc(figure.alt)}"></div>'
         f"<figcaption>{esc(figure.caption)}</figcaption>"
-        f'<details data-rows="{name}"><summary>Data of this figure ({len(figure.rows):,} lines)</summary></details>'
+        f'<details data-rows="{name}"><summary>Data of this figure ({counted(len(figure.rows), "line")})'
+        "</summary></details>"
         f'<details data-behind="{name}"><summary>Runs and features behind it</summary></details></figure>'
     )
 

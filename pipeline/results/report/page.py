@@ -3,54 +3,23 @@
 import base64
 import hashlib
 import importlib.resources
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pipeline.results.ledger import now
-from pipeline.results.report.breakdowns import domains_figure, phenomena_figure, sources_figure
-from pipeline.results.report.confusion import confusion_figure
-from pipeline.results.report.cost import cost_figure
-from pipeline.results.report.figure import Figure
-from pipeline.results.report.gather import Gathered, Task
+from pipeline.results.report.corpora import Corpus
+from pipeline.results.report.figure import counted
+from pipeline.results.report.gather import Gathered
 from pipeline.results.report.glance import card
-from pipeline.results.report.layers import layers_figure
 from pipeline.results.report.leaderboard import Place, leaderboard_of
-from pipeline.results.report.learning import learning_figure
-from pipeline.results.report.markup import embedded_json, esc, figure_html, section
+from pipeline.results.report.markup import embedded_json, esc, section
+from pipeline.results.report.parts import Part, part_html, parts_of, switch_html
 from pipeline.results.report.passports import features_behind
-from pipeline.results.report.reliability import calibration_figure
 from pipeline.results.report.sentences import sentences_of
-from pipeline.results.report.tables import (
-    explorer_html,
-    features_html,
-    leaderboard_data,
-    leaderboard_html,
-    patterns_html,
-)
+from pipeline.results.report.tables import explorer_html, features_html, leaderboard_data, leaderboard_html
 
 GENERATOR = "feature-cache-pipeline report"
 """What a report says of itself in its first lines: such a file may be replaced by a newer one."""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A section of figures.
-
-    Args:
-        name, title, intro: of the section; the intro is HTML of our own.
-        figures: those that there is data for.
-        nothing: what is said where there are none.
-        short: its name in the list of sections.
-        wide: one below the other, each as wide as the page.
-    """
-
-    name: str
-    title: str
-    intro: str
-    figures: Sequence[Figure]
-    nothing: str
-    short: str
-    wide: bool = False
 
 
 def page_of(gathered: Gathered) -> str:
@@ -61,21 +30,21 @@ def page_of(gathered: Gathered) -> str:
     """
     from plotly.offline import get_plotlyjs
 
-    places = {task.name: leaderboard_of(task) for task in gathered.tasks}
-    parts = _parts(gathered)
-    figures = [figure for part in parts for figure in part.figures]
+    places = {corpus.id: leaderboard_of(corpus) for corpus in gathered.corpora}
+    parts = parts_of(gathered)
+    figures = [figure for part in parts for _, of_corpus in part.figures for figure in of_corpus]
     behind = sorted({run for figure in figures for run in figure.runs})
     sets = features_behind(gathered, behind, [name for figure in figures for name in figure.features])
-    explored = [found for task in gathered.tasks if (found := sentences_of(task)) is not None]
+    explored = [found for corpus in gathered.corpora if (found := sentences_of(corpus)) is not None]
+    boards = [leaderboard_data(corpus, places[corpus.id]) for corpus in gathered.corpora]
     data = {
-        "figures": {figure.id: figure.to_dict() for figure in figures}
-        | {f"leaderboard-{task.name}": leaderboard_data(task, places[task.name]).to_dict() for task in gathered.tasks},
+        "figures": {figure.id: figure.to_dict() for figure in [*figures, *boards]},
         "sentences": explored,
-        "runs": _runs(gathered.tasks),
+        "runs": _runs(gathered.corpora),
         "features": {each["fingerprint"]: each for each in sets},
     }
     sections = [_glance(gathered, places), _leaderboards(gathered, places)]
-    sections += [_figures(part) for part in parts]
+    sections += [part_html(part) for part in parts]
     sections += [_sentences(bool(explored)), _features(sets)]
     script, plotly = _asset("report.js"), _inert(get_plotlyjs())
     return _filled(
@@ -88,6 +57,7 @@ def page_of(gathered: Gathered) -> str:
             "heading": esc(_heading(gathered)).replace("-", "\N{NON-BREAKING HYPHEN}"),
             "lead": _lead(gathered),
             "nav": _nav(parts),
+            "switch": switch_html(gathered.corpora),
             "sections": "\n".join(sections),
             "colophon": esc(_colophon(gathered)),
             "data": embedded_json(data),
@@ -131,8 +101,9 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _heading(gathered: Gathered) -> str:
-    titles = " and ".join(filter(None, [", ".join(t.title for t in gathered.tasks[:-1]), gathered.tasks[-1].title]))
-    return f"{titles}: what {len(gathered.runs)} run{'s' * (len(gathered.runs) > 1)} found"
+    titles = list(dict.fromkeys(corpus.task_title for corpus in sorted(gathered.corpora, key=lambda each: each.place)))
+    named = " and ".join(filter(None, [", ".join(titles[:-1]), titles[-1]]))
+    return f"{named}: what {counted(len(gathered.runs), 'run')} found"
 
 
 def _lead(gathered: Gathered) -> str:
@@ -141,11 +112,18 @@ def _lead(gathered: Gathered) -> str:
         if run.config.get("backbone"):
             weights.setdefault(str(run.config["backbone"]), set()).add(str(run.config.get("quantization")))
     named = "; ".join(f"{backbone}: {', '.join(sorted(kinds))}" for backbone, kinds in sorted(weights.items())[:3])
+    named = f" ({esc(named)})" if named else ""
+    kinds = {entry.kind for corpus in gathered.corpora for entry in corpus.entries}
+    words = ["Heads on cached hidden states"] * ("cached" in kinds)
+    words += [("adapters" if words else "Adapters") + " trained through the backbone"] * bool(
+        kinds & {"lora", "prompt"}
+    )
+    words = words or ["Baselines"]
     first, last = gathered.runs[0].created[:10], gathered.runs[-1].created[:10]
     dates = first if first == last else f"{first} to {last}"
     return (
-        f"Heads on cached hidden states, and adapters trained through the backbone ({esc(named)}). Scores are of "
-        f'validation unless a figure says otherwise. Runs of <span class="keep">{esc(dates)}</span>.'
+        f"{', and '.join(words)}{named}. Scores are of validation unless a figure says otherwise. "
+        f'Runs of <span class="keep">{esc(dates)}</span>.'
     )
 
 
@@ -156,17 +134,17 @@ def _colophon(gathered: Gathered) -> str:
     return f"Made {made}; this file needs no network. The newest run was made with {shown}. Figures: plotly.js (MIT)."
 
 
-def _nav(parts: Sequence[_Part]) -> str:
+def _nav(parts: Sequence[Part]) -> str:
     names = [("glance", "At a glance"), ("leaderboards", "Leaderboards")]
     names += [(part.name, part.short) for part in parts]
     names += [("sentences", "Sentences"), ("features", "Features")]
     return "".join(f'<li><a href="#{name}">{esc(title)}</a></li>' for name, title in names)
 
 
-def _runs(tasks: Sequence[Task]) -> dict[str, dict[str, object]]:
+def _runs(corpora: Sequence[Corpus]) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {}
-    for task in tasks:
-        for entry in task.entries:
+    for corpus in corpora:
+        for entry in corpus.entries:
             words = ", ".join(filter(None, [entry.title, entry.views, entry.weights]))
             record = found.setdefault(entry.name, {"says": words, "features": []})
             record["features"] = [*record["features"], *entry.fingerprints]  # type: ignore[misc]
@@ -174,75 +152,25 @@ def _runs(tasks: Sequence[Task]) -> dict[str, dict[str, object]]:
 
 
 def _glance(gathered: Gathered, places: dict[str, list[Place]]) -> str:
-    cards = "".join(card(task, places[task.name]) for task in gathered.tasks)
+    of_task = Counter(corpus.task for corpus in gathered.corpora)
+    cards = "".join(
+        card(corpus, places[corpus.id], is_one_of_several=of_task[corpus.task] > 1) for corpus in gathered.corpora
+    )
     return section(
         "glance",
         "At a glance",
-        "The best of each task on validation, how sure that is, and what it cost.",
+        "The best of each task and its data on validation, how sure that is, and what it cost.",
         f'<div class="grid">{cards}</div>',
     )
 
 
 def _leaderboards(gathered: Gathered, places: dict[str, list[Place]]) -> str:
-    tables = "".join(leaderboard_html(task, places[task.name]) for task in gathered.tasks)
+    tables = "".join(leaderboard_html(corpus, places[corpus.id]) for corpus in gathered.corpora)
     return section(
         "leaderboards",
         "Leaderboards",
-        "Every run. A click on a column's name sorts by it.",
+        "Every run, beside those that were scored on the same rows. A click on a column's name sorts by it.",
         f'<div class="stack">{tables}</div>',
-    )
-
-
-def _parts(gathered: Gathered) -> list[_Part]:
-    tasks = gathered.tasks
-    shown = "The runs shown in detail are the best of each kind and head, unless <code>--runs</code> named others."
-    cost = [cost_figure(task) for task in tasks]
-    layers = [layers_figure(task, gathered) for task in tasks]
-    curves = [learning_figure(task) for task in tasks]
-    calibration = [calibration_figure(task) for task in tasks]
-    matrices = [confusion_figure(task) for task in tasks]
-    groups = [figure(task) for task in tasks for figure in (sources_figure, phenomena_figure, domains_figure)]
-    return [
-        _Part(
-            "cost", "Accuracy against cost", "What a better score takes: cached heads, LoRA and soft prompts.",
-            _there(cost), "No run has a score on validation.", "Cost",
-        ),
-        _Part(
-            "layers", "Layers and pooling", "Where in the backbone the answer is, and how tokens are best pooled.",
-            _there(layers), "No run says: <code>pipeline sweep</code> on features of <code>--layers all</code> does.",
-            "Layers",
-        ),
-        _Part(
-            "learning", "Learning curves", shown, _there(curves), "No run shown in detail was trained step by step.",
-            "Learning", True,
-        ),
-        _Part(
-            "calibration", "Calibration", shown, _there(calibration), "No run shown in detail has probabilities.",
-            "Calibration", True,
-        ),
-        _Part(
-            "confusion", "Confusion matrices", shown, _there(matrices), "No run's predictions are at hand.",
-            "Confusion", True,
-        ),
-        _Part(
-            "breakdowns", "By source and phenomenon",
-            "The best run, and beside it the best of another kind, on parts of validation.", _there(groups),
-            "The runs neither say where sentences are from nor hold them.", "Breakdowns",
-        ),
-    ]  # fmt: skip
-
-
-def _there(figures: Sequence[Figure | None]) -> list[Figure]:
-    return [figure for figure in figures if figure is not None]
-
-
-def _figures(part: _Part) -> str:
-    kind = "stack" if part.wide or len(part.figures) == 1 else "grid"
-    content = f'<div class="{kind}">{"".join(map(figure_html, part.figures))}</div>'
-    if part.name == "breakdowns" and part.figures:
-        content += patterns_html()
-    return section(
-        part.name, part.title, part.intro, content if part.figures else f'<p class="note">{part.nothing}</p>'
     )
 
 

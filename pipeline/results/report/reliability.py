@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.results.calibration import BINS, expected_calibration_error
+from pipeline.results.report.corpora import Corpus
 from pipeline.results.report.entries import Entry
 from pipeline.results.report.figure import (
     DASHES,
@@ -13,10 +14,10 @@ from pipeline.results.report.figure import (
     Figure,
     Variant,
     colour,
+    counted,
     errors,
     short,
 )
-from pipeline.results.report.gather import Task
 from pipeline.results.shares import wilson_interval
 
 SHOWN = 4
@@ -60,10 +61,10 @@ def reliability(y: np.ndarray, predictions: np.ndarray, confidence: np.ndarray, 
     return found
 
 
-def calibration_figure(task: Task) -> Figure | None:
+def calibration_figure(corpus: Corpus) -> Figure | None:
     """The reliability diagram of the runs shown in detail, and below it how sure they are."""
     found: list[tuple[Entry, list[Bin], float]] = []
-    for entry in task.chosen:
+    for entry in corpus.chosen:
         rows = entry.predicted
         if rows is not None and rows.probabilities is not None and rows.confidence is not None:
             ece = expected_calibration_error(rows.y, rows.probabilities)
@@ -81,7 +82,7 @@ def calibration_figure(task: Task) -> Figure | None:
     for place, (entry, bins, ece) in enumerate(found):
         shares = [each.right / each.rows for each in bins]
         ends = [wilson_interval(each.right, each.rows) for each in bins]
-        name = f"{task.names[entry.name]} (ECE {ece:.3f})"
+        name = f"{corpus.names[entry.name]} (ECE {ece:.3f})"
         shown = {"name": name, "legendgroup": entry.name, "visible": True if place < SHOWN else "legendonly"}
         traces.append(
             {
@@ -105,9 +106,9 @@ def calibration_figure(task: Task) -> Figure | None:
                 "hovertemplate": "%{fullData.name}<br>%{y:.1%} of the rows<extra></extra>",
             }
         )  # fmt: skip
-    axis = {"title": "confidence", "range": [lowest - 0.02, 1.02], "tickformat": ".1f"}
+    axis = {"title": "confidence", "range": [lowest - 0.02, 1.02]}
     panels = [
-        {"title": "reliability", "x": axis, "y": {"title": "share right", "tickformat": ".1f"}},
+        {"title": "reliability", "x": axis, "y": {"title": "share right"}},
         {
             "title": "how sure",
             "x": axis,
@@ -115,17 +116,18 @@ def calibration_figure(task: Task) -> Figure | None:
         },
     ]
     by_error = sorted(found, key=lambda each: each[2])
-    words = ", ".join(f"{task.names[entry.name]} {ece:.3f}" for entry, _, ece in by_error)
+    words = ", ".join(f"{corpus.names[entry.name]} {ece:.3f}" for entry, _, ece in by_error)
     return Figure(
-        id=f"calibration-{task.name}",
-        title=f"{task.title}: calibration",
+        id=f"calibration-{corpus.id}",
+        title=f"{corpus.title}: calibration",
         caption=(
             f"Validation rows in {BINS} bins of confidence, the probability of the class that was predicted: below the "
             "diagonal a run is surer than it is right. Bars: 95 % Wilson intervals. ECE, the expected calibration "
             "error, is the mean distance to the diagonal, weighted by rows. "
             f"{'The legend shows more runs. ' if len(found) > SHOWN else ''}"
         ).strip(),
-        alt=f"Reliability diagram of {len(found)} runs. Expected calibration errors, the lowest first: {words}.",
+        alt=f"Reliability diagram of {counted(len(found), 'run')}. Expected calibration errors, the lowest first: "
+        f"{words}.",
         variants=[Variant("", traces, panels)],
         columns=("run", "bin_low", "bin_high", "rows", "right", "mean_confidence", "share_right", "ece"),
         rows=[

@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.results.report.corpora import Corpus
 from pipeline.results.report.entries import on_same_rows
-from pipeline.results.report.gather import Task
 
 MOST = 3_000
-"""Sentences of a task on the page, at most; of more the hardest and most confidently wrong are kept."""
+"""Sentences of a corpus on the page, at most; of more the hardest and most confidently wrong are kept."""
 
 
-def sentences_of(task: Task) -> dict[str, Any] | None:
+def sentences_of(corpus: Corpus) -> dict[str, Any] | None:
     """What the page's explorer searches, or None where no run holds its sentences.
 
     Returns:
@@ -19,15 +19,15 @@ def sentences_of(task: Task) -> dict[str, Any] | None:
         with their short names; and by row `row`, `text`, `label`, `source`, `wrong` (of how many of the judges it is
         wrong), and by run and row `predicted` and `confidence` (in thousandths, or None where there is none).
     """
-    runs = on_same_rows(task.chosen)
-    with_texts = [each for each in task.entries if each.predicted is not None and each.predicted.texts is not None]
+    runs = on_same_rows(corpus.chosen)
+    with_texts = [each for each in corpus.entries if each.predicted is not None and each.predicted.texts is not None]
     if not runs or runs[0].predicted is None:
         return None
     rows = runs[0].predicted
     texts = next((e.predicted.texts for e in with_texts if e.predicted and e.predicted.key == rows.key), None)
     if texts is None:
         return None
-    judges = [e for e in task.entries if e.kind != "baseline" and e.predicted and e.predicted.key == rows.key]
+    judges = [e for e in corpus.entries if e.kind != "baseline" and e.predicted and e.predicted.key == rows.key]
     wrong = np.zeros(len(rows.y), dtype=np.int64)
     for judge in judges:
         assert judge.predicted is not None
@@ -45,15 +45,16 @@ def sentences_of(task: Task) -> dict[str, Any] | None:
         of_runs.append(
             {
                 "run": run.name,
-                "name": task.names[run.name],
+                "name": corpus.names[run.name],
                 "predicted": run.predicted.predictions[kept].tolist(),
                 "confidence": None if confidence is None else np.rint(confidence[kept] * 1000).astype(int).tolist(),
             }
         )
     return {
-        "task": task.name,
-        "title": task.title,
-        "labels": list(task.labels),
+        "corpus": corpus.id,
+        "task": corpus.task,
+        "title": corpus.title,
+        "labels": list(corpus.labels),
         "total": len(rows.y),
         "judges": len(judges),
         "runs": of_runs,

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.results.report.corpora import METRICS, Corpus
 from pipeline.results.report.entries import KINDS
-from pipeline.results.report.figure import Figure
-from pipeline.results.report.gather import METRICS, Task
+from pipeline.results.report.figure import Figure, counted
 from pipeline.results.report.leaderboard import Place
 from pipeline.results.report.markup import (
     Scale,
@@ -21,51 +21,52 @@ from pipeline.results.report.phenomena import PHENOMENA
 from pipeline.results.report.predicted import SPLIT
 
 
-def leaderboard_html(task: Task, places: Sequence[Place]) -> str:
-    """A task's leaderboard with its filter."""
-    name = f"leaderboard-{task.name}"
+def leaderboard_html(corpus: Corpus, places: Sequence[Place]) -> str:
+    """A corpus' leaderboard with its filter."""
+    name = f"leaderboard-{corpus.id}"
     trained = [p.entry for p in places if p.rank is not None and p.entry.kind != "baseline"]
-    scale = Scale([each.score for each in trained if each.score is not None], task.majority, with_floor=False)
-    other = "accuracy" if task.metric != "accuracy" else "mcc"
+    scale = Scale([each.score for each in trained if each.score is not None], corpus.majority, with_floor=False)
+    other = "accuracy" if corpus.metric != "accuracy" else "mcc"
     heads = (
-        ("#", "ascending"), ("what", "ascending"), (f"{task.metric_title} [95 %]", "descending"),
+        ("#", "ascending"), ("what", "ascending"), (f"{corpus.metric_title} [95 %]", "descending"),
         ("interval", "descending"), ("less the best", "descending"), ("held out", "descending"),
         (METRICS[other], "descending"), ("ECE", "ascending"), ("training", "ascending"), ("stage one", "ascending"),
         ("views", "ascending"), ("weights", "ascending"), ("data", "ascending"), ("run", "ascending"),
     )  # fmt: skip
-    rows = [(_kind_of_line(place, task), _cells(place, task, scale, other)) for place in places]
+    rows = [(_kind_of_line(place, corpus), _cells(place, corpus, scale, other)) for place in places]
     floor = (
         ""
-        if task.majority is None
-        else f" Always saying the commonest class scores {task.majority:.3f} (dotted, where the bars reach it)."
+        if corpus.majority is None
+        else f" Always saying the commonest class scores {corpus.majority:.3f} (dotted, where the bars reach it)."
     )
     about = (
-        f"Every run, by {esc(task.metric_title)} on validation, with 95 % bootstrap intervals over "
+        f"Every run, by {esc(corpus.metric_title)} on validation, with 95 % bootstrap intervals over "
         f"rows.{esc(floor)} <em>Less the best</em>: the difference on the same rows; <em>tied</em> where its paired "
         "bootstrap interval holds 0. ★: selected by held-out training rows among runs that held out the same ones."
     )
-    title = f"Leaderboard of {task.title}"
+    title = f"Leaderboard of {corpus.title}"
     return (
         f'<article class="card" aria-labelledby="{name}-title"><header class="bar"><h3 id="{name}-title" class="grow">'
-        f"{esc(task.title)}</h3>{save_buttons(name, f'{task.title}: leaderboard')}</header>"
+        f"{esc(corpus.title)}</h3>{save_buttons(name, f'{corpus.title}: leaderboard')}</header>"
         f'<div class="bar"><div class="grow"><label for="filter-{name}">Filter runs by any word in their line</label>'
         f'<input type="search" id="filter-{name}" autocomplete="off" spellcheck="false"></div></div>'
         f'<p class="count" id="{name}-about">{about}</p>'
-        f'<p class="count" id="count-{name}" role="status" aria-live="polite">{len(places)} runs</p>'
-        + scrolling(sortable(name, title, heads, rows, sorted_by=0, of="runs"), title)
+        f'<p class="count" id="count-{name}" role="status" aria-live="polite">{counted(len(places), "run")}</p>'
+        + scrolling(sortable(name, title, heads, rows, sorted_by=0, of="run"), title)
         + "</article>"
     )
 
 
-def _kind_of_line(place: Place, task: Task) -> str:
-    return "best" if place.entry.name == task.best.name else ""
+def _kind_of_line(place: Place, corpus: Corpus) -> str:
+    return "best" if place.entry.name == corpus.best.name else ""
 
 
-def _cells(place: Place, task: Task, scale: Scale, other: str) -> list[str]:
+def _cells(place: Place, corpus: Corpus, scale: Scale, other: str) -> list[str]:
     entry, score = place.entry, place.entry.score
-    scores = entry.run.scores.get(task.name, {}).get(SPLIT, {})
-    mark = ' <span class="tag winner">best</span>' if entry.name == task.best.name else ""
+    scores = entry.run.scores.get(corpus.task, {}).get(SPLIT, {})
+    mark = ' <span class="tag winner">best</span>' if entry.name == corpus.best.name else ""
     mark += ' <span title="selected by held-out training rows">★</span>' if place.is_selected else ""
+    trained = f", trained on {esc(entry.trained_on)}" if entry.trained_on else ""
     shown = "" if score is None else f"<strong>{score.estimate:.3f}</strong>"
     if score is not None and score.low is not None:
         shown += f" [{score.low:.3f}, {score.high:.3f}]"
@@ -74,10 +75,10 @@ def _cells(place: Place, task: Task, scale: Scale, other: str) -> list[str]:
     return [
         number(place.rank, "d") if place.rank is not None else '<td class="n" data-v="" title="other rows">–</td>',
         f'<th scope="row"><span class="kind k-{entry.kind}">{esc(entry.title)}</span>{mark}'
-        f"<small>{esc(KINDS[entry.kind])}</small></th>",
+        f"<small>{esc(KINDS[entry.kind])}{trained}</small></th>",
         number(None if score is None else score.estimate, shown=shown),
         f'<td class="bars" data-v="{"" if width is None else f"{width:.6g}"}">{bar}</td>',
-        _difference(place, task),
+        _difference(place, corpus),
         number(entry.held_out),
         number(scores.get(other)),
         number(scores.get("ece")),
@@ -94,8 +95,8 @@ def _stage_one(seconds: float | None) -> str:
     return "none" if seconds == 0 else seconds_in_words(seconds)
 
 
-def _difference(place: Place, task: Task) -> str:
-    if place.entry.name == task.best.name:
+def _difference(place: Place, corpus: Corpus) -> str:
+    if place.entry.name == corpus.best.name:
         return number(0.0, shown="")
     if place.less_than_best is None:
         return number(None)
@@ -104,22 +105,24 @@ def _difference(place: Place, task: Task) -> str:
     return number(found.estimate, shown=f"{found:+.3f}{tie}")
 
 
-def leaderboard_data(task: Task, places: Sequence[Place]) -> Figure:
+def leaderboard_data(corpus: Corpus, places: Sequence[Place]) -> Figure:
     """The leaderboard's data, to download."""
     columns = (
-        "rank", "run", "kind", "head", "views", "weights", "data", "seed", "metric", "score", "low", "high",
-        "less_than_best", "less_low", "less_high", "tied_with_best", "selected_by_held_out", "held_out", "accuracy",
-        "mcc", "f1", "auroc", "log_loss", "ece", "training_seconds", "stage_one_seconds", "created",
+        "rank", "run", "kind", "head", "views", "weights", "data", "validation_rows", "trained_on", "seed", "metric",
+        "score", "low", "high", "less_than_best", "less_low", "less_high", "tied_with_best", "selected_by_held_out",
+        "held_out", "accuracy", "mcc", "f1", "auroc", "log_loss", "ece", "training_seconds", "stage_one_seconds",
+        "created",
     )  # fmt: skip
     rows = []
     for place in places:
         entry, score = place.entry, place.entry.score
-        scores = entry.run.scores.get(task.name, {}).get(SPLIT, {})
+        scores = entry.run.scores.get(corpus.task, {}).get(SPLIT, {})
         less = None if place.less_than_best is None else place.less_than_best.difference
         rows.append(
             [
                 place.rank, entry.name, KINDS[entry.kind], entry.run.head, entry.views, entry.weights,
-                entry.run.config.get("data"), entry.run.seed, task.metric,
+                entry.run.config.get("data"), corpus.rows, entry.trained_on or "all training rows", entry.run.seed,
+                corpus.metric,
                 *([None] * 3 if score is None else [score.estimate, score.low, score.high]),
                 *([None] * 3 if less is None else [less.estimate, less.low, less.high]),
                 place.is_tied, place.is_selected, entry.held_out,
@@ -127,9 +130,9 @@ def leaderboard_data(task: Task, places: Sequence[Place]) -> Figure:
                 entry.run.seconds, entry.stage_one_seconds, entry.run.created,
             ]
         )  # fmt: skip
-    title = f"{task.title}: leaderboard"
-    caption = f"Every run, by {task.metric_title} on validation."
-    return Figure(f"leaderboard-{task.name}", title, caption, "", [], columns, rows, [p.entry.name for p in places])
+    title = f"{corpus.title}: leaderboard"
+    caption = f"Every run, by {corpus.metric_title} on validation."
+    return Figure(f"leaderboard-{corpus.id}", title, caption, "", [], columns, rows, [p.entry.name for p in places])
 
 
 def patterns_html() -> str:
@@ -168,9 +171,10 @@ def features_html(sets: Sequence[dict[str, Any]]) -> str:
         '<div class="bar"><div class="grow"><label for="filter-feature-sets">Filter feature sets</label>'
         '<input type="search" id="filter-feature-sets" autocomplete="off" spellcheck="false"></div></div>'
         f'<p class="count" id="feature-sets-about">{about}</p>'
-        f'<p class="count" id="count-feature-sets" role="status" aria-live="polite">{len(sets)} feature sets</p>'
+        f'<p class="count" id="count-feature-sets" role="status" aria-live="polite">'
+        f"{counted(len(sets), 'feature set')}</p>"
         + scrolling(
-            sortable("feature-sets", "Feature sets", heads, rows, sorted_by=1, of="feature sets"), "Feature sets"
+            sortable("feature-sets", "Feature sets", heads, rows, sorted_by=1, of="feature set"), "Feature sets"
         )
     )
 
@@ -206,7 +210,7 @@ def _feature_cells(record: dict[str, Any]) -> list[str]:
 
 EXPLORER = (
     '<div class="card"><div class="bar">'
-    '<div><label for="sentences-task">Task</label><select id="sentences-task"></select></div>'
+    '<div><label for="sentences-corpus">Data</label><select id="sentences-corpus"></select></div>'
     '<div><label for="sentences-run">Run</label><select id="sentences-run"></select></div>'
     '<div><label for="sentences-order">Order</label><select id="sentences-order">'
     '<option value="sure">most confidently wrong</option><option value="hard">hardest: wrong by most runs</option>'

@@ -18,6 +18,8 @@ def write_report(
     runs_dir: Path,
     *,
     chosen: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    data: Sequence[str] = (),
     labels: Mapping[str, Sequence[str]],
     features: Features,
 ) -> dict[str, Any]:
@@ -25,10 +27,11 @@ def write_report(
 
     Args:
         path: the file.
-        chosen, labels, features: as in `gather`.
+        chosen, tasks, data, labels, features: as in `gather`.
 
     Returns:
-        `file`, `bytes`, `runs` (how many), `tasks` (their names).
+        `file`, `bytes`, `runs` (how many), `detailed` (how many of them are shown in detail), `tasks` (their names),
+        `corpora` (what each is called, the most important first).
 
     Raises:
         ConfigError: the file is there, and is no report.
@@ -36,7 +39,7 @@ def write_report(
         ModuleNotFoundError: plotly is not installed.
     """
     _refuse_others(path)
-    gathered = gather(runs_dir, chosen=chosen, labels=labels, features=features)
+    gathered = gather(runs_dir, chosen=chosen, tasks=tasks, data=data, labels=labels, features=features)
     content = page_of(gathered).encode("utf-8")
     partial = partial_path(path)
     try:
@@ -50,7 +53,9 @@ def write_report(
         "file": str(path),
         "bytes": len(content),
         "runs": len(gathered.runs),
-        "tasks": [task.name for task in gathered.tasks],
+        "detailed": len({entry.name for corpus in gathered.corpora for entry in corpus.chosen}),
+        "tasks": list(dict.fromkeys(corpus.task for corpus in gathered.corpora)),
+        "corpora": [corpus.title for corpus in gathered.corpora],
     }
 
 

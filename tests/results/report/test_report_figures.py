@@ -173,7 +173,9 @@ def test_only_an_earlier_report_is_written_over(report, tmp_path, capsys):
         "file": str(path),
         "bytes": path.stat().st_size,
         "runs": report.said["runs"],
+        "detailed": report.said["detailed"],
         "tasks": ["cola", "sst2"],
+        "corpora": ["CoLA (glue, 30 rows)", "SST-2 (glue, 30 rows)"],
     }
     assert "not in this cache" in path.read_text("utf-8")
     write_report(path, report.runs_dir, labels={}, features={})

@@ -101,7 +101,7 @@ def test_sentences_are_searched_as_one_types(look, run_of_all_kinds):
     said = page.locator("#explorer [data-label='runs wrong']").all_inner_texts()
     wrong = [int(cell.split(" of ")[0]) for cell in said]
     assert wrong == sorted(wrong, reverse=True)
-    page.select_option("#sentences-task", label="SST-2")
+    page.select_option("#sentences-corpus", label="SST-2 (glue, 30 rows)")
     assert page.locator("#sentences-source-box").is_hidden()
 
 
@@ -129,23 +129,23 @@ def test_every_figure_downloads_as_data_and_as_a_picture(look, report):
     for name in sorted(FIGURES):
         for kind in ("csv", "json", "png", "svg"):
             assert page.locator(f"#{name} button[data-save={kind}]").count() == 1
-    file, content = saved(page, "Download CSV: CoLA: confusion matrices")
+    file, content = saved(page, "Download CSV: CoLA (glue, 30 rows): confusion matrices")
     assert file == "confusion-cola.csv"
     lines = list(csv.DictReader(io.StringIO(content.decode("utf-8"))))
     hostile = [line for line in lines if line["run"] == HOSTILE_RUN]
     assert sum(int(line["rows"]) for line in hostile) == 30
-    file, content = saved(page, "Download JSON: SST-2: calibration")
+    file, content = saved(page, "Download JSON: SST-2 (glue, 30 rows): calibration")
     record = json.loads(content)
     assert sum(line["rows"] for line in record["data"] if line["run"] == record["runs"][0]) == 30
     assert all(known["identity"]["layer"] in (1, 2) for known in record["features"].values() if known)
-    _, content = saved(page, "Download CSV: CoLA: leaderboard")
+    _, content = saved(page, "Download CSV: CoLA (glue, 30 rows): leaderboard")
     assert {line["run"] for line in csv.DictReader(io.StringIO(content.decode("utf-8")))} >= {HOSTILE_RUN}
     page.select_option("#sentences-kind", label="all")
     page.fill("#sentences-search", "onerror")
     _, content = saved(page, "Download CSV: the sentences found")
     [line] = csv.DictReader(io.StringIO(content.decode("utf-8")))
     assert line["sentence"] == HOSTILE
-    file, content = saved(page, "Download PNG: CoLA: MCC against cost")
+    file, content = saved(page, "Download PNG: CoLA (glue, 30 rows): MCC against cost")
     assert (file, content[:8]) == ("cost-cola.png", b"\x89PNG\r\n\x1a\n")
 
 

@@ -82,10 +82,109 @@ const named = (axis) => ({ ...axis, title: { text: axis.title || "", standoff: 6
 function placesOf(figure, count, width, legendItems) {
   const lines = Math.ceil(count / Math.max(1, Math.min(count, Math.floor(width / figure.narrowest))));
   const columns = Math.ceil(count / lines); // as many in each line
-  const legend = legendItems < 2 ? 0 : 14 + 20 * Math.ceil(legendItems / Math.max(1, Math.floor(width / 215)));
+  const legend = legendItems < 1 ? 0 : 14 + 20 * Math.ceil(legendItems / Math.max(1, Math.floor(width / 215)));
   const margin = { l: 10, r: 12, t: 8, b: 8 };
   const body = lines * figure.height;
   return { columns, lines, legend, margin, body, height: body + legend + margin.t + margin.b };
+}
+
+// --- names in a figure: each where it hides nothing, or not at all, as whatever points there says it too
+
+const pen = document.createElement("canvas").getContext("2d");
+const plain = (text) => text.replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
+function wideOf(text, size) {
+  pen.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
+  return pen.measureText(plain(text)).width;
+}
+
+/** As much of a text as has room, with an ellipsis for the rest. */
+function fitted(text, size, room) {
+  if (wideOf(text, size) <= room) return text;
+  const letters = [...plain(text)];
+  while (letters.length > 1 && wideOf(`${letters.join("")}…`, size) > room) letters.pop();
+  return `${letters.join("").trim().replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;")}…`;
+}
+
+const share = (value, { type, range }) => ((type === "log" ? Math.log10(value) : value) - range[0]) / (range[1] - range[0]);
+const spot = (x, y, panel, area) => [share(x, panel.x) * area.wide, (1 - share(y, panel.y)) * area.high];
+
+/** As many of a panel's ticks as have room: all, else the first of each power, else every other one of these. */
+function ticksThatFit(panel, area) {
+  const room = (ticks) => ticks.every((tick, place) => !place || (share(tick.at, panel.x) - share(ticks[place - 1].at, panel.x)) * area.wide
+    > (wideOf(tick.text, 11.5) + wideOf(ticks[place - 1].text, 11.5)) / 2 + 9);
+  const major = panel.ticks.filter((tick) => tick.is_major);
+  const choices = [panel.ticks, ...(major.length > 1 ? [major, major.filter((_, place) => place % 2 === 0)] : [panel.ticks.filter((_, place) => place % 2 === 0)])];
+  const shown = choices.find(room) || choices.at(-1);
+  return { tickvals: shown.map((tick) => tick.at), ticktext: shown.map((tick) => tick.text) };
+}
+
+/** Boxes of what is drawn, [left, top, right, bottom] in pixels: marks, which nothing may hide, and lines, better left free. */
+function marksOf(traces, panel, area) {
+  const marks = [], lines = [];
+  for (const trace of traces) {
+    const at = trace.x.map((x, place) => spot(x, trace.y[place], panel, area));
+    if (trace.mode.includes("markers")) {
+      at.forEach(([x, y], place) => {
+        const half = (Array.isArray(trace.marker.size) ? trace.marker.size[place] : trace.marker.size) / 2 + 1;
+        marks.push([x - half, y - half, x + half, y + half]);
+        if (trace.error_y) {
+          const [, top] = spot(trace.x[place], trace.y[place] + (trace.error_y.array[place] || 0), panel, area);
+          const [, bottom] = spot(trace.x[place], trace.y[place] - (trace.error_y.arrayminus[place] || 0), panel, area);
+          lines.push([x - 1, top, x + 1, bottom]);
+        }
+      });
+    } else {
+      at.slice(1).forEach(([x, y], place) => { // first across, then up
+        const [x0, y0] = at[place];
+        lines.push([x0, y0 - 1, x, y0 + 1], [x - 1, Math.min(y, y0), x + 1, Math.max(y, y0)]);
+      });
+    }
+  }
+  return { marks, lines };
+}
+
+const meets = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+const ANCHORS = [["right", "bottom"], ["center", "bottom"], ["left", "bottom"], ["right", "middle"], ["left", "middle"], ["right", "top"], ["left", "top"], ["center", "top"]];
+
+function boxOf([x, y], width, height, [xanchor, yanchor], away) {
+  const left = xanchor === "right" ? x - away - width : xanchor === "left" ? x + away : x - width / 2;
+  const top = yanchor === "bottom" ? y - away - height : yanchor === "top" ? y + away : y - height / 2;
+  return [left, top, left + width, top + height];
+}
+
+const farFrom = ([left, top, right, bottom], [x, y]) => Math.hypot(Math.max(left - x, 0, x - right), Math.max(top - y, 0, y - bottom));
+
+/** The best free place around a point for its name, taken from then on, as plotly's annotation has it; null where none is. */
+function freePlace(label, panel, area, taken, size) {
+  const at = spot(label.x, label.y, panel, area), width = wideOf(label.text, size) + 4, height = size + 4;
+  let best = null;
+  for (const away of [8, 17, 28]) {
+    for (const anchors of ANCHORS) {
+      const box = boxOf(at, width, height, anchors, away);
+      if (box[0] < 3 || box[2] > area.wide - 1 || box[1] < 1 || box[3] > area.high - 3) continue;
+      if (taken.marks.some((mark) => meets(box, mark))) continue;
+      const own = farFrom(box, at);  // a name nearer to another point would be taken for that one's
+      if (panel.labels.some((other) => other !== label && farFrom(box, spot(other.x, other.y, panel, area)) < own + 8)) continue;
+      const cost = taken.lines.filter((line) => meets(box, line)).length + (away > 8 ? away / 10 : 0);
+      if (!best || cost < best.cost) best = { cost, box, anchors, away };
+    }
+  }
+  if (!best || best.cost > 4) return null;
+  taken.marks.push(best.box);
+  const [xanchor, yanchor] = best.anchors, { away } = best;
+  return { x: panel.x.type === "log" ? Math.log10(label.x) : label.x, y: label.y, xanchor, yanchor,
+           xshift: xanchor === "right" ? -away : xanchor === "left" ? away : 0, yshift: yanchor === "bottom" ? away : yanchor === "top" ? -away : 0 };
+}
+
+/** At which end of a line across the panel, above or below it, its name hides nothing. */
+function freeEnd(line, panel, area, taken) {
+  const y = (1 - share(line.y, panel.y)) * area.high, width = wideOf(line.name, 11) + 6, height = 15;
+  const ends = [[1, "right", "bottom"], [0, "left", "bottom"], [1, "right", "top"], [0, "left", "top"], [0.5, "center", "bottom"], [0.5, "center", "top"]];
+  const boxes = ends.map(([x, xanchor, yanchor]) => boxOf([x * area.wide, y], width, height, [xanchor, yanchor], 0));
+  const hidden = boxes.map((box) => 9 * taken.marks.filter((mark) => meets(box, mark)).length
+    + taken.lines.filter((one) => meets(box, one)).length + (box[1] < 0 || box[3] > area.high ? 99 : 0));
+  const [x, xanchor, yanchor] = ends[hidden.indexOf(Math.min(...hidden))];
+  return { x, xanchor, yanchor };
 }
 
 function layoutOf(figure, variant, width) {
@@ -97,7 +196,7 @@ function layoutOf(figure, variant, width) {
     paper_bgcolor: colourOf("--card"), plot_bgcolor: colourOf("--card"),
     font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: text },
     hoverlabel: { bgcolor: colourOf("--sunk"), bordercolor: colourOf("--strong-line"), font: { color: text }, align: "left" },
-    showlegend: items > 1, hovermode: "closest", dragmode: "zoom",
+    showlegend: items > 0, hovermode: "closest", dragmode: "zoom",
     legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yanchor: "bottom", yref: "container", font: { size: 12 },
               itemwidth: 30, bgcolor: "rgba(0,0,0,0)" },
     annotations: [], shapes: [], modebar: { bgcolor: "rgba(0,0,0,0)", color: muted, activecolor: text },
@@ -116,14 +215,21 @@ function layoutOf(figure, variant, width) {
     layout[`xaxis${suffix}`] = { ...grid, ...named(themed(panel.x)), domain: x, anchor: `y${suffix}` };
     layout[`yaxis${suffix}`] = { ...grid, ...named(themed(panel.y)), tickfont: { color: muted, size: small ? 10.5 : 11.5 }, domain: y, anchor: `x${suffix}` };
     if (panel.title) {
-      layout.annotations.push({ text: `<b>${panel.title}</b>`, showarrow: false, xref: "paper", yref: "paper", x: x[0], y: y[1],
+      layout.annotations.push({ text: `<b>${fitted(panel.title, 13.5, (x[1] - x[0]) * inner)}</b>`, showarrow: false, xref: "paper", yref: "paper", x: x[0], y: y[1],
                                 xanchor: "left", yanchor: "bottom", yshift: 3, font: { size: 12.5 } });
+    }
+    const area = { wide: (x[1] - x[0]) * inner, high: (y[1] - y[0]) * inside };
+    if (panel.ticks) Object.assign(layout[`xaxis${suffix}`], ticksThatFit(panel, area));
+    const taken = (panel.labels || panel.lines) ? marksOf(variant.traces.filter((trace) => trace.panel === number), panel, area) : null;
+    for (const each of panel.labels || []) {
+      const place = freePlace(each, panel, area, taken, 11.5);
+      if (place) layout.annotations.push({ text: each.text, showarrow: false, xref: `x${suffix}`, yref: `y${suffix}`, font: { size: 11.5, color: text }, borderpad: 0, ...place });
     }
     for (const each of panel.lines || []) {
       layout.shapes.push({ type: "line", xref: `x${suffix} domain`, yref: `y${suffix}`, x0: 0, x1: 1, y0: each.y, y1: each.y,
                            line: { color: muted, width: 1.2, dash: "dash" } });
-      layout.annotations.push({ text: each.name, showarrow: false, xref: `x${suffix} domain`, yref: `y${suffix}`, x: 0, y: each.y,
-                                xanchor: "left", yanchor: "bottom", font: { size: 11, color: muted } });
+      layout.annotations.push({ text: each.name, showarrow: false, xref: `x${suffix} domain`, yref: `y${suffix}`, y: each.y, borderpad: 0,
+                                font: { size: 11, color: muted }, ...freeEnd(each, panel, area, taken) });
     }
   });
   return layout;
@@ -156,7 +262,10 @@ async function draw(plot) {
 
 function redraw() {
   for (const plot of $$(".plot")) {
-    if (["drawn", "loading"].includes(plot.dataset.state)) draw(plot);
+    if (plot.closest("[hidden]")) { // it has no width now: it is drawn afresh when it is shown
+      plot.dataset.state = "waiting";
+      near.observe(plot);
+    } else if (["drawn", "loading"].includes(plot.dataset.state)) draw(plot);
     else reserve(plot);
   }
 }
@@ -175,10 +284,29 @@ const near = new IntersectionObserver((seen) => {
   }
 }, { rootMargin: "300px 0px" });
 
-for (const plot of $$(".plot")) {
-  reserve(plot);
-  near.observe(plot);
+// --- of which corpora: one of each task at a time
+
+const switches = $$("select.switch");
+function showCorpora() {
+  const off = new Set(switches.flatMap((each) => [...each.options].map((option) => option.value).filter((value) => value !== each.value)));
+  for (const each of $$("[data-corpus]")) each.hidden = off.has(each.dataset.corpus);
+  for (const plot of $$(".plot[data-state=waiting]")) if (!plot.closest("[hidden]")) reserve(plot);
 }
+for (const each of switches) {
+  each.addEventListener("change", () => { showCorpora(); if (explorer) explorer.take(each.value); });
+}
+for (const button of $$("button[data-show]")) {
+  button.addEventListener("click", () => {
+    const choice = switches.find((each) => [...each.options].some((option) => option.value === button.dataset.show));
+    choice.value = button.dataset.show;
+    choice.dispatchEvent(new Event("change"));
+    $("#cost").scrollIntoView();
+    choice.focus({ preventScroll: true });
+  });
+}
+
+showCorpora(); // a browser that comes back to the page may have kept another choice
+for (const plot of $$(".plot")) near.observe(plot);
 // ready before anybody has read the first screen, but not before it is there
 addEventListener("load", () => (window.requestIdleCallback || setTimeout)(() => loadPlotly()));
 let width = innerWidth, waiting = 0;
@@ -327,7 +455,7 @@ for (const table of $$("table[data-sorts]")) {
         row.hidden = !words.every((word) => text.includes(word));
         shown += !row.hidden;
       }
-      count.textContent = `${words.length ? `${shown} of ` : ""}${all} ${table.dataset.sorts}`;
+      count.textContent = `${words.length ? `${shown} of ` : ""}${all} ${table.dataset.sorts}${all === 1 ? "" : "s"}`;
     });
   }
 }
@@ -341,12 +469,12 @@ const explorer = (() => {
   const PAGE = 40;
   let shown = PAGE, found = [];
   const sets = DATA.sentences;
-  const set = () => sets[Number(control("task").value) || 0];
+  const set = () => sets[Number(control("corpus").value) || 0];
   const run = () => set().runs[Number(control("run").value) || 0];
   const options = (select, values) => select.replaceChildren(...values.map(([value, text]) => make("option", { value }, text)));
   const percent = (thousandths) => (thousandths === null ? "" : `${(thousandths / 10).toFixed(1)} %`);
 
-  function takeTask() {
+  function takeCorpus() {
     const { labels, runs, source } = set();
     options(control("run"), runs.map((each, place) => [place, each.name]));
     options(control("label"), [["", "any"], ...labels.map((label, place) => [place, label])]);
@@ -404,13 +532,18 @@ const explorer = (() => {
     control("more").hidden = found.length <= shown;
   }
 
-  options(control("task"), sets.map((each, place) => [place, each.title]));
-  control("task").addEventListener("change", takeTask);
+  options(control("corpus"), sets.map((each, place) => [place, each.title]));
+  control("corpus").addEventListener("change", takeCorpus);
   for (const name of ["run", "label", "kind", "source", "order"]) control(name).addEventListener("change", update);
   control("search").addEventListener("input", update);
   control("more").addEventListener("click", () => { const before = shown; shown += PAGE; show(); $$("tbody th", root)[before]?.scrollIntoView({ block: "nearest" }); });
-  takeTask();
+  takeCorpus();
   return {
+    /** Show the sentences of a corpus, where they are here. */
+    take(id) {
+      const place = sets.findIndex((each) => each.corpus === id);
+      if (place >= 0) { control("corpus").value = String(place); takeCorpus(); }
+    },
     data() {
       const { title, text, label, source, wrong, judges, labels, row } = set(), { run: name, predicted, confidence } = run();
       return {
