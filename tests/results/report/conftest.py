@@ -109,6 +109,14 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
+def draw(page: Any, *names: str) -> None:
+    """Scroll to figures, all unless some are named, and wait until they are drawn."""
+    wanted = ", ".join(f"#{name} .plot" for name in names) or ".plot"
+    for plot in page.query_selector_all(wanted):
+        plot.scroll_into_view_if_needed()
+        page.wait_for_function("plot => plot.dataset.state === 'drawn'", arg=plot)
+
+
 @pytest.fixture
 def look(browser, report) -> Iterator[Callable[..., Any]]:
     """Open the report: `look(width=390)`; whatever it asks for or complains of fails the test afterwards."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.results.report.conftest import HOSTILE, HOSTILE_RUN
+from tests.results.report.conftest import HOSTILE, HOSTILE_RUN, draw
 
 FIGURES = {
     "cost-cola", "cost-sst2", "layers-cola", "learning-cola", "learning-sst2", "calibration-cola",
@@ -16,15 +16,6 @@ FIGURES = {
     "phenomena-sst2",
 }  # fmt: skip
 MARKS = ".scatterlayer .trace path, .heatmaplayer image, .heatmaplayer path"
-DRAWN = "plot => plot.dataset.state === 'drawn'"
-
-
-def draw(page, *names):
-    """Scroll to figures, all unless some are named, and wait until they are drawn."""
-    wanted = ", ".join(f"#{name} .plot" for name in names) or ".plot"
-    for plot in page.query_selector_all(wanted):
-        plot.scroll_into_view_if_needed()
-        page.wait_for_function(DRAWN, arg=plot)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
