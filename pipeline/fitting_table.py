@@ -1,4 +1,4 @@
-"""A table for terminals of any width: where not all columns fit, some are left out, and names are never broken."""
+"""A table for terminals of any width: where not all columns fit, some are left out, and words stay whole."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -6,9 +6,12 @@ from copy import copy
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
+COMFORTABLE = 24
+"""Characters that a column of words likes to have before another one has to go."""
+
 
 class FittingTable(Table):
-    """A table whose columns go, one by one, until the rest fits.
+    """A table whose columns go, one by one, until the rest fits; these are then as wide as there is room.
 
     Args:
         dispensable: the headers of columns that may go, the least missed first.
@@ -23,13 +26,60 @@ class FittingTable(Table):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render the columns that fit; what was left out stands in the caption."""
         shown, gone = copy(self), []
-        boundless = options.update(width=10_000)
         for header in self.dispensable:
-            if Table.__rich_measure__(shown, console, boundless).maximum <= options.max_width:
+            if sum(_least_comfortable(shown._measured(console, options))) <= shown._room(options):
                 break
             shown.columns = [column for column in shown.columns if column.header != header]
             gone.append(header)
         if gone:
             note = f"left out for want of width: {', '.join(gone)}"
             shown.caption = f"{self.caption}. {note}" if self.caption else note
+        widths = fitting_widths(shown._measured(console, options), shown._room(options))
+        shown.columns = [copy(column) for column in shown.columns]
+        for column, width in zip(shown.columns, widths, strict=True):
+            column.width, column.no_wrap = width, False
         yield from Table.__rich_console__(shown, console, options)
+
+    def _measured(self, console: Console, options: ConsoleOptions) -> list[tuple[int, int]]:
+        """Of each column the characters of its longest word, and of its longest line."""
+        boundless = options.update(width=10_000)
+        found = []
+        for column in self.columns:
+            width = self._measure_column(console, boundless, column)
+            pad = self._get_padding_width(column._index)
+            most = width.maximum - pad
+            found.append((most if column.no_wrap else min(width.minimum - pad, most), most))
+        return found
+
+    def _room(self, options: ConsoleOptions) -> int:
+        """Characters for the cells alone."""
+        return (
+            options.max_width - self._extra_width - sum(self._get_padding_width(each._index) for each in self.columns)
+        )
+
+
+def _least_comfortable(measured: Sequence[tuple[int, int]]) -> list[int]:
+    return [min(most, max(least, COMFORTABLE)) for least, most in measured]
+
+
+def fitting_widths(measured: Sequence[tuple[int, int]], room: int) -> list[int]:
+    """Widths of columns that together have so much room.
+
+    None is wider than its longest line, and none breaks a word while another has more than it. Where not even all
+    longest words fit, the longest of these are broken.
+
+    Args:
+        measured: of each column its longest word and its longest line.
+        room: characters for all of them.
+    """
+
+    def at(level: int) -> list[int]:
+        return [min(most, max(least, level)) for least, most in measured]
+
+    def broken(level: int) -> list[int]:
+        return [max(1, min(least, level)) for least, _ in measured]
+
+    longest = max((most for _, most in measured), default=0)
+    widths = at if sum(at(0)) <= room else broken
+    level = max((each for each in range(longest + 1) if sum(widths(each)) <= room), default=0)
+    return widths(level)

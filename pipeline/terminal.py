@@ -49,10 +49,11 @@ def say_if_missing(folder: Path) -> None:
 
 def columns(rows: Iterable[dict[str, Any]], names: tuple[str, ...]) -> "Table":
     """A table of these columns, one line a record."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table()
+    from pipeline.fitting_table import FittingTable
+
+    table = FittingTable()
     for name in names:
         table.add_column(name, overflow="fold")
     for row in rows:

@@ -49,7 +49,8 @@ def leftovers_table(records: Records) -> Table | str:
         return "everything is whole: there is nothing to collect"
     freed_bytes = sum(record["size_bytes"] for record in records if record["status"] != "kept")
     kept = sum(record["status"] == "kept" for record in records)
-    table = Table(caption=f"{readable_size(freed_bytes)} freed, or to be freed; {kept} kept", caption_justify="left")
+    table = FittingTable(caption=f"{readable_size(freed_bytes)} freed, or to be freed; {kept} kept")
+    table.caption_justify = "left"
     for name in ("what", "path", "rows done", "size", "status", "why"):
         table.add_column(name, overflow="fold")
     for record in records:

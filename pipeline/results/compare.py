@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.errors import RunError
+from pipeline.fitting_table import FittingTable
 from pipeline.progress import say
 from pipeline.results.counts import COUNTED, check_metric
 from pipeline.results.intervals import Interval, bootstrap_interval
@@ -185,7 +186,8 @@ def comparison_table(comparisons: Sequence[Comparison], letter: str = "B") -> Ta
         letter: what the second run is called; the first is A.
     """
     first, second = comparisons[0].runs
-    table = Table(title=escape(f"A: {first}\n{letter}: {second}"), title_justify="left")
+    table = FittingTable(title=escape(f"A: {first}\n{letter}: {second}"))
+    table.title_justify = "left"
     table.add_column("")
     for each in comparisons:
         table.add_column(escape(f"{each.task}, {each.split}, {each.rows} rows"), justify="right")

@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.fitting_table import FittingTable
 from pipeline.results.ledger import Run
 
 
@@ -110,10 +111,11 @@ def of_run(run: Run, runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
 
 def savings_table(found: Sequence[Saving]) -> Table:
     """Savings for people: one line for each set of features."""
-    table = Table(
+    table = FittingTable(
+        dispensable=("backbone, s", "experiments, s", "live, s"),
         caption="stage one: what the features took once, of that in the backbone. experiments: reading and training, "
         "all runs together. live: as many experiments that each compute the hidden states again, once. break-even: "
-        "from so many experiments on the cache is cheaper. Seconds as measured, each on the machine that took them"
+        "from so many experiments on the cache is cheaper. Seconds as measured, each on the machine that took them",
     )
     numbers = ("runs", "stage one, s", "backbone, s", "experiments, s", "live, s", "saved, s", "break-even")
     for name in ("task", "weights, data", *numbers):

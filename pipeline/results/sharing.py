@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.errors import RunError
+from pipeline.fitting_table import FittingTable
 from pipeline.results.counts import metric_of_counts, tables_of
 from pipeline.results.intervals import Interval, OverSeeds, check_rows, interval_of, seeds_interval
 from pipeline.results.ledger import Run, read_predictions
@@ -150,7 +151,7 @@ def sharing_table(found: Sequence[Sharing]) -> Table:
     metrics = ", ".join(
         f"{task} {metric}" for task, metric in dict.fromkeys((each.task, each.metric) for each in found)
     )
-    table = Table(
+    table = FittingTable(
         caption=f"Score: validation ({metrics}), {'one seed' if number == 1 else f'the mean of {number} seeds'}"
         + ("" if number == 1 else " with its 95 % interval over seeds (Student's t)")
         + ". Against separate: what sharing gained (+) or cost (-), with its 95 % interval over validation rows "

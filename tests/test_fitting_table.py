@@ -1,0 +1,55 @@
+"""Tables in terminals of any width: words stay whole as long as they can, and what was left out is said."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from pipeline.fitting_table import FittingTable, fitting_widths
+
+
+def _shown(table, width):
+    console = Console(width=width, file=io.StringIO())
+    console.print(table)
+    return console.file.getvalue()
+
+
+def _runs():
+    table = FittingTable(("seconds", "head"), caption="about")
+    for name in ("task", "head", "seconds", "run"):
+        table.add_column(name, overflow="fold", no_wrap=name == "run")
+    table.add_row("cola", "lora r=4 alpha=16 lr=0.001 epochs=1", "12.5", "20261126-215105-cola-lora-86dc18")
+    table.add_row("sst2", "logreg", "1.5", "20261126-215105-sst2-logreg-86dc18")
+    return table
+
+
+def test_where_there_is_room_every_line_is_whole():
+    text = _shown(_runs(), 120)
+    assert "lora r=4 alpha=16 lr=0.001 epochs=1" in text
+    assert "left out" not in text
+
+
+def test_words_are_wrapped_before_a_column_goes_and_never_broken():
+    text = _shown(_runs(), 80)
+    assert "12.5" not in text and "left out for want of width: seconds" in text
+    words = {word for line in text.splitlines() for word in line.replace("│", " ").split()}
+    assert words >= {"lora", "r=4", "alpha=16", "epochs=1", "logreg", "cola", "sst2"}
+    assert "20261126-215105-sst2-logreg-86dc18" in words
+
+
+def test_where_nothing_more_can_go_the_longest_words_alone_are_broken():
+    text = _shown(_runs(), 30)
+    assert "seconds, head" in " ".join(text.split())
+    assert "cola" in text and "20261126-215105-sst2-logreg-86dc18" not in text
+    assert max(map(len, text.splitlines())) <= 30
+
+
+@pytest.mark.parametrize("room", [1, 12, 20, 33, 50, 400])
+def test_widths_fill_the_room_and_no_more(room):
+    measured = [(4, 4), (6, 35), (5, 20), (10, 10)]
+    widths = fitting_widths(measured, room)
+    assert all(1 <= width <= most for width, (_, most) in zip(widths, measured, strict=True))
+    assert sum(widths) <= max(room, 4)
+    if room >= 25:
+        assert all(width >= least for width, (least, _) in zip(widths, measured, strict=True))
+        assert sum(widths) == 69 or sum(widths) > room - len(measured)
