@@ -15,6 +15,8 @@ NAMES = {"mcc": "MCC", "accuracy": "Accuracy", "f1": "F1"}
 POINT, ON_FRONT = "#8a8f98", "#1f5fbf"
 HEIGHT = 460
 """Pixels of a task's part."""
+AROUND = 140
+"""Pixels above and below: title, legend, the last axis' name."""
 RIGHT = 0.6
 """Of the axis, from where on a name stands left of its point."""
 HEAD = (
@@ -46,7 +48,13 @@ def write_plot(comparison: Comparison, path: Path) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    page = pareto_figure(comparison).to_html(include_plotlyjs=True, full_html=True, config={"responsive": True})
+    figure = pareto_figure(comparison)
+    height = (
+        f"{figure.layout.height}px"  # of the page as of the figure: it would else be as high as the window at least
+    )
+    page = figure.to_html(
+        include_plotlyjs=True, full_html=True, config={"responsive": True}, default_height=height
+    ).replace("<html>", '<html lang="en">', 1)
     page = page.replace("<head>", HEAD, 1)
     partial = partial_path(path)
     try:
@@ -92,9 +100,9 @@ def pareto_figure(comparison: Comparison) -> "go.Figure":
     figure.update_layout(
         title={"text": f"Score against cost{of}", "yref": "container", "y": 0.98, "yanchor": "top"},
         template="plotly_white",
-        height=150 + HEIGHT * len(tasks),
-        margin={"l": 60, "r": 20, "t": 130},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.04, "xanchor": "right", "x": 1},
+        height=AROUND + HEIGHT * len(tasks),
+        margin={"l": 60, "r": 20, "t": 95, "b": 95},
+        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0.01, "xanchor": "left", "x": 0},
     )
     return figure
 
