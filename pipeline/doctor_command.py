@@ -10,11 +10,7 @@ from pipeline.config import BackboneConfig, CacheConfig, DataConfig, LedgerConfi
 from pipeline.errors import MachineError
 from pipeline.terminal import LISTS, Flat, Json, print_result
 
-doctor_app = App(
-    name="doctor",
-    help="What this machine has and what of it will be used; each problem with its remedy.",
-    default_parameter=LISTS,
-)
+doctor_app = App(name="doctor", default_parameter=LISTS)
 
 
 @dataclass(frozen=True)

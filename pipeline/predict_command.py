@@ -24,7 +24,7 @@ OPTION = re.compile(r"--?[A-Za-z][\w-]*")
 """What begins so was not meant as a sentence."""
 READ_BYTES = 65536
 
-predict_app = App(name="predict", help="Classify new sentences with what a run trained.", default_parameter=LISTS)
+predict_app = App(name="predict", default_parameter=LISTS)
 
 
 @predict_app.default

@@ -12,7 +12,7 @@ from pipeline.terminal import LISTS, Flat, Json, columns, print_result
 if TYPE_CHECKING:
     from pipeline.results.submission import Predicted
 
-submit_app = App(name="submit", help="Write GLUE's submission files from runs, as a zip.", default_parameter=LISTS)
+submit_app = App(name="submit", default_parameter=LISTS)
 
 
 @submit_app.default

@@ -36,6 +36,7 @@ def place(tmp_path_factory, tiny_backbone, sample_dir, save_adapter):
             keep = rows + (1 if file == "test.tsv" else header)
             (folder / "glue" / task / file).write_text("\n".join(lines[:keep]) + "\n", "utf-8")
     (folder / "topic.toml").write_text(re.search(r"```toml\n(.*?)```", README, re.S)[1])
+    (folder / "reviews.txt").write_text("The cat sat.\nCat the sat.\n")
     save_adapter(folder / "my-lora")
     (folder / "my-data").mkdir()
     for split in ("train", "validation"):
@@ -48,7 +49,11 @@ def run(words, folder, **environment):
     """Run a command as a person would, not as the make that may have started the tests."""
     settings = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
     if words[0] == "pipeline":
-        return forked.pipeline(words[1:], folder, settings)
+        given = ""
+        if "<" in words:
+            *words, _, file = words
+            given = (folder / file).read_text("utf-8")
+        return forked.pipeline(words[1:], folder, settings, given=given)
     own = {
         name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS")
     }
@@ -92,7 +97,8 @@ def small(command, folder, backbone):
     }
     tiny |= dict(zip(FINGERPRINTS, fingerprints_in(folder), strict=False))
     tiny |= {digest: path.name.split("-lora-")[1][:8] for path in folder.rglob("*-lora-*") for digest in ADAPTERS}
-    return ["pipeline", *(tiny.get(word, word) for word in words[1:]), *flags]
+    end = words.index("<") if "<" in words else len(words)
+    return ["pipeline", *(tiny.get(word, word) for word in words[1:end]), *flags, *words[end:]]
 
 
 def of_tiny(word, backbone):
@@ -111,6 +117,16 @@ def fingerprints_in(folder):
     names = [path.name for path in sorted((folder / "data" / "cache" / "cola" / "validation").glob("*-L0-mean-*"))]
     others = [path.name for path in sorted((folder / "data" / "cache" / "cola" / "train").glob("*-nf4-L2-mean-*"))]
     return [name[-12:] for name in (*names, *others)]
+
+
+def test_commands_stand_only_where_they_are_run():
+    fences = re.findall(r"^```(\w+)$", README, re.M)
+    assert fences and set(fences) <= {"console", "python", "toml", "text"}
+    assert all(
+        line.startswith("$ ")
+        for block in re.findall(r"```console\n(.*?)```", README, re.S)
+        for line in block.splitlines()
+    )
 
 
 @pytest.mark.slow

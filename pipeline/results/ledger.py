@@ -120,7 +120,7 @@ def read_predictions(folder: Path) -> pa.Table:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run's record.
+    """Read a run's record; a run is called as its folder is, so that a copy is a run of its own.
 
     Raises:
         RunError: the folder holds none, or it cannot be read.
@@ -129,7 +129,7 @@ def read_run(folder: Path) -> Run:
     try:
         record = json.loads(path.read_text("utf-8"))
         # runs had no such fields at first
-        record = {"adapter": None, "statistics": {}, "costs": {}, "inputs": {}, **record}
+        record = {"adapter": None, "statistics": {}, "costs": {}, "inputs": {}, **record, "run": folder.absolute().name}
         return Run(**{**{f.name: record[f.name] for f in fields(Run)}, "tasks": tuple(record["tasks"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError("a run's record cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error

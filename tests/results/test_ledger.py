@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from pipeline.errors import HeadError, RunError
 from pipeline.results import entering
 from pipeline.results.entering import new_run, new_run_name, predictions_table, write_predictions, write_record
 from pipeline.results.ledger import find_run, read_predictions, read_run, read_runs
-from pipeline.results.lines import LEDGER
+from pipeline.results.lines import LEDGER, read_ledger, update_ledger
 
 
 def test_a_run_appears_when_its_body_is_done(tmp_path, make_run):
@@ -235,3 +236,24 @@ def test_a_table_that_is_no_table_of_predictions_is_refused(tmp_path):
     pq.write_table(pa.table({"row": [1]}), tmp_path / "predictions.parquet")
     with pytest.raises(RunError, match="predictions cannot be read"):
         read_predictions(tmp_path)
+
+
+def test_a_copied_or_renamed_folder_is_a_run_of_its_own_name(tmp_path, enter):
+    first = enter("20260101-000000-cola-logreg-aaaaaa")
+    shutil.copytree(tmp_path / first.run, tmp_path / "best")
+    (tmp_path / first.run).rename(tmp_path / "older")
+    for _ in range(2):  # it comes to rest
+        update_ledger(tmp_path)
+        assert [line["run"] for line in read_ledger(tmp_path).to_pylist()] == ["best", "older"]
+    assert find_run(tmp_path, "best") == tmp_path / "best"
+    with pytest.raises(RunError, match="no such run"):
+        find_run(tmp_path, "logreg")
+
+
+def test_a_name_in_a_record_leads_to_no_other_place(tmp_path, enter):
+    run = enter("20260101-000000-cola-logreg-aaaaaa")
+    path = tmp_path / run.run / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"run": "../evil"}), "utf-8")
+    assert [each.run for each in read_runs(tmp_path)] == [run.run]
+    with pytest.raises(RunError, match="no such run"):
+        find_run(tmp_path, "../evil")
