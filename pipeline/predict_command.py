@@ -2,7 +2,6 @@
 
 import json as json_lines
 import os
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from pipeline.predicting import Predictor
 
 STDIN = "standard input"
-OPTION = re.compile(r"--?[A-Za-z][\w-]*")
-"""What begins so was not meant as a sentence."""
 READ_BYTES = 65536
 
 predict_app = App(name="predict", help="Classify new sentences with what a run trained.", default_parameter=LISTS)
@@ -31,7 +28,8 @@ predict_app = App(name="predict", help="Classify new sentences with what a run t
 def predict(
     run: str,
     /,
-    *sentences: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *sentences: str,
+    stdin: Annotated[bool, Parameter(name="-", negative="")] = False,
     file: Path | None = None,
     to: Path | None = None,
     text_column: str | None = None,
@@ -53,7 +51,9 @@ def predict(
 
     Args:
         run: the run's name, or its beginning.
-        sentences: what to classify; without any, or with -, each line of standard input is one.
+        sentences: what to classify; without any each line of standard input is one. Behind -- they may
+            begin with a dash.
+        stdin: read standard input, as without any sentence.
         file: a .csv, .tsv, .jsonl or .parquet file of sentences.
         to: where the file's columns go, and beside them prediction (the class's number), label and
             probability_LABEL of each label: a .csv, .tsv, .jsonl or .parquet file.
@@ -69,11 +69,10 @@ def predict(
 
     folder = folder_of(run, runs.runs_dir)
     task = only_task(read_run(folder), task)
-    if misspelt := [text for text in sentences if OPTION.fullmatch(text)]:
-        raise ConfigError("no such option", found=misspelt[0], remedy="pipeline predict --help shows them")
-    sentences = () if sentences == ("-",) else sentences
     from_stdin = file is None and not sentences
-    _check_settings(sentences, file, to, text_column, prefix, force, json, jsonl)
+    if from_stdin and sys.stdin is None:
+        raise _no_sentence()
+    _check_settings(sentences, stdin, file, to, text_column, prefix, force, json, jsonl)
     if file is not None and to is not None:
         check_target(to, file, force=force)
     of_file = None if file is None else SentenceFile.check(file, text_column)
@@ -93,6 +92,7 @@ def predict(
 
 def _check_settings(
     sentences: tuple[str, ...],
+    stdin: bool,
     file: Path | None,
     to: Path | None,
     text_column: str | None,
@@ -105,6 +105,7 @@ def _check_settings(
     of_file = {"--text-column": text_column is not None}
     of_target = {"--prefix": bool(prefix), "--force": force}
     wrong = [
+        *([f"- is {STDIN}: that, or sentences as arguments, or --file"] if stdin and (sentences or file) else []),
         *(["sentences as arguments, or --file, not both"] if sentences and file is not None else []),
         *(["--to needs --file"] if to is not None and file is None else []),
         *(f"{name} needs --file" for name, given in of_file.items() if given and file is None),
@@ -128,7 +129,11 @@ def _of_stdin(predictor: "Predictor") -> Iterator[list[dict[str, Any]]]:
         any_line = True
         yield records
     if not any_line:
-        raise ConfigError("there is no sentence", where="sentences", expected=f"arguments, --file, or lines on {STDIN}")
+        raise _no_sentence()
+
+
+def _no_sentence() -> ConfigError:
+    return ConfigError("there is no sentence", where="sentences", expected=f"arguments, --file, or lines on {STDIN}")
 
 
 def _lines_of_stdin() -> Iterator[str]:
@@ -174,7 +179,8 @@ def _shown(record: dict[str, Any]) -> dict[str, Any]:
 
 def _cells(record: dict[str, Any]) -> tuple[str, ...]:
     shown = _shown(record)
-    return shown["label"], shown["probability"], printable(shown["sentence"])
+    cells = (shown["label"], shown["probability"], shown["sentence"])
+    return tuple(printable(cell).replace("\n", "\\n") for cell in cells)  # no text makes a line or a cell of its own
 
 
 def _counted(result: dict[str, Any]) -> dict[str, Any]:
