@@ -57,7 +57,7 @@ def predict(
         file: a .csv, .tsv, .jsonl or .parquet file of sentences.
         to: where the file's columns go, and beside them prediction (the class's number), label and
             probability_LABEL of each label: a .csv, .tsv, .jsonl or .parquet file.
-        text_column: the column of the sentences in the file; by default sentence, text, or the only one.
+        text_column: the column of the sentences in the file; by default sentence or text.
         prefix: put before the names of the new columns.
         force: overwrite a file that is there, and columns of the new ones' names.
         task: one of the run's tasks; needed only where there are several.
@@ -75,7 +75,7 @@ def predict(
     _check_settings(sentences, stdin, file, to, text_column, prefix, force, json, jsonl)
     if file is not None and to is not None:
         check_target(to, file, force=force)
-    of_file = None if file is None else SentenceFile.check(file, text_column)
+    of_file = None if file is None else SentenceFile.check(file, text_column, to)
     given = [] if from_stdin or of_file else _checked(sentences)
     predictor = load_predictor(folder, task=task, **asdict(places))
     if of_file is not None and to is not None:
