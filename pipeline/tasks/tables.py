@@ -30,8 +30,13 @@ class Table:
     columns: dict[str, list[object]]
     lines: list[int]
 
-    def column(self, name: str) -> list[object]:
+    def column(
+        self, name: str, remedy: str = "rename the column, or name yours with --text-column and --label-column"
+    ) -> list[object]:
         """The column called `name`.
+
+        Args:
+            remedy: what to do where there is none.
 
         Raises:
             DataError: the file has no such column.
@@ -42,7 +47,7 @@ class Table:
                 where=self.path,
                 expected=f"a column {name!r}",
                 found=", ".join(map(repr, self.columns)) or "none",
-                remedy="rename the column, or name yours with --text-column and --label-column",
+                remedy=remedy,
             )
         return self.columns[name]
 
