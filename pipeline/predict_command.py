@@ -84,7 +84,11 @@ def predict(
     elif given:
         _print(iter([list(predictor.answer(given).records(tuple(given)))]), json, jsonl, as_table=True)
     elif of_file is not None:
-        answers = (list(predictor.answer(sentences).records(sentences.texts)) for _, sentences in of_file.sheets())
+        answers = (
+            records
+            for _, part in of_file.sheets()
+            for records in predictor.until_fault(part.texts, part.lines, part.origin)
+        )
         _print(answers, json, jsonl)
     else:
         _print(_of_stdin(predictor), json, jsonl)

@@ -21,7 +21,7 @@ class PlaceConfig:
 
 @dataclass(frozen=True)
 class PredictConfig(PlaceConfig):
-    """Where what a run needs is found.
+    """Where what a run needs is found, and what becomes of long sentences.
 
     Args:
         backbone: where the run's backbone is, or what it is called, where the run does not say it or it moved since.

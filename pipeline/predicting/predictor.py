@@ -152,18 +152,39 @@ class Predictor(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         task, done = self._task(task), 0
         for together in arriving(several(texts)):
-            lines, whole, fault = range(done + 1, done + len(together) + 1), len(together), None
-            while whole:
-                try:
-                    records = self._records(together[:whole], lines[:whole], task, origin, blank_too)
-                except SentenceError as error:  # the first at fault of its kind: another may be before it
-                    fault, whole = error, lines.index(error.line)
-                else:
-                    yield records
-                    break
-            if fault is not None:
-                raise fault
+            lines = range(done + 1, done + len(together) + 1)
+            yield from self.until_fault(together, lines, origin, task, blank_too=blank_too)
             done += len(together)
+
+    def until_fault(
+        self,
+        texts: Sequence[str],
+        lines: Sequence[int],
+        origin: str,
+        task: str | None = None,
+        *,
+        blank_too: bool = False,
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Records of sentences together; where one cannot be used, of those before it.
+
+        Args:
+            lines: `[n]` where each stands, from 1, in order.
+            task, origin, blank_too: as of `stream_together`.
+
+        Raises:
+            SentenceError: of the one that cannot be used, when those before it are given.
+        """
+        whole, fault = len(texts), None
+        while whole:
+            try:
+                records = self._records(texts[:whole], lines[:whole], self._task(task), origin, blank_too)
+            except SentenceError as error:  # the first at fault of its kind: another may be before it
+                fault, whole = error, lines.index(error.line)
+            else:
+                yield records
+                break
+        if fault is not None:
+            raise fault
 
     def _records(
         self, texts: Sequence[str], lines: Sequence[int], task: str, origin: str, blank_too: bool
