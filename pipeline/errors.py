@@ -1,5 +1,7 @@
 """One root error, one class per kind of trouble; a command prints the message and exits with code 2."""
 
+from typing import Any
+
 
 class PipelineError(Exception):
     """A trouble that the user can mend: what was wrong, expected and found, where, and what to do.
@@ -33,6 +35,20 @@ class ConfigError(PipelineError):
 
 class DataError(PipelineError):
     """A corpus is missing, malformed, or disagrees with its task."""
+
+
+class SentenceError(DataError):
+    """A sentence among others cannot be used.
+
+    Args:
+        what: one sentence that says what is wrong.
+        line: where it stands, from 1; the first, where there are several.
+        details: as of every trouble.
+    """
+
+    def __init__(self, what: str, line: int, **details: Any) -> None:
+        super().__init__(what, **details)
+        self.line = line
 
 
 class BackboneError(PipelineError):

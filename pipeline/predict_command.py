@@ -2,7 +2,6 @@
 
 import json as json_lines
 import os
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from pipeline.predicting import Predictor
 
 STDIN = "standard input"
-OPTION = re.compile(r"--?[A-Za-z][\w-]*")
-"""What begins so was not meant as a sentence."""
 READ_BYTES = 65536
 
 predict_app = App(name="predict", default_parameter=LISTS)
@@ -31,7 +28,8 @@ predict_app = App(name="predict", default_parameter=LISTS)
 def predict(
     run: str,
     /,
-    *sentences: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *sentences: str,
+    stdin: Annotated[bool, Parameter(name="-", negative="")] = False,
     file: Path | None = None,
     to: Path | None = None,
     text_column: str | None = None,
@@ -53,11 +51,13 @@ def predict(
 
     Args:
         run: the run's name, or its beginning.
-        sentences: what to classify; without any, or with -, each line of standard input is one.
+        sentences: what to classify; without any each line of standard input is one. Behind -- they may
+            begin with a dash.
+        stdin: read standard input, as without any sentence.
         file: a .csv, .tsv, .jsonl or .parquet file of sentences.
         to: where the file's columns go, and beside them prediction (the class's number), label and
             probability_LABEL of each label: a .csv, .tsv, .jsonl or .parquet file.
-        text_column: the column of the sentences in the file; by default sentence, text, or the only one.
+        text_column: the column of the sentences in the file; by default sentence or text.
         prefix: put before the names of the new columns.
         force: overwrite a file that is there, and columns of the new ones' names.
         task: one of the run's tasks; needed only where there are several.
@@ -69,14 +69,13 @@ def predict(
 
     folder = folder_of(run, runs.runs_dir)
     task = only_task(read_run(folder), task)
-    if misspelt := [text for text in sentences if OPTION.fullmatch(text)]:
-        raise ConfigError("no such option", found=misspelt[0], remedy="pipeline predict --help shows them")
-    sentences = () if sentences == ("-",) else sentences
     from_stdin = file is None and not sentences
-    _check_settings(sentences, file, to, text_column, prefix, force, json, jsonl)
+    if from_stdin and sys.stdin is None:
+        raise _no_sentence()
+    _check_settings(sentences, stdin, file, to, text_column, prefix, force, json, jsonl)
     if file is not None and to is not None:
         check_target(to, file, force=force)
-    of_file = None if file is None else SentenceFile.check(file, text_column)
+    of_file = None if file is None else SentenceFile.check(file, text_column, to)
     given = [] if from_stdin or of_file else _checked(sentences)
     predictor = load_predictor(folder, task=task, **asdict(places))
     if of_file is not None and to is not None:
@@ -85,7 +84,11 @@ def predict(
     elif given:
         _print(iter([list(predictor.answer(given).records(tuple(given)))]), json, jsonl, as_table=True)
     elif of_file is not None:
-        answers = (list(predictor.answer(sentences).records(sentences.texts)) for _, sentences in of_file.sheets())
+        answers = (
+            records
+            for _, part in of_file.sheets()
+            for records in predictor.until_fault(part.texts, part.lines, part.origin)
+        )
         _print(answers, json, jsonl)
     else:
         _print(_of_stdin(predictor), json, jsonl)
@@ -93,6 +96,7 @@ def predict(
 
 def _check_settings(
     sentences: tuple[str, ...],
+    stdin: bool,
     file: Path | None,
     to: Path | None,
     text_column: str | None,
@@ -105,6 +109,7 @@ def _check_settings(
     of_file = {"--text-column": text_column is not None}
     of_target = {"--prefix": bool(prefix), "--force": force}
     wrong = [
+        *([f"- is {STDIN}: that, or sentences as arguments, or --file"] if stdin and (sentences or file) else []),
         *(["sentences as arguments, or --file, not both"] if sentences and file is not None else []),
         *(["--to needs --file"] if to is not None and file is None else []),
         *(f"{name} needs --file" for name, given in of_file.items() if given and file is None),
@@ -128,7 +133,11 @@ def _of_stdin(predictor: "Predictor") -> Iterator[list[dict[str, Any]]]:
         any_line = True
         yield records
     if not any_line:
-        raise ConfigError("there is no sentence", where="sentences", expected=f"arguments, --file, or lines on {STDIN}")
+        raise _no_sentence()
+
+
+def _no_sentence() -> ConfigError:
+    return ConfigError("there is no sentence", where="sentences", expected=f"arguments, --file, or lines on {STDIN}")
 
 
 def _lines_of_stdin() -> Iterator[str]:
@@ -174,7 +183,8 @@ def _shown(record: dict[str, Any]) -> dict[str, Any]:
 
 def _cells(record: dict[str, Any]) -> tuple[str, ...]:
     shown = _shown(record)
-    return shown["label"], shown["probability"], printable(shown["sentence"])
+    cells = (shown["label"], shown["probability"], shown["sentence"])
+    return tuple(printable(cell).replace("\n", "\\n") for cell in cells)  # no text makes a line or a cell of its own
 
 
 def _counted(result: dict[str, Any]) -> dict[str, Any]:

@@ -21,15 +21,17 @@ class PlaceConfig:
 
 @dataclass(frozen=True)
 class PredictConfig(PlaceConfig):
-    """Where what a run needs is found.
+    """Where what a run needs is found, and what becomes of long sentences.
 
     Args:
         backbone: where the run's backbone is, or what it is called, where the run does not say it or it moved since.
         adapter: the folder of the adapter that was merged into it (`pipeline extract --adapter`), where one was.
         cache_dir: of a run whose record does not say what its head reads, the cache that has the features it trained
             on; by default the one that it names.
+        truncation: cut the sentences that are longer than the run's limit, and count them; otherwise they are refused.
     """
 
     backbone: str | None = None
     adapter: Path | None = None
     cache_dir: Path | None = None
+    truncation: bool = False

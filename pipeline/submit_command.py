@@ -1,16 +1,23 @@
 """`pipeline submit`: GLUE's submission files. A room is imported inside the command that needs it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from pipeline.config import LedgerConfig
-from pipeline.errors import ConfigError, DataError, RunError
+from pipeline.errors import ConfigError, DataError, PipelineError, RunError
 from pipeline.terminal import LISTS, Flat, Json, columns, print_result
 
 if TYPE_CHECKING:
+    from pipeline.results.ledger import Run
     from pipeline.results.submission import Predicted
+    from pipeline.tasks.tables import Table
+
+DIGITS = 18
+"""Of a number that has room in 64 bits whatever they are."""
+PROBABILITY = "probability_"
 
 submit_app = App(name="submit", default_parameter=LISTS)
 
@@ -43,19 +50,32 @@ def submit(
         any_rows: take test sets that are not GLUE's, such as the sample's, to try it out.
         force: overwrite a file that is there.
     """
-    from pipeline.results.submission import GLUE, write_submission
+    from pipeline.results.submission import GLUE, lines_of_file, write_submission
 
     if not tasks or len(set(tasks)) != len(tasks) or not set(tasks) <= set(GLUE):
         raise ConfigError("name each of GLUE's tasks once", where="tasks", expected=" | ".join(GLUE), found=tasks)
     files = _files(predictions, tasks)
-    predicted, problems = [], []
+    named, problems = _named(chosen, runs.runs_dir)
+    lost, predicted = bool(problems), []
+    of_runs = [task for task in tasks if task not in files]
+    if unused := [run.run for run in named if not set(run.tasks) & set(of_runs)]:
+        problems.append(
+            ConfigError(
+                "of runs that are named nothing is wanted",
+                where="runs",
+                expected=f"runs of {', '.join(of_runs)}" if of_runs else "none: --predictions has every task",
+                found=", ".join(unused),
+                remedy="leave them out, or name their task with --tasks",
+            )
+        )
     for task in tasks:
+        if task in of_runs and lost and not any(task in run.tasks for run in named):
+            continue  # its run may be the one that was not found
         try:
-            if task in files:
-                predicted.append(_of_file(task, files[task]))
-            else:
-                predicted.append(_of_run(task, chosen, runs.runs_dir, any_rows))
-        except RunError as error:
+            one = _of_run(task, named, runs.runs_dir, any_rows) if task in of_runs else _of_file(task, files[task])
+            lines_of_file(one, any_rows=any_rows)
+            predicted.append(one)
+        except PipelineError as error:
             problems.append(error)
     if problems:
         raise problems[0] if len(problems) == 1 else RunError("\n".join(map(str, problems)))
@@ -80,6 +100,21 @@ def _files(predictions: tuple[str, ...], tasks: tuple[str, ...]) -> dict[str, Pa
     return found
 
 
+def _named(chosen: tuple[str, ...], runs_dir: Path) -> "tuple[list[Run], list[PipelineError]]":
+    """The runs that are named, each once, and what is wrong with the other names."""
+    from pipeline.results.ledger import find_run, read_run
+
+    found: dict[Path, Run] = {}
+    problems: list[PipelineError] = []
+    for name in chosen:
+        try:
+            folder = find_run(runs_dir, name)
+            found[folder] = read_run(folder)
+        except PipelineError as error:
+            problems.append(error)
+    return list(found.values()), problems
+
+
 def _of_file(task: str, path: Path) -> "Predicted":
     import numpy as np
 
@@ -87,35 +122,54 @@ def _of_file(task: str, path: Path) -> "Predicted":
     from pipeline.tasks.tables import read_table
 
     table = read_table(path)
+    _check_labels(task, table)
     numbers = {}
     for name in ("index", "prediction"):
-        values = table.column(name)
+        values = table.column(name, "write the file with pipeline predict --file test.tsv --to FILE, without --prefix")
         for line, value in zip(table.lines, values, strict=True):
-            if not str(value).isdecimal():
-                raise DataError(f"{name}: this is no whole number", where=f"{path}, row {line}", found=repr(value))
+            if not str(value).isdecimal() or len(str(value)) > DIGITS:
+                raise DataError(
+                    f"{name}: this is no whole number, or too large",
+                    where=f"{path}, row {line}",
+                    found=repr(value)[:80],
+                )
         numbers[name] = np.array([int(str(value)) for value in values], dtype=np.int64)
     return Predicted(task, str(path), numbers["index"], numbers["prediction"])
 
 
-def _of_run(task: str, chosen: tuple[str, ...], runs_dir: Path, any_rows: bool) -> "Predicted":
+def _check_labels(task: str, table: "Table") -> None:
+    """Refuse predictions of another task, where the file says what was predicted."""
+    from pipeline.tasks.spec import BUILT_IN
+
+    labels = BUILT_IN[task].labels
+    of_columns = [name.removeprefix(PROBABILITY) for name in table.columns if name.startswith(PROBABILITY)]
+    of_rows = set(map(str, table.columns.get("label", ()))) - {*map(str, range(-1, len(labels))), "", "None"}
+    if (of_columns and set(of_columns) != set(labels)) or not of_rows <= set(labels):
+        raise DataError(
+            f"{task}: the file has predictions of another task",
+            where=table.path,
+            expected=", ".join(labels),
+            found=", ".join(sorted(of_rows - set(labels))[:5] or of_columns),
+            remedy=f"name a file that pipeline predict wrote with a run of {task}",
+        )
+
+
+def _of_run(task: str, named: "Sequence[Run]", runs_dir: Path, any_rows: bool) -> "Predicted":
     from pipeline.progress import say
     from pipeline.results.best_runs import best_run
-    from pipeline.results.ledger import find_run, read_run
+    from pipeline.results.ledger import read_run
     from pipeline.results.submission import OF_GLUE, predictions_of
 
-    if chosen:
-        named = [find_run(runs_dir, name) for name in chosen]
-        of_task = list(dict.fromkeys(folder for folder in named if task in read_run(folder).tasks))
-        if len(of_task) != 1:
-            raise RunError(
-                f"{task}: one of the runs must be of it",
-                where="runs",
-                found=", ".join(folder.name for folder in of_task) or "none",
-                remedy=f"name one run of it, or leave the task out: --tasks with the others, without {task}",
-            )
-        folder = of_task[0]
-    else:
+    of_task = [run for run in named if task in run.tasks]
+    if named and len(of_task) != 1:
+        raise RunError(
+            f"{task}: one of the runs must be of it",
+            where="runs",
+            found=", ".join(run.run for run in of_task) or "none",
+            remedy=f"name one run of it, or leave the task out: --tasks with the others, without {task}",
+        )
+    if not named:
         name, why = best_run(runs_dir, task, data=() if any_rows else OF_GLUE)
         say(f"{task}: {name}: {why}")
-        folder = runs_dir / name
-    return predictions_of(folder, read_run(folder), task, any_rows=any_rows)
+        of_task = [read_run(runs_dir / name)]
+    return predictions_of(runs_dir / of_task[0].run, of_task[0], task, any_rows=any_rows)

@@ -21,6 +21,7 @@ from pipeline.adapters.zero_shot import HEAD as ZERO_SHOT
 from pipeline.adapters.zero_shot import label_reading, untuned_network
 from pipeline.backbone.lm_head import lm_head_weight
 from pipeline.backbone.prefill import PrefillEngine
+from pipeline.backbone.tokens import OF_A_RUN, resolve_max_length
 from pipeline.classifier import StoredClassifier
 from pipeline.config import BackboneConfig, TokensConfig
 from pipeline.errors import AdapterError, RunError
@@ -41,15 +42,23 @@ class LiveRun:
         run: its record.
         session: its backbone.
         network: with what was trained.
+        truncation: cut sentences beyond the run's limit, also where its training refused them.
     """
 
     run: Run
     session: Session
     network: LiveNetwork
+    truncation: bool = False
 
     @classmethod
     def load(
-        cls, folder: Path, *, models_dir: Path | None = None, device: str = "auto", backbone: str | None = None
+        cls,
+        folder: Path,
+        *,
+        models_dir: Path | None = None,
+        device: str = "auto",
+        backbone: str | None = None,
+        truncation: bool = False,
     ) -> "LiveRun":
         """Load a run's backbone and put on it what was trained.
 
@@ -58,6 +67,7 @@ class LiveRun:
             models_dir: where models are kept; by default `data/models`.
             device: where to compute; the numbers are those of the run's compute dtype anywhere.
             backbone: where the run's backbone is now, if that is elsewhere than it was.
+            truncation: cut sentences beyond the run's limit, also where its training refused them.
 
         Raises:
             RunError: it is no run of the live path, or its record does not say enough.
@@ -98,7 +108,7 @@ class LiveRun:
         except (KeyError, TypeError, AttributeError) as error:
             raise RunError("a run's record does not say enough to use it", where=folder, found=repr(error)) from error
         with exact_float32(session.device):
-            return cls(run, session, load(folder, run, session))
+            return cls(run, session, load(folder, run, session), truncation)
 
     def rows(
         self, task: str, texts: Sequence[str], lines: Sequence[int] | None = None, origin: str = "sentences"
@@ -125,10 +135,13 @@ class LiveRun:
             origin=origin,
         )
         tokens = TokensConfig(**self.run.config["tokens"])
+        tokens = replace(tokens, truncation=tokens.truncation or self.truncation)
         most = self.session.facts.max_positions
         if most is not None and isinstance(self.network, PromptedNetwork):
             most -= len(self.network.virtual_tokens(task))
-        return tokenize_split(self.session.tokenizer, examples, tokens, spec.prompt, most)
+        rows = tokenize_split(self.session.tokenizer, examples, tokens, spec.prompt, most, OF_A_RUN)
+        rows.tokens.say_if_cut(origin, resolve_max_length(tokens.max_length, most))
+        return rows
 
     def logits(
         self, task: str, texts: Sequence[str], lines: Sequence[int] | None = None, origin: str = "sentences"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.backbone.tokens import TokenRows, resolve_max_length, tokenize
+from pipeline.backbone.tokens import OF_SETTINGS, TokenRows, resolve_max_length, tokenize
 from pipeline.config import TokensConfig
 from pipeline.errors import DataError
 from pipeline.holdout import hold_out
@@ -72,16 +72,24 @@ class TaskRows:
         return y
 
 
-def tokenize_split(tokenizer: Any, examples: Examples, tokens: TokensConfig, prompt: str, most: int | None) -> LiveRows:
+def tokenize_split(
+    tokenizer: Any,
+    examples: Examples,
+    tokens: TokensConfig,
+    prompt: str,
+    most: int | None,
+    remedy: str = OF_SETTINGS,
+) -> LiveRows:
     """Put a split's sentences into a prompt, as token ids.
 
     Args:
         tokens: limits; its own prompt is not asked.
         most: the most tokens that the backbone was made for, if that is known.
+        remedy: what to do about a sentence that is too long.
 
     Raises:
         ConfigError: the limit is beyond that.
-        DataError: a sentence is too long.
+        SentenceError: a sentence is too long.
     """
     rows = tokenize(
         tokenizer,
@@ -92,6 +100,7 @@ def tokenize_split(tokenizer: Any, examples: Examples, tokens: TokensConfig, pro
         special_tokens=tokens.special_tokens,
         origin=examples.origin,
         lines=examples.lines or None,
+        remedy=remedy,
     )
     return LiveRows(examples, rows)
 

@@ -107,7 +107,8 @@ class ZeroShot:
             )
         tokens = TokensConfig(truncation=identity.truncation, special_tokens=identity.special_tokens)
         examples = _examples(task, "validation", validation)
-        rows = tokenize_split(session.tokenizer, examples, tokens, task.answer_prompt, session.facts.max_positions)
+        most, remedy = session.facts.max_positions, "leave the LLM out: --no-zero-shot"
+        rows = tokenize_split(session.tokenizer, examples, tokens, task.answer_prompt, most, remedy)
         reading = label_reading(session.tokenizer, task, special_tokens=tokens.special_tokens)
         assert train.y is not None
         scored = ScoredSplits(task.name, len(task.labels), train.y, _examples(task, "train", train).sources)

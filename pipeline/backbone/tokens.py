@@ -8,10 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import BackboneError, ConfigError, DataError
+from pipeline.errors import BackboneError, ConfigError, SentenceError
+from pipeline.progress import say
 from pipeline.tasks.spec import SLOT
 
 DEFAULT_MAX_LENGTH = 512
+OF_SETTINGS = "raise --max-length, or cut such sentences with --truncation"
+"""What to do about sentences that are too long, where both are settings."""
+OF_A_RUN = "cut such sentences to the run's limit with --truncation (in Python truncation=True)"
+"""What to do about them, where a run has its limit."""
 TEXTS_AT_ONCE = 2048
 """So many are tokenised together: what a tokeniser says of a text takes a hundred times the room of its ids."""
 
@@ -45,6 +50,11 @@ class TokenRows:
     def truncated(self) -> int:
         """How many sentences were cut to fit."""
         return int(self.truncated_rows.sum())
+
+    def say_if_cut(self, label: str, max_length: int) -> None:
+        """Say how many sentences were cut, where any was."""
+        if self.truncated:
+            say(f"{label}: {self.truncated} of {len(self)} sentences cut to {max_length} tokens")
 
     @property
     def lengths(self) -> np.ndarray:
@@ -109,6 +119,7 @@ def tokenize(
     special_tokens: bool = True,
     origin: str,
     lines: Sequence[int] | None = None,
+    remedy: str = OF_SETTINGS,
 ) -> TokenRows:
     """Put each sentence into the prompt and tokenise the whole, so that no token border is forced at the sentence.
 
@@ -121,11 +132,12 @@ def tokenize(
         truncation: cut longer sentences; otherwise they are refused.
         special_tokens: let the tokenizer add its own.
         origin, lines: where the sentences come from, and on which line each stands, for errors.
-        origin: where the sentences come from, for errors.
+        remedy: what to do about a sentence that is too long.
 
     Raises:
-        DataError: a prompted sentence has more than `max_length` tokens and truncation was not asked for, or
-            the prompt alone leaves it no room.
+        SentenceError: a prompted sentence has more than `max_length` tokens and truncation was not asked for, or
+            a sentence has no token.
+        ConfigError: the prompt alone leaves a sentence no room.
     """
     lines = range(1, len(texts) + 1) if lines is None else lines
     before = len(prompt[: prompt.index(SLOT)])
@@ -135,8 +147,9 @@ def tokenize(
         end = before + len(texts[row])
         own = [place for place, (left, right) in enumerate(spans) if left < end and right > before and left < right]
         if not own:
-            raise DataError(
+            raise SentenceError(
                 "the tokenizer gives this sentence no token",
+                lines[row],
                 where=f"{origin}, row {lines[row]}",
                 found=repr(texts[row]),
             )
@@ -159,13 +172,15 @@ def tokenize(
         start.append(first)
         stop.append(past)
     if too_long and not truncation:
-        longest = max(too_long, key=lengths.__getitem__)
-        raise DataError(
+        first, longest = too_long[0], max(too_long, key=lengths.__getitem__)
+        also = "" if first == longest else f", the first in row {lines[first]}"
+        raise SentenceError(
             f"{len(too_long)} of {len(texts)} prompted sentences are longer than the limit",
-            where=f"{origin}, the longest in row {lines[longest]}",
+            lines[first],
+            where=f"{origin}, the longest in row {lines[longest]}{also}",
             expected=f"at most {max_length} tokens, prompt included",
             found=f"{lengths[longest]} tokens: {texts[longest]!r:.100}",
-            remedy="raise --max-length, or cut such sentences with --truncation",
+            remedy=remedy,
         )
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])

@@ -155,8 +155,7 @@ def _compute(
             origin=job.examples.origin,
             lines=job.examples.lines or None,
         )
-        if rows.truncated:
-            say(f"{job.label}: {rows.truncated} of {len(rows)} sentences cut to {identity.max_length} tokens")
+        rows.say_if_cut(job.label, identity.max_length)
         tokenized += [(part, rows) for part in job.cut(rows, None if passes.order == "auto" else passes.order)]
     for job, _ in tokenized:
         for note in dict.fromkeys((*_notes_on_cuts(job), *_notes_on_what_was_begun(job, passes))):

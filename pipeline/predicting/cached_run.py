@@ -14,6 +14,7 @@ from pipeline.predict_config import PredictConfig
 from pipeline.predicting.answers import Answers
 from pipeline.predicting.needs import Needs, needs_of
 from pipeline.predicting.sentences import Sentences
+from pipeline.progress import say
 from pipeline.results.baselines_table import TFIDF
 from pipeline.results.ledger import Run
 from pipeline.results.scored import over_labels
@@ -21,6 +22,9 @@ from pipeline.terminal import missing_package
 
 if TYPE_CHECKING:
     from pipeline.predicting.features import TextFeatures
+
+OF_A_BACKBONE = ("device", "backbone", "adapter", "truncation")
+"""Settings of what computes features."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class CachedRun:
         heads = {task: load_head(folder, task) for task in tasks}
         views = [view for of_task in needs.values() for view in of_task.views]
         if not views:
+            if idle := [name for name in OF_A_BACKBONE if getattr(asked, name) != getattr(PredictConfig(), name)]:
+                say(f"{', '.join(idle)}: without effect, for {run.head} needs no backbone")
             return cls(run, needs, heads, None)
         try:
             from pipeline.predicting.features import TextFeatures

@@ -12,7 +12,7 @@ from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.facts import check_unchanged, read_facts, resolve_device
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.prefill import PrefillEngine
-from pipeline.backbone.tokens import TokenRows, load_tokenizer, tokenize
+from pipeline.backbone.tokens import OF_A_RUN, TokenRows, load_tokenizer, tokenize
 from pipeline.backbone.tree_attention import NO_PREFIX, Prefix
 from pipeline.cache.identity import Identity, difference_table, differences, flatten
 from pipeline.cache.shard import ShardData, to_float32
@@ -46,11 +46,13 @@ class TextFeatures:
         tokenizer: the backbone's.
         engine: with all layers that are wanted.
         device: where it computes.
+        truncation: cut sentences beyond the features' limit, also where stage one refused them.
     """
 
     tokenizer: Any
     engine: PrefillEngine
     device: str
+    truncation: bool = False
     _prefix: Prefix = field(default=NO_PREFIX, repr=False)
 
     @classmethod
@@ -99,7 +101,9 @@ class TextFeatures:
             loaded = load_backbone(source, config, device=device, compute_dtype=dtype, facts=facts)
             check_unchanged(facts, source, config, dtype)
             say(f"{source.name}: {loaded.note}, on {device}")
-            return cls(tokenizer, PrefillEngine(loaded, sorted({view.layer for view in views})), device)
+            return cls(
+                tokenizer, PrefillEngine(loaded, sorted({view.layer for view in views})), device, asked.truncation
+            )
 
     def read(self, views: Sequence[Identity], sentences: Sentences, advance: Callable[[int], None]) -> list[Any]:
         """Compute views of sentences as stage one computes a shard of them.
@@ -111,7 +115,7 @@ class TextFeatures:
             in the order of the views, `[n, d]` float32 each, or of a tokens view `n` arrays `[t, d]`.
 
         Raises:
-            DataError: a sentence has no token, or too many.
+            SentenceError: a sentence has no token, or too many.
             CacheError: a value does not fit into the features' storage dtype.
             BackboneError: a value is not finite.
         """
@@ -133,13 +137,13 @@ class TextFeatures:
             sentences.texts,
             first.prompt,
             max_length=first.max_length,
-            truncation=first.truncation,
+            truncation=first.truncation or self.truncation,
             special_tokens=first.special_tokens,
             origin=sentences.origin,
             lines=sentences.lines,
+            remedy=OF_A_RUN,
         )
-        if tokens.truncated:
-            say(f"{sentences.origin}: {tokens.truncated} of {len(tokens)} sentences cut to {first.max_length} tokens")
+        tokens.say_if_cut(sentences.origin, first.max_length)
         rows = np.arange(len(tokens))
         shared, batches = plan_shard(self.engine, tokens, rows, self._token_budget(tokens))
         asked = [View(view.layer, check_pooling(view.pooling)) for view in views]

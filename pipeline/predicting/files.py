@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,16 @@ from pipeline.partials import partial_path
 from pipeline.predicting.answers import Answers
 from pipeline.predicting.predictor import Predictor
 from pipeline.predicting.sentences import AT_ONCE, Sentences
-from pipeline.predicting.sheets import WRITERS, Sheet, read_sheets
+from pipeline.predicting.sheets import Sheet, Types, read_sheets, writer_of
 from pipeline.progress import SentencesLine
 
 TEXT_COLUMNS = ("sentence", "text")
 """Where sentences are looked for, where no column is named."""
+HEADERLESS = (
+    "; or, where the first line holds no names but is a row itself, put a line of names before it, "
+    "or give the sentences alone to standard input: cut -f 1 FILE | pipeline predict RUN"
+)
+"""What to do about a file without names."""
 
 
 @dataclass(frozen=True)
@@ -28,48 +33,70 @@ class SentenceFile:
         text_column: the column's name.
         names: of all columns.
         rows: how many there are.
+        types: of the columns, as far as the file that they are to be written to needs them.
     """
 
     path: Path
     text_column: str
     names: tuple[str, ...]
     rows: int
+    types: Types = field(default_factory=dict)
 
     @classmethod
-    def check(cls, path: Path, text_column: str | None = None) -> "SentenceFile":
+    def check(cls, path: Path, text_column: str | None = None, to: Path | None = None) -> "SentenceFile":
         """Go through a file once, in parts, before anything is computed.
 
         Args:
-            text_column: by default `sentence`, `text`, or the only one.
+            text_column: by default `sentence` or `text`.
+            to: where the columns are to be written.
 
         Raises:
             DataError: the file cannot be read, is of no such kind or empty, has no such column, or a sentence is
-                missing or empty; its row is named.
+                missing or empty, or the other file cannot hold a column; the row is named.
         """
         rows, column = 0, text_column
+        types: Types = {}
         names: tuple[str, ...] = ()
         for sheet in read_sheets(path, AT_ONCE):
             names = tuple(sheet.columns)
             column = column or _text_column(path, names)
             if column not in names:
                 raise _no_column(path, names, f"a column {column!r}")
+            if to is not None:
+                types = writer_of(to).types_of(sheet, types, to)
             rows += len(Sentences.of(sheet.values(column), sheet.lines, str(path)))
         if not rows or column is None:
             raise DataError("the file holds no sentence", where=path)
-        return cls(path, column, names, rows)
+        return cls(path, column, names, rows, types)
 
     def sheets(self) -> Iterator[tuple[Sheet, Sentences]]:
-        """The file in parts, with the sentences of each."""
+        """The file in parts, with the sentences of each.
+
+        Raises:
+            DataError: it is not what it was when it was checked.
+        """
+        left = self.rows
         for sheet in read_sheets(self.path, AT_ONCE):
+            left -= len(sheet.lines)
+            if tuple(sheet.columns) != self.names or left < 0:
+                raise self._changed()
             yield sheet, Sentences.of(sheet.values(self.text_column), sheet.lines, str(self.path))
+        if left:
+            raise self._changed()
+
+    def _changed(self) -> DataError:
+        return DataError(
+            "the file is not what it was when it was checked",
+            where=self.path,
+            expected=f"{self.rows:,} rows of {', '.join(map(repr, self.names))}",
+            remedy="let no other program write to it meanwhile",
+        )
 
 
 def _text_column(path: Path, names: tuple[str, ...]) -> str:
     for name in TEXT_COLUMNS:
         if name in names:
             return name
-    if len(names) == 1:
-        return names[0]
     raise _no_column(path, names, " or ".join(f"a column {name!r}" for name in TEXT_COLUMNS))
 
 
@@ -79,7 +106,7 @@ def _no_column(path: Path, names: tuple[str, ...], expected: str) -> DataError:
         where=path,
         expected=expected,
         found=", ".join(map(repr, names)),
-        remedy="name the column with --text-column",
+        remedy="name the column with --text-column" + (HEADERLESS if path.suffix.lower() in (".csv", ".tsv") else ""),
     )
 
 
@@ -87,14 +114,27 @@ def check_target(to: Path, source: Path, *, force: bool = False) -> None:
     """Refuse a file that predictions cannot be written to, before anything is computed.
 
     Raises:
-        ConfigError: it is of an unknown kind, there already and not to be overwritten, or the source itself.
+        ConfigError: it is of an unknown kind, a folder or in none, may not be written, is there already and not to be
+            overwritten, or the source itself.
     """
-    if to.suffix not in WRITERS:
-        raise ConfigError("the file's name does not say what to write", expected=" | ".join(WRITERS), found=to.name)
+    writer_of(to)
+    if to.is_dir():
+        raise ConfigError("a folder cannot be written to as a file", where=to, remedy="name a file in it")
     if to.exists() and to.samefile(source):
         raise ConfigError("predictions would be written over the sentences", where=to, remedy="name another file")
     if to.exists() and not force:
         raise ConfigError("the file is there already", where=to, remedy="name another, or overwrite it with --force")
+    partial = partial_path(to)
+    try:
+        partial.touch(exist_ok=False)
+        partial.unlink()
+    except OSError as error:
+        raise ConfigError(
+            "predictions cannot be written there",
+            where=to,
+            expected="a file in a folder that is there and may be written to",
+            found=error.strerror or error,
+        ) from error
 
 
 def predict_file(
@@ -129,14 +169,16 @@ def predict_file(
         )
     counts = dict.fromkeys(labels, 0)
     partial = partial_path(to)
+    types = {name: type for name, type in file.types.items() if name not in taken}  # those are replaced
+    writer = writer_of(to)(partial, to, types)
     began = time.monotonic()
     try:
-        with SentencesLine(f"{file.path.name}, {task}", file.rows) as line, WRITERS[to.suffix](partial, to) as writer:
+        with SentencesLine(f"{file.path.name}, {task}", file.rows) as line, writer as writing:
             for sheet, sentences in file.sheets():
                 answers = predictor.answer(sentences, task, line.advance)
                 for name in answers.names:
                     counts[name] += 1
-                writer.write(_beside(sheet, answers, prefix))
+                writing.write(_beside(sheet, answers, prefix))
         partial.replace(to)
     except OSError as error:
         raise DataError("predictions cannot be written", where=to, found=error.strerror or error) from error

@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from pipeline.config import LedgerConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SentenceError
 from pipeline.predict_config import PredictConfig
 from pipeline.predicting.answers import Answers
 from pipeline.predicting.cached_run import CachedRun
-from pipeline.predicting.sentences import AT_ONCE, Sentences, arriving
+from pipeline.predicting.sentences import AT_ONCE, Sentences, arriving, several
 from pipeline.results.ledger import RECORD, Run, find_run, read_run
 from pipeline.terminal import missing_package
 
@@ -96,7 +96,7 @@ class Predictor(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ConfigError: the run is of other tasks, or of several and none is named.
-            DataError: a sentence is missing or empty, no text, or too long; its place is named.
+            SentenceError: a sentence is missing or empty, no text, or too long; its place is named.
         """
         task = self._task(task)
         there = sentences if isinstance(sentences, Sentences) else Sentences.of(sentences)
@@ -131,7 +131,7 @@ class Predictor(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             `sentence`, `label`, `prediction` and `probabilities`, as `Answers.records` has them.
 
         Raises:
-            ConfigError, DataError: as `answer`, after all sentences before the one that is at fault.
+            ConfigError, SentenceError: as `answer`, after all sentences before the one that is at fault.
         """
         for records in self.stream_together(texts, task):
             yield from records
@@ -151,25 +151,45 @@ class Predictor(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             blank_too: answer an empty text with a record of nothing, instead of refusing it.
         """
         task, done = self._task(task), 0
-        for together in arriving(texts):
+        for together in arriving(several(texts)):
             lines = range(done + 1, done + len(together) + 1)
-            if blank_too:
-                yield self._answers_and_blanks(together, lines, task, origin)
-                done += len(together)
-                continue
-            faults = (place for place, text in enumerate(together) if not (isinstance(text, str) and text.strip()))
-            whole = next(faults, len(together))
-            if whole:
-                sentences = Sentences.of(together[:whole], lines[:whole], origin)
-                answers = self.answer(sentences, task)
-                yield list(answers.records(sentences.texts))
-            Sentences.of(together[whole:], lines[whole:], origin)  # refuses the first, if there is one
+            yield from self.until_fault(together, lines, origin, task, blank_too=blank_too)
             done += len(together)
 
-    def _answers_and_blanks(
-        self, texts: Sequence[str], lines: Sequence[int], task: str, origin: str
+    def until_fault(
+        self,
+        texts: Sequence[str],
+        lines: Sequence[int],
+        origin: str,
+        task: str | None = None,
+        *,
+        blank_too: bool = False,
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Records of sentences together; where one cannot be used, of those before it.
+
+        Args:
+            lines: `[n]` where each stands, from 1, in order.
+            task, origin, blank_too: as of `stream_together`.
+
+        Raises:
+            SentenceError: of the one that cannot be used, when those before it are given.
+        """
+        whole, fault = len(texts), None
+        while whole:
+            try:
+                records = self._records(texts[:whole], lines[:whole], self._task(task), origin, blank_too)
+            except SentenceError as error:  # the first at fault of its kind: another may be before it
+                fault, whole = error, lines.index(error.line)
+            else:
+                yield records
+                break
+        if fault is not None:
+            raise fault
+
+    def _records(
+        self, texts: Sequence[str], lines: Sequence[int], task: str, origin: str, blank_too: bool
     ) -> list[dict[str, Any]]:
-        filled = [place for place, text in enumerate(texts) if text.strip()]
+        filled = [place for place, text in enumerate(texts) if not (blank_too and text.strip() == "")]
         sentences = Sentences.of([texts[place] for place in filled], [lines[place] for place in filled], origin)
         found: list[dict[str, Any]] = [
             {"sentence": "", "label": None, "prediction": None, "probabilities": None} for _ in texts
@@ -225,6 +245,7 @@ def load_predictor(
     backbone: str | None = None,
     adapter: str | Path | None = None,
     cache_dir: str | Path | None = None,
+    truncation: bool = False,
 ) -> Predictor:
     """Load a run, once, to predict any number of sentences.
 
@@ -232,7 +253,8 @@ def load_predictor(
         run: the run's folder; or its name or the beginning of it, in `runs_dir`.
         task: the only task to load, of a run of several.
         runs_dir: the folder of all runs; by default data/runs.
-        models_dir, device, backbone, adapter, cache_dir: as in `PredictConfig`; models are in data/models by default.
+        models_dir, device, backbone, adapter, cache_dir, truncation: as in `PredictConfig`; models are in
+            data/models by default.
 
     Raises:
         RunError: there is no such run, it has nothing to say of new sentences, or its record is damaged.
@@ -244,7 +266,7 @@ def load_predictor(
     folder = folder_of(run, LedgerConfig().runs_dir if runs_dir is None else Path(runs_dir))
     places = {"models_dir": models_dir, "adapter": adapter, "cache_dir": cache_dir}
     paths = {name: Path(place) for name, place in places.items() if place is not None}
-    record, asked = read_run(folder), PredictConfig(device=device, backbone=backbone, **paths)
+    record, asked = read_run(folder), PredictConfig(device=device, backbone=backbone, truncation=truncation, **paths)
     tasks = record.tasks if task is None else (only_task(record, task),)
     return Predictor(_load(folder, record, tasks, asked), tasks[0] if len(tasks) == 1 else None)
 
@@ -264,5 +286,12 @@ def _load(folder: Path, run: Run, tasks: Sequence[str], asked: PredictConfig) ->
         from pipeline.adapters.loading import LiveRun
     except ModuleNotFoundError as error:
         raise missing_package(error, "adapters") from error
-    live = LiveRun.load(folder, models_dir=asked.models_dir, device=asked.device, backbone=asked.backbone)
-    return _Live(live)
+    return _Live(
+        LiveRun.load(
+            folder,
+            models_dir=asked.models_dir,
+            device=asked.device,
+            backbone=asked.backbone,
+            truncation=asked.truncation,
+        )
+    )

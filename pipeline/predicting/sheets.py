@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,10 +14,14 @@ from typing import Any, TextIO, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError
-from pipeline.tasks.tables import check_suffix, open_rows
+from pipeline.errors import ConfigError, DataError
+from pipeline.tasks.tables import check_names, check_suffix, open_rows
 
 Column: TypeAlias = list[Any] | pa.ChunkedArray
+Types: TypeAlias = Mapping[str, pa.DataType]
+"""Of columns by name, as Arrow has them."""
+UNFIT = (pa.ArrowException, ValueError, OverflowError)
+"""What Arrow raises for values of several kinds, or too large."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,6 @@ class Sheet:
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """The values of each row, in the columns' order."""
         return zip(*map(_as_list, self.columns.values()), strict=True)
-
-    def table(self) -> pa.Table:
-        """All of it as Arrow has it; a column without a value holds texts."""
-        arrays = {name: pa.array(c) if isinstance(c, list) else c for name, c in self.columns.items()}
-        return pa.table({n: a.cast(pa.string()) if pa.types.is_null(a.type) else a for n, a in arrays.items()})
 
 
 def _as_list(column: Column) -> list[Any]:
@@ -67,7 +68,9 @@ def _parquet_sheets(path: Path, rows: int) -> Iterator[Sheet]:
     done, waiting = 0, None
     try:
         with pq.ParquetFile(path) as file:
+            check_names(file.schema_arrow.names, path)
             for batch in file.iter_batches(batch_size=rows):  # which end where row groups do
+                batch.validate(full=True)
                 more = pa.Table.from_batches([batch])
                 waiting = more if waiting is None else pa.concat_tables([waiting, more])
                 while waiting.num_rows >= rows:
@@ -90,10 +93,20 @@ class SheetWriter(ABC):
     Args:
         path: where nothing is yet.
         shown: the path that people know, for errors.
+        types: what `types_of` said of all rows.
     """
 
-    def __init__(self, path: Path, shown: Path) -> None:
-        self.path, self.shown = path, shown
+    def __init__(self, path: Path, shown: Path, types: Types | None = None) -> None:
+        self.path, self.shown, self.types = path, shown, types or {}
+
+    @classmethod
+    @abstractmethod
+    def types_of(cls, sheet: Sheet, before: Types, shown: Path) -> Types:
+        """The columns' types, as far as such a file has some, of some rows and those before them.
+
+        Raises:
+            DataError: such a file cannot hold a column.
+        """
 
     def __enter__(self) -> "SheetWriter":
         return self
@@ -119,12 +132,27 @@ class _Lines(SheetWriter):
 
     _file: TextIO | None = None
 
+    @classmethod
+    def types_of(cls, sheet: Sheet, before: Types, shown: Path) -> Types:
+        for name, column in sheet.columns.items():
+            if isinstance(column, pa.ChunkedArray) and _holds_bytes(column.type):
+                raise DataError(
+                    "a text file cannot hold bytes",
+                    where=f"{shown}, column {name!r}",
+                    found=column.type,
+                    remedy="write to .parquet, or leave the column out",
+                )
+        return before
+
     def write(self, sheet: Sheet) -> None:
         if self._file is None:
             self._file = self.path.open("x", encoding="utf-8", newline="")
             self.begin(self._file, list(sheet.columns))
         for line, values in zip(sheet.lines, sheet.rows(), strict=True):
-            self.add(self._file, list(sheet.columns), values, line)
+            try:
+                self.add(self._file, list(sheet.columns), values, line)
+            except RecursionError as error:
+                raise DataError("a value is nested too deep", where=f"{self.shown}, of row {line}") from error
 
     def close(self) -> None:
         if self._file is not None:
@@ -149,7 +177,7 @@ class _Csv(_Lines):
 
 class _Tsv(_Lines):
     def begin(self, file: TextIO, names: list[str]) -> None:
-        file.write("\t".join(names) + "\n")
+        self.add(file, names, names, 1)
 
     def add(self, file: TextIO, names: list[str], values: Sequence[Any], line: int) -> None:
         cells = [_cell(value) for value in values]
@@ -169,25 +197,39 @@ class _Jsonl(_Lines):
 
     def add(self, file: TextIO, names: list[str], values: Sequence[Any], line: int) -> None:
         record = dict(zip(names, values, strict=True))
-        file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+        file.write(_json(record) + "\n")
 
 
 class _Parquet(SheetWriter):
     _writer: pq.ParquetWriter | None = None
 
+    @classmethod
+    def types_of(cls, sheet: Sheet, before: Types, shown: Path) -> Types:
+        types = dict(before)
+        for name, column in sheet.columns.items():
+            if isinstance(column, list):
+                known = types.get(name, pa.null())
+                try:
+                    both = [pa.schema({name: type}) for type in (known, pa.array(column).type)]
+                    types[name] = pa.unify_schemas(both, promote_options="permissive").field(name).type
+                except UNFIT as error:
+                    raise _unfit(sheet, name, known, shown, error) from error
+        return types
+
     def write(self, sheet: Sheet) -> None:
+        table = pa.table({name: self._array(sheet, name) for name in sheet.columns})
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self.path, table.schema)
+        self._writer.write_table(table.cast(self._writer.schema))
+
+    def _array(self, sheet: Sheet, name: str) -> pa.Array | pa.ChunkedArray:
+        column, type_ = sheet.columns[name], self.types.get(name)
+        if not isinstance(column, list):
+            return column
         try:
-            table = sheet.table()
-            if self._writer is None:
-                self._writer = pq.ParquetWriter(self.path, table.schema)
-            self._writer.write_table(table.cast(self._writer.schema))
-        except (pa.ArrowException, ValueError) as error:
-            raise DataError(
-                "a column has values of several kinds, which Parquet cannot hold",
-                where=f"{self.shown}, of rows {sheet.lines[0]} to {sheet.lines[-1]}",
-                found=error,
-                remedy="write to .csv, .tsv or .jsonl",
-            ) from error
+            return pa.array(column, pa.string() if type_ == pa.null() else type_)  # without any value it holds texts
+        except UNFIT as error:
+            raise _unfit(sheet, name, type_, self.shown, error) from error
 
     def close(self) -> None:
         if self._writer is not None:
@@ -197,9 +239,61 @@ class _Parquet(SheetWriter):
 WRITERS: Mapping[str, type[SheetWriter]] = {".csv": _Csv, ".tsv": _Tsv, ".jsonl": _Jsonl, ".parquet": _Parquet}
 
 
+def writer_of(path: Path) -> type[SheetWriter]:
+    """What writes such a file.
+
+    Raises:
+        ConfigError: its suffix is another one.
+    """
+    if (suffix := path.suffix.lower()) not in WRITERS:
+        raise ConfigError("the file's name does not say what to write", expected=" | ".join(WRITERS), found=path.name)
+    return WRITERS[suffix]
+
+
+def _unfit(sheet: Sheet, name: str, type_: pa.DataType | None, shown: Path, error: Exception) -> DataError:
+    """The error for a column that is no Arrow array, with the first row that does not go with those before it."""
+    values, known = sheet.values(name), None if type_ == pa.null() else type_
+
+    def fails(row: int) -> bool:
+        try:
+            pa.array(values[: row + 1], known)
+        except UNFIT:
+            return True
+        return False
+
+    row = min(bisect_left(range(len(values)), True, key=fails), len(values) - 1)
+    return DataError(
+        "Parquet cannot hold a column's values: they are of several kinds, or too large",
+        where=f"{shown}, column {name!r}, of row {sheet.lines[row]}",
+        found=error,
+        remedy="write to .csv, .tsv or .jsonl",
+    )
+
+
+def _holds_bytes(type_: pa.DataType) -> bool:
+    if pa.types.is_dictionary(type_):
+        return _holds_bytes(type_.value_type)
+    parts = [type_.field(place).type for place in range(type_.num_fields)]
+    is_bytes = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
+    return any(kind(type_) for kind in is_bytes) or any(map(_holds_bytes, parts))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_finite(value), ensure_ascii=False, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """Null in place of what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return _json(value)
     return value if isinstance(value, str) else str(value)

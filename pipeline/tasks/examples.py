@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SentenceError
 from pipeline.tasks.spec import Split, TaskSpec
 
 
@@ -87,15 +87,16 @@ def clean_texts(texts: Sequence[object], lines: Sequence[int], path: Path | str)
         path: the file.
 
     Raises:
-        DataError: one is missing or empty, or no text.
+        SentenceError: one is missing or empty, or no text.
     """
     clean = []
     for line, text in zip(lines, texts, strict=True):
         if not isinstance(text, str):
-            raise DataError("a sentence is not a text", where=f"{path}, row {line}", found=repr(text))
+            raise SentenceError("a sentence is not a text", line, where=f"{path}, row {line}", found=repr(text))
         if not text.strip():
-            raise DataError(
+            raise SentenceError(
                 "a sentence is empty",
+                line,
                 where=f"{path}, row {line}",
                 expected="at least one character that is not white space",
                 found=repr(text),
@@ -104,7 +105,8 @@ def clean_texts(texts: Sequence[object], lines: Sequence[int], path: Path | str)
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise DataError("a sentence is not Unicode text", where=f"{path}, row {line}", found=error) from error
+            where = f"{path}, row {line}"
+            raise SentenceError("a sentence is not Unicode text", line, where=where, found=error) from error
         clean.append(text.strip())
     return tuple(clean)
 

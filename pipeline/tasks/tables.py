@@ -3,13 +3,17 @@
 import csv
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
+SURROGATE = re.compile(r"\\u[dD]")
+"""Half of a character, if the other half does not stand beside it."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,13 @@ class Table:
     columns: dict[str, list[object]]
     lines: list[int]
 
-    def column(self, name: str) -> list[object]:
+    def column(
+        self, name: str, remedy: str = "rename the column, or name yours with --text-column and --label-column"
+    ) -> list[object]:
         """The column called `name`.
+
+        Args:
+            remedy: what to do where there is none.
 
         Raises:
             DataError: the file has no such column.
@@ -38,7 +47,7 @@ class Table:
                 where=self.path,
                 expected=f"a column {name!r}",
                 found=", ".join(map(repr, self.columns)) or "none",
-                remedy="rename the column, or name yours with --text-column and --label-column",
+                remedy=remedy,
             )
         return self.columns[name]
 
@@ -109,7 +118,13 @@ def _csv_rows(path: Path) -> Rows:
                 if row:
                     yield reader.line_num, row
         except csv.Error as error:
-            raise DataError("the file is not CSV", where=f"{path}, row {reader.line_num}", found=error) from error
+            raise DataError(
+                "the file is not CSV",
+                where=f"{path}, row {reader.line_num}",
+                found=error,
+                remedy="look for a quotation mark that is never closed: all behind it is one cell; a file whose cells "
+                f"are longer than {csv.field_size_limit():,} characters can be .tsv, .jsonl or .parquet",
+            ) from error
 
     return _with_names(path, rows(), None)
 
@@ -120,8 +135,7 @@ def _with_names(path: Path, rows: Iterator[tuple[int, list[str]]], columns: Sequ
     if columns is None:
         raise DataError("the file is empty", where=path, expected="a line of column names")
     names = tuple(columns)
-    if len(set(names)) != len(names):
-        raise DataError("two columns have one name", where=path, found=", ".join(names))
+    check_names(names, path)
 
     def checked() -> Iterator[tuple[int, list[str]]]:
         for line, row in rows:
@@ -137,14 +151,35 @@ def _with_names(path: Path, rows: Iterator[tuple[int, list[str]]], columns: Sequ
     return Rows(path, names, checked())
 
 
+def check_names(names: Sequence[str], where: Path | str) -> None:
+    """Refuse names of columns that do not tell them apart.
+
+    Raises:
+        DataError: two are the same.
+    """
+    if len(set(names)) != len(names):
+        raise DataError("two columns have one name", where=where, found=", ".join(names))
+
+
+def _parse_json(text: str, where: str) -> Any:
+    def named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        check_names([name for name, _ in pairs], where)
+        return dict(pairs)
+
+    try:
+        value = json.loads(text, object_pairs_hook=named)
+        if SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:  # also numbers of too many digits, and what is no Unicode
+        raise DataError("a line is not JSON that can be read", where=where, found=error) from error
+    return value
+
+
 def _jsonl_rows(path: Path) -> Rows:
     def records() -> Iterator[tuple[int, dict[str, object]]]:
         first: dict[str, object] | None = None
         for line, text in _lines(path):
-            try:
-                record = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise DataError("a line is not JSON", where=f"{path}, row {line}", found=error) from error
+            record = _parse_json(text, f"{path}, row {line}")
             if not isinstance(record, dict) or (first is not None and record.keys() != first.keys()):
                 raise DataError(
                     "a line has the wrong columns",
@@ -175,14 +210,15 @@ def open_rows(path: Path) -> Rows:
 
 
 def check_suffix(path: Path) -> str:
-    """The suffix of a file that can be read.
+    """The suffix of a file that can be read, in small letters.
 
     Raises:
         DataError: it is another one.
     """
-    if path.suffix not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise DataError("no reader for such a file", where=path, expected=" | ".join(SUFFIXES), found=path.suffix)
-    return path.suffix
+    return suffix
 
 
 def _read_parquet(path: Path) -> Table:
@@ -190,7 +226,10 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            check_names(file.schema_arrow.names, path)
+            table = file.read()
+        table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise DataError("the file is not Parquet", where=path, found=error) from error
     return Table(path, table.to_pydict(), list(range(1, table.num_rows + 1)))

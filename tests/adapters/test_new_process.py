@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from pipeline.adapters.loading import LiveRun
 from pipeline.config import DataConfig
+from pipeline.errors import SentenceError
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 from tests import forked
@@ -68,6 +69,15 @@ def test_loaded_in_a_new_process_the_logits_are_the_same(live, kind):
     assert np.ptp(here["cola"], axis=0).max() > 0
     for stored, again in of_validation(live, run):
         np.testing.assert_array_equal(stored, again)
+
+
+def test_a_sentence_that_is_too_long_is_cut_where_that_is_asked_for(live, capsys):
+    (run,) = live.lora(learning_rate=1e-2)
+    folder, models = live.runs_dir / run.run, live.folder / "models"
+    with pytest.raises(SentenceError, match=r"row 2(.|\n)*do: cut .* --truncation"):
+        LiveRun.load(folder, models_dir=models).logits("cola", ["Fine .", "long " * 300])
+    assert LiveRun.load(folder, models_dir=models, truncation=True).logits("cola", ["long " * 300]).shape == (1, 2)
+    assert "1 of 1 sentences cut to 256 tokens" in capsys.readouterr().err
 
 
 COMMON = ["--data", "glue", "--tasks", "cola", "--threads", "1", "--held-out", "0.25", "--batch-size", "4", "--json"]

@@ -18,7 +18,7 @@ def pipeline(monkeypatch, capsys, place):
     """The command line in this process: its exit code, standard output and standard error."""
 
     def run(kind, *words):
-        arguments = ["pipeline", "predict", place.runs[kind], *words, "--runs-dir", place.folder / "runs"]
+        arguments = ["pipeline", "predict", place.runs[kind], "--runs-dir", place.folder / "runs", *words]
         monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
         code = 0
         try:
@@ -80,12 +80,31 @@ def test_arguments_files_and_json_say_the_same(pipeline, tmp_path):
     assert "probability" in out
 
 
+def test_sentences_may_begin_with_a_dash_hold_newlines_and_stand_beside_general_options(pipeline, tmp_path):
+    _, out, err = pipeline("tfidf", "Fine .", "--json", "-q", "--device", "cpu")
+    assert ([row["sentence"] for row in json.loads(out)], err) == (["Fine ."], "")
+    texts = ["-x", "--file", "- y", "-"]
+    _, out, err = pipeline("tfidf", "--json", "--device", "cpu", "--truncation", "--", *texts)
+    assert [row["sentence"] for row in json.loads(out)] == texts
+    assert "device, truncation: without effect" in err
+    (tmp_path / "in.jsonl").write_text('{"sentence": "Fine .\\nacceptable\\t1.000\\tForged ."}\n')
+    _, out, _ = pipeline("tfidf", "--file", tmp_path / "in.jsonl")
+    assert out.endswith("\tFine .\\nacceptable\\t1.000\\tForged .\n")
+    assert (out.count("\n"), out.count("\t")) == (1, 2)
+
+
+def test_standard_input_that_is_closed_is_no_sentence(pipeline, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "there is no sentence" in pipeline("tfidf")[2]
+
+
 def test_settings_that_do_not_go_together_are_one_message(pipeline, tmp_path):
     code, out, err = pipeline("tfidf", "A sentence.", "--to", tmp_path / "x.csv", "--json", "--jsonl")
     assert (code, out) == (2, "")
     assert "--to needs --file" in err
     assert "--json, or --jsonl" in err
-    assert "no such option" in pipeline("tfidf", "A sentence.", "--tsak", "sst2")[2]
+    assert "Did you mean --task?" in pipeline("tfidf", "A sentence.", "--tsak", "sst2")[2]
+    assert "- is standard input" in pipeline("tfidf", "-", "A sentence.")[2]
     assert "another task" in pipeline("tfidf", "A sentence.", "--task", "sst2")[2]
     assert "several tasks" in pipeline("joint", "A sentence.")[2]
     assert "the arguments, row 2" in pipeline("tfidf", "A sentence.", " ")[2]

@@ -43,7 +43,7 @@ def write(path, columns):
 
 def predict(words, source, to, **settings):
     check_target(to, source, force=settings.get("force", False))
-    return predict_file(words, SentenceFile.check(source), to, task="cola", **settings)
+    return predict_file(words, SentenceFile.check(source, to=to), to, task="cola", **settings)
 
 
 @pytest.mark.parametrize(("one", "other"), list(itertools.product(SUFFIXES, SUFFIXES)))
@@ -100,6 +100,8 @@ def test_what_is_there_is_not_overwritten_unless_that_is_asked_for(words, tmp_pa
         ("in.tsv", "index\tsentence\n0\tFine .\n1\n", ("wrong number of columns", "row 3")),
         ("in.jsonl", '{"text": "Fine ."}\n{"text": null}\n', ("not a text", "row 2", "None")),
         ("in.csv", "a,b\n1,2\n", ("no such column of sentences", "'a', 'b'", "--text-column")),
+        ("in.csv", "Fine .\nGood .\n", ("no such column of sentences", "'Fine .'", "first line", "standard input")),
+        ("in.jsonl", '{"text": "Fine .", "text": "Good ."}\n', ("two columns have one name", "row 1")),
         ("in.csv", "sentence\n", ("holds no sentence",)),
         ("in.txt", "Fine .\n", ("no reader",)),
         ("in.parquet", "no", ("not Parquet",)),
@@ -115,10 +117,68 @@ def test_what_cannot_be_predicted_is_refused_before_anything_is_computed(tmp_pat
 def test_a_prediction_that_breaks_off_leaves_nothing(words, tmp_path, monkeypatch):
     source = write(tmp_path / "in.csv", COLUMNS)
     checked = SentenceFile.check(source)
-    source.write_text("id,sentence,note\n1,Fine .,\n2,Fine .,\n3,,\n")  # changed since it was checked
-    with pytest.raises(DataError, match="row 4"):
-        predict_file(words, checked, tmp_path / "out.csv", task="cola")
-    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+    changes = [
+        ("id,sentence,note\n1,Fine .,\n2,Fine .,\n3,,\n", "row 4"),
+        ("id,sentence,note\n1,Fine .,\n", "not what it was"),
+        ("id,sentence,note\n" + "1,Fine .,\n" * 6, "not what it was"),
+        ("id,text,note\n" + "1,Fine .,\n" * 5, "not what it was"),
+    ]
+    for content, part in changes:  # since it was checked
+        source.write_text(content)
+        with pytest.raises(DataError, match=part):
+            predict_file(words, checked, tmp_path / "out.csv", task="cola")
+        assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_computed(tmp_path):
+    source = write(tmp_path / "in.csv", COLUMNS)
+    (tmp_path / "folder.csv").mkdir()
+    for to, part in (("folder.csv", "a folder"), ("nowhere/out.csv", "No such file"), ("in.csv/out.csv", "Not a dir")):
+        with pytest.raises(ConfigError, match=part):
+            check_target(tmp_path / to, source, force=True)
+    check_target(tmp_path / "out.csv", source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "in.csv"]
+
+
+def test_what_json_or_a_text_has_no_word_for(words, tmp_path):
+    columns = {"sentence": ["one", "two"], "x": [float("nan"), 0.5], "y": [[float("inf")], []]}
+    source = write(tmp_path / "in.parquet", columns)
+    predict(words, source, tmp_path / "out.JSONL")
+    records = [
+        json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "out.JSONL").read_text().splitlines()
+    ]
+    assert [(record["x"], record["y"]) for record in records] == [(None, [None]), (0.5, [])]
+    write(source, {"sentence": ["one"], "x": [[b"\xff"]]})
+    for suffix in (".csv", ".tsv", ".jsonl"):
+        with pytest.raises(DataError, match=r"hold bytes(.|\n)*column 'x'"):
+            predict(words, source, tmp_path / f"bytes{suffix}")
+    predict(words, source, tmp_path / "out.parquet")
+    assert read_table(tmp_path / "out.parquet").columns["x"] == [[b"\xff"]]
+    twice = pa.Table.from_arrays([pa.array(["one"])] * 2, names=["sentence", "sentence"])
+    pq.write_table(twice, source)
+    with pytest.raises(DataError, match="two columns have one name"):
+        SentenceFile.check(source)
+
+
+def test_a_column_has_the_kind_of_all_its_rows(words, tmp_path):
+    source, to = tmp_path / "in.jsonl", tmp_path / "out.parquet"
+
+    def write_rows(*values):
+        source.write_text("".join(json.dumps({"sentence": "x", "n": n, "label": n}) + "\n" for n in values))
+
+    for values, kind in (
+        ((None, None, None, 7), pa.int64()),
+        ((1, 2, 3, 0.5), pa.float64()),
+        ((None,) * 3, pa.string()),
+    ):
+        write_rows(*values)
+        predict(words, source, to, force=True)
+        assert pq.read_table(to).column("n").type == kind
+        assert read_table(to).columns["n"] == list(values)
+    for values in ((1, 2, 3, "four"), (1, 2, 3, 10**30), (None, None, "x", 4)):
+        write_rows(*values)
+        with pytest.raises(DataError, match="column 'n', of row 4"):
+            SentenceFile.check(source, to=to)
 
 
 def test_a_value_that_the_target_cannot_hold_is_named(words, tmp_path):

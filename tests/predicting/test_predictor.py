@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import threading
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.metrics import get_scorer, roc_auc_score
@@ -70,6 +72,8 @@ def test_it_has_scikit_learns_manners(predictor, place):
         (["Fine .", "  "], DataError, ("a sentence is empty", "row 2")),
         (["Fine .", float("nan")], DataError, ("not a text", "row 2", "nan")),
         ("Fine .", ConfigError, ("a list of sentences",)),
+        (pd.DataFrame({"id": [7], "sentence": ["Fine ."]}), ConfigError, ("df['sentence']", "'id', 'sentence'")),
+        ({"sentence": ["Fine ."]}, ConfigError, ("df['sentence']",)),
         (["Fine .", "long " * 300], DataError, ("longer than the limit", "row 2")),
     ],
 )
@@ -77,6 +81,8 @@ def test_what_is_no_sentence_is_refused_with_its_place(predictor, texts, error, 
     with pytest.raises(error) as caught:
         predictor.predict(texts)
     assert all(part in str(caught.value) for part in parts), caught.value
+    with pytest.raises(error):
+        list(predictor.stream(texts))
 
 
 def test_a_stream_answers_what_has_come_before_it_asks_for_more(predictor, place):
@@ -94,6 +100,31 @@ def test_a_stream_answers_what_has_come_before_it_asks_for_more(predictor, place
         for record in predictor.stream(ask()):
             answered.append(record)
     assert [(r["sentence"], r["prediction"]) for r in answered] == list(zip(texts, classes.tolist(), strict=True))[:4]
+
+
+def test_a_stream_answers_what_is_before_the_sentence_at_fault_and_cuts_it_where_that_is_asked_for(place, capsys):
+    texts = ["Fine .", "Good .", "long " * 300, "  "]
+    for truncation, answers in ((False, 2), (True, 3)):
+        answered = []
+        with pytest.raises(DataError, match=f"row {answers + 1}") as caught:
+            for record in load(place, "logreg", truncation=truncation).stream(texts):
+                answered.append(record["sentence"])
+        assert answered == [text.strip() for text in texts[:answers]]
+        assert ("--max-length" in str(caught.value), "--truncation" in str(caught.value)) == (False, not truncation)
+        assert ("sentences cut to 256 tokens" in capsys.readouterr().err) is truncation
+
+
+def test_a_stream_that_is_left_takes_no_more(predictor):
+    def threads():
+        return [thread for thread in threading.enumerate() if thread.name == "arriving sentences"]
+
+    before = threads()
+    stream = predictor.stream("Fine ." for _ in range(10**6))
+    next(stream)
+    (taking,) = set(threads()) - set(before)
+    stream.close()
+    taking.join(30)
+    assert not taking.is_alive()
 
 
 def test_a_run_of_several_tasks_asks_which(place):

@@ -114,6 +114,38 @@ def test_predictions_of_a_file_stand_in_for_a_runs_own(entered, submit, tmp_path
     assert "names no task's predictions" in submit("--predictions", "mnli=cola.tsv")[2]
 
 
+def test_a_file_of_another_task_is_refused(entered, submit, tmp_path):
+    entered("20260101-sst2", "sst2")
+    rows = "".join(f"{index},{number},{{}}\n" for index, number in enumerate(classes("cola")))
+    for header, cells, refused in (
+        ("label", "negative", True),
+        ("label", "unacceptable", False),
+        ("label", "-1", False),
+        ("probability_negative,probability_positive", "0.5,0.5", True),
+        ("probability_unacceptable,probability_acceptable", "0.5,0.5", False),
+    ):
+        (tmp_path / "cola.csv").write_text(f"index,prediction,{header}\n" + rows.format(*[cells] * ROWS["cola"]))
+        code, _, err = submit("--predictions", "cola=cola.csv", "--force")
+        assert (code, "another task" in err) == ((2, True) if refused else (0, False))
+
+
+def test_all_that_is_wrong_is_said_at_once(entered, submit, tmp_path):
+    entered("20260101-sst2", "sst2", rows=20)
+    entered("20260102-mnli", "mnli", rows=20)
+    for content, part in (
+        ("index,prediction\n99999999999999999999999,1\n", "index: this is no whole number, or too large"),
+        ("index,model_prediction\n0,1\n", "without --prefix"),
+        ("index,prediction\n0,1\n", "expected: 1,063 rows"),
+    ):
+        (tmp_path / "cola.csv").write_text(content)
+        err = submit("20260101-sst2", "20260102", "nobody", "--predictions", "cola=cola.csv")[2]
+        assert all(each in err for each in (part, "found: 20260102-mnli", "no such run", "expected: 1,821 rows")), err
+        assert not any(option in err for option in ("--text-column", "--label-column"))
+    err = submit("nobody", "--any-rows")[2]
+    assert ("no such run" in err, "must be of it" in err) == (True, False)
+    assert not (tmp_path / "submission.zip").exists()
+
+
 def test_the_best_run_is_that_of_the_highest_score_on_held_out_rows(entered, tmp_path):
     entered("20260101-low", held_out=0.3)
     best = entered("20260102-high", held_out=0.6)

@@ -9,6 +9,7 @@ from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import COLA, SST2
 
 HEADER = "sentence,label\n"
+TWICE = pa.Table.from_arrays([pa.array(["one"]), pa.array(["two"])], names=["sentence", "sentence"])
 GOOD = HEADER + "one,odd\ntwo,dull\n"
 
 
@@ -150,6 +151,12 @@ def test_a_file_that_is_not_utf8_is_refused_and_the_byte_named(own_folder, tone,
     [
         ("train.parquet", "sentence,label", "not Parquet"),
         ("train.jsonl", "{", "not JSON"),
+        ("train.jsonl", f'{{"sentence": "one", "label": {"1" * 5000}}}', "row 1"),
+        ("train.jsonl", "[" * 100_000, "row 1"),
+        ("train.jsonl", '{"sentence": "one", "label": "\\ud800"}', "surrogates"),
+        ("train.jsonl", '{"sentence": "one", "label": 1, "label": 2}', "two columns have one name"),
+        ("train.parquet", TWICE, "two columns have one name"),
+        ("train.csv", HEADER + f'"{"x" * 132_000}",odd\n', "mark that is never closed"),
         ("train.jsonl", "[1]", "wrong columns"),
         ("train.csv", HEADER + '"one,odd\n', "not CSV"),
         ("train.csv", "", "empty"),
