@@ -26,6 +26,7 @@ from pipeline.progress import say
 from pipeline.results.intervals import Interval
 from pipeline.results.ledger import Run
 from pipeline.results.logme import logme
+from pipeline.results.trackers import tracking
 from pipeline.results.trainings import note_done, run_there, state_folders
 from pipeline.tasks.examples import Examples
 from pipeline.tasks.read import read_task
@@ -37,6 +38,7 @@ TELLING_APART = ("weights", "tokenizer", "quantization.compute_dtype", "storage_
 """Fields of an identity in which a cache may hold other features of the same rows, backbone and view."""
 
 
+@tracking()
 def compare_backbones(
     contenders: Sequence[Contender], what: BackbonesConfig, data: DataConfig, cache: CacheConfig, runs: RunsConfig
 ) -> Comparison:
