@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.cache import Cost, FeatureCache, FeatureSet, cost_of
 from pipeline.cache.identity import flatten
 from pipeline.cache.passes import PASSES, read_passes
-from pipeline.choosing.comparison import Comparison, Measured, NotHad
+from pipeline.choosing.comparison import Comparison, Measured, NotHad, Same
 from pipeline.choosing.contender import Contender
 from pipeline.choosing.sample import Sample, draw
 from pipeline.choosing.stage_one import Request, make_features
@@ -71,14 +71,16 @@ def compare_backbones(
     ]
     measured: list[Measured] = []
     not_had: list[NotHad] = []
+    same: list[Same] = []
     seen: dict[str, Contender] = {}
     with state_folders(runs, settled) as folders:
         for place, contender in enumerate(contenders):
             say(f"{contender}: {place + 1} of {len(contenders)}")
             try:
                 made = make_features(Request(contender, tuple(splits), data.source, what, cache))
-                if (twin := seen.setdefault(made[0]["fingerprint"], contender)) is not contender:
+                if twin := seen.get(made[0]["fingerprint"]):
                     say(f"{contender}: the same as {twin}: it is measured once")
+                    same.append(Same(contender, twin))
                     continue
                 measuring = _Measuring(contender, what, data, cache, runs, tuple(samples), splits)
                 found = [
@@ -92,7 +94,8 @@ def compare_backbones(
                 not_had.append(NotHad(contender, str(error)))
             else:
                 measured += found
-    return Comparison(tuple(tasks), tuple(samples), tuple(measured), tuple(not_had))
+                seen[made[0]["fingerprint"]] = contender
+    return Comparison(tuple(tasks), tuple(samples), tuple(measured), tuple(not_had), tuple(same))
 
 
 def _check_hold_out(train: Examples, what: BackbonesConfig) -> None:

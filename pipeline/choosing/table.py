@@ -49,6 +49,8 @@ def _table(comparison: Comparison, task: TaskSpec) -> Table:
     best = max((each.held_out for each in measured), default=None)
     for each, on_front in zip(measured, comparison.front(task.name), strict=True):
         table.add_row(*_cells(each, is_best=each.held_out == best), "front" if on_front else "")
+    for twin in comparison.same:
+        table.add_row(_text(twin.contender.label), "-", "-", f"the same as {_text(twin.same_as.label)}")
     for missing in comparison.not_had:
         reason = missing.reason.splitlines()[0]
         table.add_row(_text(missing.contender.label), "-", "-", f"not had: {_text(reason)}")
