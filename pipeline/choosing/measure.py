@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.cache import Cost, FeatureCache, FeatureSet, cost_of
 from pipeline.cache.identity import flatten
+from pipeline.cache.inventory import size_bytes
 from pipeline.cache.passes import PASSES, read_passes
 from pipeline.choosing.comparison import Comparison, Measured, NotHad, Same
 from pipeline.choosing.contender import Contender
@@ -142,7 +143,7 @@ class _Measuring:
             note_done(folder, run)
         chosen = parse_views(run.config["features"])
         cost = _together([_cost(each for each in sets if each.manifest.split == split) for split in SPLITS])
-        size_bytes = sum(_size_bytes(each.folder) for each in sets if _view(each) in chosen)
+        kept_bytes = sum(size_bytes(each.folder) for each in sets if _view(each) in chosen)
         return Measured(
             contender=self.contender,
             task=task.name,
@@ -154,7 +155,7 @@ class _Measuring:
             views=run.config["features"],
             logme=_logmes(train),
             cost=cost,
-            bytes_per_thousand=1000 * size_bytes / cost.rows,
+            bytes_per_thousand=1000 * kept_bytes / cost.rows,
             machines=tuple(sorted({machine for each in sets for machine in _machines(each)})),
         )
 
@@ -244,7 +245,3 @@ def _machines(feature_set: FeatureSet) -> set[str]:
     """Where a feature set was computed: seconds of different places do not compare."""
     records = read_passes(feature_set.folder)
     return {f"{each.get('host')}, {each.get('device')}, threads {each.get('threads')}" for each in records}
-
-
-def _size_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

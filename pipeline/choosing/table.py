@@ -6,11 +6,11 @@ from rich.table import Table
 
 from pipeline.choosing.comparison import Comparison, Measured
 from pipeline.fitting_table import FittingTable
+from pipeline.results.counts import METRIC_NAMES
 from pipeline.tasks.spec import TaskSpec
 from pipeline.terminal import printable
 from pipeline.views import parse_views
 
-NAMES = {"mcc": "MCC", "accuracy": "accuracy", "f1": "F1"}
 NUMBERS = ("s", "CPU s", "peak, MB", "weights, MB", "cache, MB", "held-out", "LogME", "LogME, mean / last")
 DISPENSABLE = ("LogME, mean / last", "weights, MB", "head", "cache, MB", "CPU s", "peak, MB", "blocks", "held-out")
 VIEWS_WIDTH = 40
@@ -23,12 +23,12 @@ def comparison_tables(comparison: Comparison) -> RenderableType:
         parts.append(_table(comparison, task))
         agreement = comparison.agreement(task.name)
         told = "too few contenders to say" if agreement is None else str(agreement)
-        parts.append(f"{task.name}: LogME against {NAMES[task.metric]}: {told}\n")
+        parts.append(f"{task.name}: LogME against {METRIC_NAMES[task.metric]}: {told}\n")
     return Group(*parts)
 
 
 def _table(comparison: Comparison, task: TaskSpec) -> Table:
-    measured, metric = comparison.of_task(task.name), f"{NAMES[task.metric]} [95 %]"
+    measured, metric = comparison.of_task(task.name), f"{METRIC_NAMES[task.metric]} [95 %]"
     machines = sorted({machine for each in measured for machine in each.machines})
     table = FittingTable(
         dispensable=DISPENSABLE,
