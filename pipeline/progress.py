@@ -50,6 +50,11 @@ def be_quiet() -> Iterator[None]:
         _quiet = before
 
 
+def is_quiet() -> bool:
+    """Whether `be_quiet` is at work, for a process that is started: it does not know."""
+    return _quiet
+
+
 def say(message: str) -> None:
     """One line to the person who waits, on standard error."""
     if not _quiet or message.startswith("warning"):

@@ -66,7 +66,7 @@ def _adapt(settings: Settings, session: Session, plan: LoraPlan, folder: Path) -
     with seeded(training.seed):
         network, adapted, about = _begin(settings, session, plan)
         name = new_run_name(*plan.rows, "lora")
-        with new_run(settings.runs.runs_dir, name, settings.runs.log) as run_folder:
+        with new_run(settings.runs.runs_dir, name) as run_folder:
             trained = Training(
                 network,
                 plan.rows,
@@ -82,7 +82,7 @@ def _adapt(settings: Settings, session: Session, plan: LoraPlan, folder: Path) -
             run = _enter(settings, session, plan, name, run_folder, network, trained, about)
             save_adapters(adapted, run_folder / ADAPTER)
             finish_run(run_folder, folder, run)
-    tell(run)
+    tell(run, settings.runs)
     return run
 
 

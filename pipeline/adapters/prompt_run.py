@@ -167,7 +167,7 @@ def _adapt(settings: Settings, session: Session, plan: _Plan, folder: Path) -> R
         groups = [Group(tuple(name for name, _ in network.trained()), training.learning_rate)]
         steps = StepPlan({n: r.fit for n, r in rows.items()}, training.batch_size, options.mixing, training.seed)
         name = new_run_name(*rows, "prompt")
-        with new_run(settings.runs.runs_dir, name, settings.runs.log) as run_folder:
+        with new_run(settings.runs.runs_dir, name) as run_folder:
             trained = Training(
                 network, rows, steps, training, groups, settled=plan.settled, folder=folder,
                 label=f"{'+'.join(rows)}, prompt", log=settings.runs.log,
@@ -175,7 +175,7 @@ def _adapt(settings: Settings, session: Session, plan: _Plan, folder: Path) -> R
             check_frozen(before, backbone.model.state_dict())
             run = _enter(settings, session, name, run_folder, network, rows, texts, trained, untuned, before)
             finish_run(run_folder, folder, run)
-    tell(run)
+    tell(run, settings.runs)
     return run
 
 

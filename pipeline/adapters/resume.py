@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from pipeline.config import RunsConfig
 from pipeline.kernels import exact_float32
 from pipeline.results.ledger import Run
-from pipeline.results.trackers import TENSORBOARD
+from pipeline.results.trackers import TENSORBOARD, tracking
 from pipeline.results.trainings import note_done, run_there, state_folders
 from pipeline.threads import limited_threads
 
@@ -24,6 +24,7 @@ class Plan(Protocol):
 P = TypeVar("P", bound=Plan)
 
 
+@tracking()
 def train_each(
     device: str, runs: RunsConfig, threads: int, plans: Sequence[P], train: Callable[[P, Path], Run]
 ) -> list[Run]:

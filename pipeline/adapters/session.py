@@ -17,7 +17,7 @@ from pipeline.backbone.catalogue import BackboneSource, find_backbone
 from pipeline.backbone.facts import BackboneFacts, check_unchanged, read_facts, resolve_device, resolve_dtype
 from pipeline.backbone.load import Backbone, load_backbone
 from pipeline.backbone.tokens import load_tokenizer
-from pipeline.config import BackboneConfig, DataConfig, Dtype, TokensConfig
+from pipeline.config import BackboneConfig, DataConfig, Dtype, RunsConfig, TokensConfig
 from pipeline.digests import sha256_of_record, sha256_of_texts
 from pipeline.errors import AdapterError, ConfigError
 from pipeline.holdout import digest_of_held_out
@@ -27,6 +27,7 @@ from pipeline.results.counts import COUNTED
 from pipeline.results.entering import write_predictions, write_record
 from pipeline.results.ledger import Run
 from pipeline.results.scored import ScoredSplits
+from pipeline.results.trackers import track
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import TaskSpec
 
@@ -241,14 +242,15 @@ def write_run(folder: Path, run: Run, tables: Sequence[Any]) -> None:
     write_record(folder, run)
 
 
-def tell(run: Run) -> None:
-    """Say a run's scores, and what is amiss with it."""
+def tell(run: Run, runs: RunsConfig) -> None:
+    """Say a stored run's scores, and what is amiss with it; then tell it to a tracker."""
     for task in run.tasks:
         say(f"{task}: {run.adapter['kind'] if run.adapter else run.head} on validation: {run.describe_scores(task)}")
     for warning in run.selection.get("warnings", ()):
         say(f"warning: {warning}")
     if run.selection.get("warnings"):
         say("more --epochs, more rows or another --learning-rate may help")
+    track(run, runs)
 
 
 def selection_record(trained: Trained) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pipeline.config import Tracker
 from pipeline.errors import AdapterError
 from pipeline.live_config import TrainingConfig
 from pipeline.progress import StepsLine, say
+from pipeline.results.curves import tag_of
 from pipeline.results.trackers import TENSORBOARD
 
 CHECKPOINT_SECONDS = 60.0
@@ -167,8 +168,8 @@ class Training:
                 if self._waited_enough:
                     stopped_early = True
                     break
-                loss = self._do(step)
-                self._log({f"{step.task}/loss": loss, "learning_rate": self._scheduler.get_last_lr()[0]})
+                loss, rate = self._do(step), self._scheduler.get_last_lr()[0]
+                self._log({tag_of(step.task, "training", "loss"): loss, "learning_rate": rate})
                 if self._is_due or self._step == self.total:
                     self._evaluate()
                     self._keep()
@@ -251,7 +252,7 @@ class Training:
         self._line.shows(in_words(record))
         self._log(
             {
-                f"{task}/held_out/{name}": value
+                tag_of(task, "held_out", name): value
                 for task, values in record["held_out"].items()
                 for name, value in values.items()
                 if isinstance(value, float)

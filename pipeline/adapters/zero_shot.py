@@ -164,9 +164,9 @@ class ZeroShot:
             selection={},
             statistics={task.name: scored.statistics},
         )
-        with new_run(self.runs.runs_dir, run.run, self.runs.log) as folder:
+        with new_run(self.runs.runs_dir, run.run) as folder:
             write_run(folder, run, scored.tables)
-        tell(run)
+        tell(run, self.runs)
         return run
 
 

@@ -144,8 +144,10 @@ def resolve_device(device: str) -> str:
         if torch.device(device).type == "cpu":
             return "cpu"
     except (RuntimeError, AssertionError) as error:
+        here = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        here += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
         raise BackboneError(
-            "this machine has no such device", where="device", expected="auto | cpu | cuda | cuda:1", found=device
+            "this machine has no such device", where="device", expected=" | ".join(here), found=device
         ) from error
     return device
 

@@ -193,6 +193,14 @@ def _look_at(folder: Path) -> Entry | None:
     return Entry(folder, "whole", manifest, "", manifest.rows, size_bytes, written.st_mtime)
 
 
+def size_bytes(path: Path) -> int:
+    """The bytes of a file, or of all files in a folder and below; a link is as long as itself, what is gone is 0."""
+    files = [path]
+    if path.is_dir() and not path.is_symlink():
+        files = [Path(root) / name for root, _, names in os.walk(path) for name in names]
+    return sum(status.st_size for file in files if (status := lstat_or_none(file)) is not None)
+
+
 def lstat_or_none(path: Path) -> os.stat_result | None:
     """What stands at a path, a link as itself, or None where it has gone since it was listed."""
     try:

@@ -1,6 +1,6 @@
 """What a comparison of backbones came to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -98,6 +98,19 @@ class NotHad:
 
 
 @dataclass(frozen=True)
+class Same:
+    """A contender whose features are another's: it scores and costs what that one does, and is measured once.
+
+    Args:
+        contender: which, such as one that is cut behind its last layer.
+        same_as: the one that was measured.
+    """
+
+    contender: Contender
+    same_as: Contender
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What a comparison of backbones came to.
 
@@ -105,13 +118,15 @@ class Comparison:
         tasks: that were compared on.
         samples: the rows.
         measured: contenders on tasks, in the order of the contenders.
-        not_had: the others.
+        not_had: those that could not be measured.
+        same: those that need not be.
     """
 
     tasks: tuple[TaskSpec, ...]
     samples: tuple[Sample, ...]
     measured: tuple[Measured, ...]
     not_had: tuple[NotHad, ...]
+    same: tuple[Same, ...] = ()
 
     def of_task(self, name: str) -> list[Measured]:
         """Every contender on one task."""
@@ -133,11 +148,16 @@ class Comparison:
         agreements = {name: self.agreement(name) for name in names}
         return {
             "samples": [asdict(sample) for sample in self.samples],
-            "contenders": [
-                {**each.to_dict(), "on_front": on_front}
-                for name in names
-                for each, on_front in zip(self.of_task(name), self.front(name), strict=True)
-            ],
+            "contenders": [record for name in names for record in self._records(name)],
             "not_had": [each.to_dict() for each in self.not_had],
             "agreement": {name: None if found is None else found.to_dict() for name, found in agreements.items()},
         }
+
+    def _records(self, name: str) -> Iterator[dict[str, Any]]:
+        """Of every contender on one task: behind each that was measured those that are the same."""
+        for each, on_front in zip(self.of_task(name), self.front(name), strict=True):
+            record = {**each.to_dict(), "on_front": on_front, "same_as": None}
+            yield record
+            for twin in self.same:
+                if twin.same_as == each.contender:
+                    yield {**record, "contender": str(twin.contender), "same_as": str(twin.same_as)}

@@ -9,8 +9,9 @@ import numpy as np
 
 from pipeline.cache import Cost, FeatureCache, FeatureSet, cost_of
 from pipeline.cache.identity import flatten
+from pipeline.cache.inventory import size_bytes
 from pipeline.cache.passes import PASSES, read_passes
-from pipeline.choosing.comparison import Comparison, Measured, NotHad
+from pipeline.choosing.comparison import Comparison, Measured, NotHad, Same
 from pipeline.choosing.contender import Contender
 from pipeline.choosing.sample import Sample, draw
 from pipeline.choosing.stage_one import Request, make_features
@@ -26,6 +27,7 @@ from pipeline.progress import say
 from pipeline.results.intervals import Interval
 from pipeline.results.ledger import Run
 from pipeline.results.logme import logme
+from pipeline.results.trackers import tracking
 from pipeline.results.trainings import note_done, run_there, state_folders
 from pipeline.tasks.examples import Examples
 from pipeline.tasks.read import read_task
@@ -37,6 +39,7 @@ TELLING_APART = ("weights", "tokenizer", "quantization.compute_dtype", "storage_
 """Fields of an identity in which a cache may hold other features of the same rows, backbone and view."""
 
 
+@tracking()
 def compare_backbones(
     contenders: Sequence[Contender], what: BackbonesConfig, data: DataConfig, cache: CacheConfig, runs: RunsConfig
 ) -> Comparison:
@@ -69,14 +72,16 @@ def compare_backbones(
     ]
     measured: list[Measured] = []
     not_had: list[NotHad] = []
+    same: list[Same] = []
     seen: dict[str, Contender] = {}
     with state_folders(runs, settled) as folders:
         for place, contender in enumerate(contenders):
             say(f"{contender}: {place + 1} of {len(contenders)}")
             try:
                 made = make_features(Request(contender, tuple(splits), data.source, what, cache))
-                if (twin := seen.setdefault(made[0]["fingerprint"], contender)) is not contender:
+                if twin := seen.get(made[0]["fingerprint"]):
                     say(f"{contender}: the same as {twin}: it is measured once")
+                    same.append(Same(contender, twin))
                     continue
                 measuring = _Measuring(contender, what, data, cache, runs, tuple(samples), splits)
                 found = [
@@ -90,7 +95,8 @@ def compare_backbones(
                 not_had.append(NotHad(contender, str(error)))
             else:
                 measured += found
-    return Comparison(tuple(tasks), tuple(samples), tuple(measured), tuple(not_had))
+                seen[made[0]["fingerprint"]] = contender
+    return Comparison(tuple(tasks), tuple(samples), tuple(measured), tuple(not_had), tuple(same))
 
 
 def _check_hold_out(train: Examples, what: BackbonesConfig) -> None:
@@ -137,7 +143,7 @@ class _Measuring:
             note_done(folder, run)
         chosen = parse_views(run.config["features"])
         cost = _together([_cost(each for each in sets if each.manifest.split == split) for split in SPLITS])
-        size_bytes = sum(_size_bytes(each.folder) for each in sets if _view(each) in chosen)
+        kept_bytes = sum(size_bytes(each.folder) for each in sets if _view(each) in chosen)
         return Measured(
             contender=self.contender,
             task=task.name,
@@ -149,7 +155,7 @@ class _Measuring:
             views=run.config["features"],
             logme=_logmes(train),
             cost=cost,
-            bytes_per_thousand=1000 * size_bytes / cost.rows,
+            bytes_per_thousand=1000 * kept_bytes / cost.rows,
             machines=tuple(sorted({machine for each in sets for machine in _machines(each)})),
         )
 
@@ -239,7 +245,3 @@ def _machines(feature_set: FeatureSet) -> set[str]:
     """Where a feature set was computed: seconds of different places do not compare."""
     records = read_passes(feature_set.folder)
     return {f"{each.get('host')}, {each.get('device')}, threads {each.get('threads')}" for each in records}
-
-
-def _size_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from pipeline.choosing.comparison import Comparison, Measured
 from pipeline.errors import ConfigError, MissingPackage, RunError
 from pipeline.partials import partial_path
+from pipeline.results.counts import METRIC_NAMES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-NAMES = {"mcc": "MCC", "accuracy": "Accuracy", "f1": "F1"}
 POINT, ON_FRONT = "#8a8f98", "#1f5fbf"
 HEIGHT = 460
 """Pixels of a task's part."""
@@ -95,7 +95,7 @@ def pareto_figure(comparison: Comparison) -> "go.Figure":
             drawn = _points(points, most, with_names=len(backbones) > 1)
             figure.add_trace(go.Scatter(**drawn, **look, **names), row=row, col=1)
         figure.update_xaxes(title="backbone seconds for 1,000 sentences", rangemode="tozero", row=row, col=1)
-        figure.update_yaxes(title=f"{NAMES[task.metric]}, 95 % interval", row=row, col=1)
+        figure.update_yaxes(title=f"{METRIC_NAMES[task.metric]}, 95 % interval", row=row, col=1)
     of = f" of {escape(comparison.measured[0].contender.name)}" if len(backbones) == 1 else ""
     figure.update_layout(
         title={"text": f"Score against cost{of}", "yref": "container", "y": 0.98, "yanchor": "top"},

@@ -1,5 +1,6 @@
 """Stage one of one contender, in a process of its own: its peak memory is its own, and its failure nobody else's."""
 
+import contextlib
 import multiprocessing
 import signal
 import traceback
@@ -11,6 +12,7 @@ from pipeline.choosing.contender import Contender
 from pipeline.choosing_config import BackbonesConfig
 from pipeline.config import BackboneConfig, CacheConfig, ExtractConfig, PassConfig, TokensConfig
 from pipeline.errors import BackboneError, PipelineError
+from pipeline.progress import be_quiet, is_quiet
 from pipeline.tasks.examples import Examples
 from pipeline.terminal import missing_package
 
@@ -49,7 +51,9 @@ def make_features(request: Request) -> list[dict[str, Any]]:
     """
     fresh = multiprocessing.get_context("spawn")  # a copy of this process would begin with its memory
     receiver, sender = fresh.Pipe(duplex=False)
-    process = fresh.Process(target=_work, args=(sender, request), name=f"stage one of {request.contender}", daemon=True)
+    process = fresh.Process(
+        target=_work, args=(sender, request, is_quiet()), name=f"stage one of {request.contender}", daemon=True
+    )
     process.start()
     sender.close()
     try:
@@ -79,10 +83,11 @@ def _ended(contender: Contender, code: int | None) -> BackboneError:
     )
 
 
-def _work(sender: Connection, request: Request) -> None:
+def _work(sender: Connection, request: Request, quiet: bool = False) -> None:
     """In the process: send back records, or an error."""
     try:
-        sender.send(extract_request(request))
+        with be_quiet() if quiet else contextlib.nullcontext():
+            sender.send(extract_request(request))
     except PipelineError as error:
         sender.send(_portable(error))
     except KeyboardInterrupt:

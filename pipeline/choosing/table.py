@@ -6,11 +6,11 @@ from rich.table import Table
 
 from pipeline.choosing.comparison import Comparison, Measured
 from pipeline.fitting_table import FittingTable
+from pipeline.results.counts import METRIC_NAMES
 from pipeline.tasks.spec import TaskSpec
 from pipeline.terminal import printable
 from pipeline.views import parse_views
 
-NAMES = {"mcc": "MCC", "accuracy": "accuracy", "f1": "F1"}
 NUMBERS = ("s", "CPU s", "peak, MB", "weights, MB", "cache, MB", "held-out", "LogME", "LogME, mean / last")
 DISPENSABLE = ("LogME, mean / last", "weights, MB", "head", "cache, MB", "CPU s", "peak, MB", "blocks", "held-out")
 VIEWS_WIDTH = 40
@@ -23,12 +23,12 @@ def comparison_tables(comparison: Comparison) -> RenderableType:
         parts.append(_table(comparison, task))
         agreement = comparison.agreement(task.name)
         told = "too few contenders to say" if agreement is None else str(agreement)
-        parts.append(f"{task.name}: LogME against {NAMES[task.metric]}: {told}\n")
+        parts.append(f"{task.name}: LogME against {METRIC_NAMES[task.metric]}: {told}\n")
     return Group(*parts)
 
 
 def _table(comparison: Comparison, task: TaskSpec) -> Table:
-    measured, metric = comparison.of_task(task.name), f"{NAMES[task.metric]} [95 %]"
+    measured, metric = comparison.of_task(task.name), f"{METRIC_NAMES[task.metric]} [95 %]"
     machines = sorted({machine for each in measured for machine in each.machines})
     table = FittingTable(
         dispensable=DISPENSABLE,
@@ -49,6 +49,8 @@ def _table(comparison: Comparison, task: TaskSpec) -> Table:
     best = max((each.held_out for each in measured), default=None)
     for each, on_front in zip(measured, comparison.front(task.name), strict=True):
         table.add_row(*_cells(each, is_best=each.held_out == best), "front" if on_front else "")
+    for twin in comparison.same:
+        table.add_row(_text(twin.contender.label), "-", "-", f"the same as {_text(twin.same_as.label)}")
     for missing in comparison.not_had:
         reason = missing.reason.splitlines()[0]
         table.add_row(_text(missing.contender.label), "-", "-", f"not had: {_text(reason)}")

@@ -12,14 +12,14 @@ import numpy as np
 
 from pipeline.backbone.embedded import EMBEDDED
 from pipeline.cache.files import FULL
-from pipeline.cache.inventory import Entry, list_entries
+from pipeline.cache.inventory import Entry, list_entries, size_bytes
 from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.shard import RAW, ShardData, map_shard, write_shard
 from pipeline.cache.writer import INDEX_ROW_BYTES
 from pipeline.config import Dtype
 from pipeline.doctor.finding import Finding, first_line
-from pipeline.doctor.glue_folder import GLUE_ROWS
 from pipeline.errors import PipelineError
+from pipeline.glue_rows import GLUE_ROWS
 from pipeline.housekeeping.leftovers import find_leftovers
 from pipeline.housekeeping.tables import readable_size
 from pipeline.partials import partial_path
@@ -43,8 +43,35 @@ with open(sys.argv[1], "r+b") as file:
 
 def existing(folder: Path) -> Path:
     """The folder itself, or the nearest one above it that exists: what is written goes to its disk."""
+    return next(each for each in _upwards(folder) if each.is_dir())
+
+
+def _upwards(folder: Path) -> tuple[Path, ...]:
     absolute = folder.expanduser().absolute()
-    return next(each for each in (absolute, *absolute.parents) if each.is_dir())
+    return absolute, *absolute.parents
+
+
+def unusable(name: str, folder: Path) -> Finding | None:
+    """Why nothing can be kept in a folder, there already or not; None where a folder could just be made there.
+
+    Args:
+        name: whose it is: `cache`, `models` or `runs`.
+    """
+    another = f"name another folder with --{name}-dir"
+    facts = {"folder": str(folder)}
+    there = next(each for each in _upwards(folder) if os.path.lexists(each))
+    if not there.is_dir():
+        remedy = f"remove or rename it, or {another}"
+        return Finding(name, "problem", f"{there} is not a folder", remedy=remedy, facts=facts)
+    tried = partial_path(there / "doctor")  # where this process dies, pipeline cache gc knows what it is
+    try:
+        tried.mkdir()  # what permissions say does not hold for root, nor for every kind of file system
+        tried.rmdir()
+    except OSError as error:
+        found = f"nothing can be written in {there} ({file_system(there)}): {error.strerror or first_line(error)}"
+        remedy = "make room" if error.errno in FULL else f"mend its permissions, or {another}"
+        return Finding(name, "problem", found, remedy=remedy, facts=facts)
+    return None
 
 
 def file_system(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
@@ -91,7 +118,7 @@ def check_room(cache_dir: Path, runs_dir: Path, models_dir: Path, dtype: Dtype) 
     needed = sum(set_bytes(rows, dtype) for key, rows in wanted.items() if (key, rows) not in there)
     what = f"of the {len(wanted)} default feature sets of CoLA and SST-2 in NF4, {len(there)} are there"
     yield _room("cache", cache_dir, needed, what)
-    missing = max(0, MODELS_BYTES - sum(_size_bytes(folder) for folder in models_dir.glob(f"{EMBEDDED}*")))
+    missing = max(0, MODELS_BYTES - sum(size_bytes(folder) for folder in models_dir.glob(f"{EMBEDDED}*")))
     what = f"the embedded backbone and its NF4 weights {'are not all' if missing > MODELS_BYTES // 20 else 'are'} there"
     yield _room("models", models_dir, missing if "not all" in what else 0, what)
     yield _room("runs", runs_dir, 0, "")
@@ -112,20 +139,13 @@ def _room(name: str, folder: Path, needed: int, what: str) -> Finding:
         needed: bytes that are to be written there.
         what: what of it is there, in words.
     """
-    place = existing(folder)
-    free = shutil.disk_usage(place).free
+    if broken := unusable(name, folder):
+        return broken
+    free = shutil.disk_usage(existing(folder)).free
     found = f"{readable_size(free)} free for {folder} ({file_system(folder)})"
     facts = {"folder": str(folder), "free_bytes": free, "needed_bytes": needed}
     means = what + (f"; the rest takes about {readable_size(needed)}" if needed else "")
-    if not os.access(place, os.W_OK | os.X_OK):
-        return Finding(
-            name,
-            "problem",
-            f"{place} may not be written to",
-            remedy=f"mend its permissions, or name another folder with --{name}-dir",
-            facts=facts,
-        )
-    if needed > free:
+    if needed > free or not free:
         return Finding(
             name,
             "problem",
@@ -139,7 +159,12 @@ def _room(name: str, folder: Path, needed: int, what: str) -> Finding:
 
 
 def check_files(cache_dir: Path) -> Iterator[Finding]:
-    """Write a shard where the cache lies, map it, lock it, rename it; nothing of it stays."""
+    """Write a shard where the cache lies, map it, lock it, rename it; nothing of it stays.
+
+    Where no folder can be made there, the check of its room has said so.
+    """
+    if unusable("cache", cache_dir):
+        return
     place = existing(cache_dir)
     folder = partial_path(place / "doctor")  # where this process dies, pipeline cache gc knows what it is
     try:
@@ -222,19 +247,15 @@ def check_leftovers(cache_dir: Path, runs_dir: Path, models_dir: Path) -> Iterat
     if not found:
         yield Finding("leftovers", "ok", "none")
         return
-    size_bytes = sum(each.size_bytes for each in found)
+    total_bytes = sum(each.size_bytes for each in found)
     kinds = ", ".join(
         f"{sum(each.kind == kind for each in found)} of kind {kind!r}" for kind in sorted({each.kind for each in found})
     )
     yield Finding(
         "leftovers",
         "note",
-        f"{kinds}: {readable_size(size_bytes)}",
+        f"{kinds}: {readable_size(total_bytes)}",
         means="the command that was stopped goes on from an unfinished set or a stopped training",
         remedy="pipeline cache gc --dry-run shows them, pipeline cache gc removes what nobody is writing",
-        facts={"size_bytes": size_bytes, "paths": [str(each.path) for each in found]},
+        facts={"size_bytes": total_bytes, "paths": [str(each.path) for each in found]},
     )
-
-
-def _size_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -37,6 +37,7 @@ from pipeline.results.baselines_table import (
     missing_row,
 )
 from pipeline.results.ledger import Run
+from pipeline.results.trackers import track, tracking
 from pipeline.tasks.spec import TaskSpec, find_tasks
 from pipeline.threads import limited_threads
 from pipeline.views import name_views, parse_views
@@ -120,6 +121,7 @@ class _Entry:
     note: str
 
 
+@tracking()
 def measure_baselines(
     config: BaselinesConfig,
     cache: CacheConfig,
@@ -303,4 +305,6 @@ def _trained(kind: str, selected: Selected, plan: _Plan) -> TrainedHead:
 
 def _enter(plan: _Plan, entry: _Entry, runs: RunsConfig) -> Run:
     splits = {"validation": entry.validation}
-    return enter_run(plan.task, entry.trained, entry.train, splits, {**plan.settings, **entry.settings}, runs)
+    run = enter_run(plan.task, entry.trained, entry.train, splits, {**plan.settings, **entry.settings}, runs)
+    track(run, runs)
+    return run

@@ -90,7 +90,7 @@ def enter_run(
         costs=feature_costs({task.name: [train, *splits.values()]}),
         inputs={task.name: inputs_of(task, train)},
     )
-    with new_run(runs.runs_dir, run.run, runs.log) as folder:
+    with new_run(runs.runs_dir, run.run) as folder:
         save_head(head, folder)
         write_predictions(folder, scored.tables)
         write_record(folder, run)

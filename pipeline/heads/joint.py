@@ -27,6 +27,7 @@ from pipeline.results.entering import new_run, new_run_name, write_predictions, 
 from pipeline.results.ledger import Run
 from pipeline.results.scored import ScoredSplits
 from pipeline.results.sharing import Sharing, compare_sharing
+from pipeline.results.trackers import track, tracking
 from pipeline.results.trainings import note_done, run_there, state_folders
 from pipeline.tasks.spec import find_tasks
 from pipeline.threads import limited_threads
@@ -74,6 +75,7 @@ class _Plan:
         return f"{'+'.join(self.tasks)}, {how}, seed {self.seed}"
 
 
+@tracking()
 def train_joint(config: JointConfig, cache: CacheConfig, runs: RunsConfig, own: Own = MappingProxyType({})) -> Joint:
     """Train joint heads, and for each seed the separate ones that they are held against.
 
@@ -172,6 +174,7 @@ class _Command:
         last, step = trained.evaluations[-1]["step"], trained.evaluations[trained.best]["step"]
         shown = [f"{task} {run.describe_scores(task, metric)}" for task, metric in self._metrics(plan).items()]
         say(f"{plan.label}: validation {'; '.join(shown)}; weights of step {step} of {last}")
+        track(run, self.runs)
         return run
 
     def _rows(self, task: str, plan: _Plan) -> TrainingRows:
@@ -189,7 +192,7 @@ class _Command:
         is_joint = plan.freeze is not None
         frozen = [] if plan.freeze in (None, "none") else [f"{plan.freeze} frozen"]
         name = new_run_name(*plan.tasks, "joint" if is_joint else "separate", *frozen)
-        with new_run(self.runs.runs_dir, name, self.runs.log) as folder:
+        with new_run(self.runs.runs_dir, name) as folder:
             if is_joint:
                 (folder / JOINT).mkdir()
             for task, head in trained.heads.items():

@@ -30,6 +30,7 @@ from pipeline.holdout import digest_of_held_out, groups_by, hold_outs, whole_tex
 from pipeline.partials import partial_path
 from pipeline.progress import TrialsLine, counted, say
 from pipeline.results.ledger import Run
+from pipeline.results.trackers import track, tracking
 from pipeline.results.trainings import note_done, run_there, state_folders
 from pipeline.results.trials import TRIALS, Standing, leaderboard, read_trials, write_trials
 from pipeline.tasks.spec import TaskSpec, find_tasks
@@ -84,6 +85,7 @@ class _Plan:
         return {"sweep": settings, "task": self.task.name, "features": self.prints, "labels": labels}
 
 
+@tracking()
 def sweep(
     config: SweepConfig,
     cache: CacheConfig,
@@ -235,6 +237,7 @@ def _sweep(
         head = families[standings[0].head].fit(rows, Candidate(standings[0].head, standings[0].strength))
     seconds = time.monotonic() - began
     run = _enter(plan, config, features, own, standings, trials, head, scored, seconds, folder, runs)
+    track(run, runs)
     return Sweep(run, standings, trials)
 
 

@@ -18,11 +18,13 @@ from pipeline.heads.rows import check_features, labelled
 from pipeline.holdout import digest_of_held_out, enough_hold_outs
 from pipeline.progress import say
 from pipeline.results.ledger import Run
+from pipeline.results.trackers import track, tracking
 from pipeline.tasks.spec import TaskSpec, find_tasks
 from pipeline.threads import limited_threads
 from pipeline.views import name_views, parse_views
 
 
+@tracking()
 def train_heads(
     config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own: Own = MappingProxyType({})
 ) -> list[Run]:
@@ -80,6 +82,7 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own:
                 if weights := fitted.selection.get("weights"):
                     shares = ", ".join(f"{view} {share:.2f}" for view, share in zip(views, weights, strict=True))
                     say(f"{task.name}: {kind} takes of each view: {shares}")
+                track(run, runs)
                 done.append(run)
     return done
 

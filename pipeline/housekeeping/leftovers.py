@@ -2,14 +2,13 @@
 
 import contextlib
 import fcntl
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.cache.files import DAMAGED
-from pipeline.cache.inventory import Entry, list_entries, lstat_or_none
+from pipeline.cache.inventory import Entry, list_entries, size_bytes
 from pipeline.cache.remove import nobody_writes, remove_set
 from pipeline.errors import CacheError, RunError
 from pipeline.housekeeping.feature_sets import Ask, users_of
@@ -91,8 +90,8 @@ def _in_a_set(folder: Path) -> list[Leftover]:
     partials, aside = sorted(folder.glob(".*.partial")), sorted(folder.glob(f"*{DAMAGED}"))
     why = _written_by_another(folder) if partials else ""
     return [
-        *(Leftover(path, "partial", 0, _size_bytes(path), why, within=folder) for path in partials),
-        *(Leftover(path, "set aside", 0, _size_bytes(path), "", within=folder) for path in aside),
+        *(Leftover(path, "partial", 0, size_bytes(path), why, within=folder) for path in partials),
+        *(Leftover(path, "set aside", 0, size_bytes(path), "", within=folder) for path in aside),
     ]
 
 
@@ -148,7 +147,7 @@ def _remove(left: Leftover) -> dict[str, Any]:
 def _trainings(runs_dir: Path) -> list[Leftover]:
     """The states of live trainings, whose commands were stopped, or ended with an error, and were not given again."""
     return [
-        Leftover(path, "stopped training", 0, _size_bytes(path), _in_training(path))
+        Leftover(path, "stopped training", 0, size_bytes(path), _in_training(path))
         for path in sorted((runs_dir / TRAININGS).glob("*"))
     ]
 
@@ -180,13 +179,6 @@ def _partials(folder: Path) -> list[Leftover]:
     """The partial files and folders right in `folder`, where no feature set is."""
     alive = "a process that is alive, on another machine or unknown may be writing it"
     return [
-        Leftover(path, "partial", 0, _size_bytes(path), "" if is_abandoned(path) else alive)
+        Leftover(path, "partial", 0, size_bytes(path), "" if is_abandoned(path) else alive)
         for path in sorted(folder.glob(".*.partial"))
     ]
-
-
-def _size_bytes(path: Path) -> int:
-    files = [path]
-    if path.is_dir() and not path.is_symlink():
-        files = [Path(root) / name for root, _, names in os.walk(path) for name in names]
-    return sum(status.st_size for file in files if (status := lstat_or_none(file)) is not None)

@@ -9,6 +9,8 @@ from pipeline.results.calibration import confidence_gaps, with_sum_one
 
 COUNTED = ("mcc", "accuracy", "balanced_accuracy", "f1")
 """Metrics of predicted classes: the table of true and predicted classes is all that they need."""
+METRIC_NAMES = {"mcc": "MCC", "accuracy": "accuracy", "f1": "F1"}
+"""What people call those that a task can be decided by."""
 OF_PROBABILITIES = ("auroc", "log_loss", "ece")
 
 Statistic = Callable[[np.ndarray], np.ndarray]

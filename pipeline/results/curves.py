@@ -37,8 +37,16 @@ class Curve:
 
     @property
     def tag(self) -> str:
-        """For trackers: `cola/held_out/loss`, and `cola/loss` of the rows trained on."""
-        return f"{self.task}/{self.metric}" if self.part == "training" else f"{self.task}/{self.part}/{self.metric}"
+        """For trackers, as `tag_of` has it."""
+        return tag_of(self.task, self.part, self.metric)
+
+
+def tag_of(task: str, part: Part, metric: str) -> str:
+    """A curve's name in trackers: `cola/curve/held_out/loss`, and `cola/loss` of the rows trained on.
+
+    A score of the weights that were kept is `cola/held_out/mcc` there, which the last point of a curve need not be.
+    """
+    return f"{task}/{metric}" if part == "training" else f"{task}/curve/{part}/{metric}"
 
 
 def curves_of(run: Run) -> list[Curve]:

@@ -11,13 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import Tracker
 from pipeline.errors import RunError
 from pipeline.partials import partial_path
 from pipeline.progress import say
 from pipeline.results.ledger import PREDICTIONS, RECORD, Run, now
 from pipeline.results.lines import LEDGER, update_ledger
-from pipeline.results.trackers import track
 
 
 def new_run_name(*parts: str) -> str:
@@ -27,11 +25,8 @@ def new_run_name(*parts: str) -> str:
 
 
 @contextmanager
-def new_run(runs_dir: Path, name: str, log: Tracker = "none") -> Iterator[Path]:
+def new_run(runs_dir: Path, name: str) -> Iterator[Path]:
     """Give a partial folder to write a run into; on leaving it appears in the ledger, whole, or not at all.
-
-    Args:
-        log: who is told of it then.
 
     Raises:
         RunError: the folder cannot be made.
@@ -51,7 +46,6 @@ def new_run(runs_dir: Path, name: str, log: Tracker = "none") -> Iterator[Path]:
         update_ledger(runs_dir)
     except RunError as error:  # of another run's record: this one is stored
         say(f"warning: {runs_dir / LEDGER} is not up to date: {error}")
-    track(runs_dir / name, log)
 
 
 def write_record(folder: Path, run: Run) -> None:

@@ -60,11 +60,20 @@ def logme(X: np.ndarray, y: np.ndarray) -> float:
     """
     X, y = np.asarray(X, dtype=np.float64), np.asarray(y)
     classes = np.unique(y)
-    if X.ndim != 2 or y.shape != X.shape[:1] or len(classes) < 2 or not np.isfinite(X).all():
+    if X.ndim != 2 or y.shape != X.shape[:1] or len(classes) < 2:
         raise RunError(
             "LogME is not defined for these features",
             expected="finite features [n, d] and n labels of two or more classes",
             found=f"features {list(X.shape)}, labels {list(y.shape)} of {len(classes)} classes",
+        )
+    if not (finite := np.isfinite(X)).all():
+        row, column = np.argwhere(~finite)[0]
+        raise RunError(
+            "LogME is not defined for these features",
+            where=f"row {row}, column {column}",
+            expected="finite features",
+            found=f"{X[row, column]}, the first of {(~finite).sum():,} that are not",
+            remedy="pipeline cache verify --deep finds the file that has it",
         )
     spectrum = _decompose(X, (y[:, None] == classes).astype(np.float64))
     return float(np.mean([_evidence(spectrum, place) for place in range(len(classes))])) / len(y)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.errors import ConfigError, RunError
+from pipeline.glue_rows import GLUE_ROWS
 from pipeline.partials import partial_path
 from pipeline.results.ledger import Run, read_predictions
 
@@ -27,18 +28,16 @@ class GlueTask:
 
     Args:
         file: its name in the zip.
-        rows: of the test set.
         folder: the task's in a GLUE folder.
     """
 
     file: str
-    rows: int
     folder: str
 
 
 GLUE: Mapping[str, GlueTask] = {
-    "cola": GlueTask("CoLA.tsv", 1063, "CoLA"),
-    "sst2": GlueTask("SST-2.tsv", 1821, "SST-2"),
+    "cola": GlueTask("CoLA.tsv", "CoLA"),
+    "sst2": GlueTask("SST-2.tsv", "SST-2"),
 }
 
 
@@ -83,7 +82,7 @@ def predictions_of(folder: Path, run: Run, task: str, *, any_rows: bool = False)
         raise RunError(
             f"{task}: the run has no predictions of the test set",
             where=run.run,
-            expected=f"{GLUE[task].rows:,} rows of {SPLIT}",
+            expected=f"{GLUE_ROWS[task, SPLIT]:,} rows of {SPLIT}",
             found=", ".join(sorted(set(table.filter(pc.equal(table["task"], task))["split"].to_pylist()))) or "none",
             remedy=how_to_predict(run, task),
         )
@@ -113,11 +112,11 @@ def lines_of_file(predicted: Predicted, *, any_rows: bool = False) -> list[str]:
     """
     idx, predictions = predicted.idx, predicted.predictions
     where = f"{predicted.task}: {predicted.origin}"
-    if len(idx) != GLUE[predicted.task].rows and not any_rows:
+    if len(idx) != GLUE_ROWS[predicted.task, SPLIT] and not any_rows:
         raise RunError(
             f"{predicted.task}: this is not GLUE's whole test set",
             where=predicted.origin,
-            expected=f"{GLUE[predicted.task].rows:,} rows",
+            expected=f"{GLUE_ROWS[predicted.task, SPLIT]:,} rows",
             found=f"{len(idx):,}",
             remedy="predict GLUE's own test.tsv",
         )

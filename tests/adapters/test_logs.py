@@ -20,8 +20,16 @@ def test_losses_and_held_out_scores_are_in_tensorboards_files(live):
     (run,) = live.lora(log="tensorboard")
     events = logged_by(live, run)
     scalars = events.Tags()["scalars"]
-    assert {"cola/loss", "cola/held_out/mcc", "cola/held_out/loss", "learning_rate"} <= set(scalars)
-    logged = [event.value for event in events.Scalars("cola/held_out/loss")]
+    assert {
+        "cola/loss",
+        "cola/curve/held_out/mcc",
+        "cola/held_out/mcc",
+        "cola/curve/held_out/loss",
+        "learning_rate",
+    } <= set(scalars)
+    (kept,) = events.Scalars("cola/held_out/mcc")
+    assert kept.value == pytest.approx(run.scores["cola"]["held_out"]["mcc"])
+    logged = [event.value for event in events.Scalars("cola/curve/held_out/loss")]
     expected = [record["held_out"]["cola"]["loss"] for record in run.selection["evaluations"]]
     assert len(logged) == len(expected)
     assert max(abs(one - other) for one, other in zip(logged, expected, strict=True)) < 1e-6
@@ -44,7 +52,7 @@ def test_steps_that_a_stopped_training_logged_behind_its_state_stand_once(live, 
     (run,) = live.lora(log="tensorboard")
     events = logged_by(live, run)
     assert [event.step for event in events.Scalars("cola/loss")] == [1, 2, 3, 4, 5, 6]
-    assert [event.step for event in events.Scalars("cola/held_out/loss")] == [0, 2, 3, 5, 6]
+    assert [event.step for event in events.Scalars("cola/curve/held_out/loss")] == [0, 2, 3, 5, 6]
 
 
 def test_without_being_asked_for_there_are_none(live):

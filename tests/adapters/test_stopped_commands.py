@@ -69,7 +69,7 @@ def test_tensorboards_files_hold_the_steps_before_a_stop_too(live, stopped_at, c
     events.Reload()
     steps = [event.step for event in events.Scalars("cola/loss")]
     assert steps == list(range(1, len(steps) + 1))
-    assert len(events.Scalars("cola/held_out/loss")) == len(run.selection["evaluations"])
+    assert len(events.Scalars("cola/curve/held_out/loss")) == len(run.selection["evaluations"])
 
 
 def test_states_of_the_second_task_that_are_not_cached_are_missed_before_the_first_trains(live):

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.backbone.catalogue import find_backbone
 from pipeline.backbone.digest import digest_of_files, digest_of_tokenizer
@@ -199,8 +200,10 @@ def test_auto_is_bfloat16_on_cuda_and_float32_on_the_cpu():
 
 
 def test_a_device_that_is_not_here_is_said():
-    with pytest.raises(BackboneError, match="no such device"):
+    with pytest.raises(BackboneError, match="no such device") as caught:
         resolve_device("cuda:99")
+    cards = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    assert caught.value.expected == " | ".join(["auto", "cpu", *(["cuda"] if cards else []), *cards])
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from pipeline.choosing.stage_one import Request, make_features
 from pipeline.choosing_config import BackbonesConfig
 from pipeline.config import CacheConfig
 from pipeline.errors import BackboneError, HeadError
+from pipeline.progress import be_quiet
 from pipeline.results.ledger import read_runs
 from pipeline.results.logme import logme
 from pipeline.tasks.read import read_task
@@ -106,6 +107,9 @@ def test_what_is_there_is_not_computed_again(compare, compared, in_this_process)
     again = compare("{}:none@1", "{}:none", "{}:none@2")
     assert {path: path.stat().st_mtime_ns for path in compare.cache.cache_dir.glob(f"*/*/*/{PASSES}")} == logs
     assert [each.cost for each in again.measured] == [each.cost for each in compared.of_task("cola")]  # one once
+    first, whole, twin = again.to_dict()["contenders"]
+    assert [first["same_as"], whole["same_as"], twin["same_as"]] == [None, None, whole["contender"]]
+    assert twin == whole | {"contender": str(compare.contenders("{}:none@2")[0]), "same_as": whole["contender"]}
     assert [each.score for each in again.measured] == [each.score for each in compared.of_task("cola")]
 
 
@@ -138,9 +142,11 @@ def test_a_sample_too_small_to_hold_rows_out_is_refused_before_anything_is_compu
         compare("{}:none", rows=4)
 
 
-def test_a_process_of_its_own_says_what_it_took(request_of):
+def test_a_process_of_its_own_says_what_it_took_and_to_people_nothing_where_they_want_quiet(request_of, capfd):
     request = request_of("{}:none@1")
-    records = make_features(request)
+    with be_quiet():
+        records = make_features(request)
+    assert capfd.readouterr().err == ""
     assert [record["status"] for record in records] == ["written", "written"]
     cost = cost_of([FeatureCache(request.cache.cache_dir).open("cola", "validation", layer=1, pooling="mean")])
     assert 100e6 < cost.peak_memory_bytes < 3e9

@@ -18,10 +18,11 @@ from pipeline.doctor import cpu, disk, gpu, nf4
 from pipeline.doctor.backbones import BLOCKS_WEIGHTS, EMBEDDINGS, check_embedded, judge_eight_billion
 from pipeline.doctor.examine import meanwhile
 from pipeline.doctor.finding import Finding, findings_of
-from pipeline.doctor.glue_folder import GLUE_ROWS, check_glue
+from pipeline.doctor.glue_folder import check_glue
 from pipeline.doctor.limits import Limits, read_limits
 from pipeline.doctor.versions import judge_packages, judge_python
 from pipeline.errors import CacheError
+from pipeline.glue_rows import GLUE_ROWS
 
 
 def by_name(findings) -> dict[str, Finding]:
@@ -334,6 +335,29 @@ def test_a_disk_without_room_is_a_problem_and_what_is_there_already_needs_none(t
     monkeypatch.setattr(disk, "list_entries", lambda folder: [None] * len(wanted))
     monkeypatch.setattr(disk, "_kind_of", lambda entry: next(whole))
     assert by_name(disk.check_room(*folders, "float32"))["cache"].status == "ok"
+
+
+def test_places_in_which_nothing_can_be_kept_are_problems_even_for_root(tmp_path, monkeypatch):
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.touch()
+    link.symlink_to(tmp_path / "gone")
+    for wrong in (file, file / "x" / "y", link):
+        found = disk.unusable("cache", wrong)
+        assert (found.status, found.found) == ("problem", f"{wrong if wrong == link else file} is not a folder")
+        assert "--cache-dir" in found.remedy
+    assert list(disk.check_files(file)) == []
+    refused = by_name(disk.check_room(tmp_path, Path("/proc/x"), file / "x", "float32"))
+    assert {name: each.status for name, each in refused.items()} == {
+        "cache": "ok",
+        "models": "problem",
+        "runs": "problem",
+    }
+    assert "nothing can be written in /proc (proc)" in refused["runs"].found
+    assert "--runs-dir" in refused["runs"].remedy
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 0))
+    assert by_name(disk.check_room(*[tmp_path] * 3, "float32"))["runs"].remedy.startswith("make room")
+    assert sorted(tmp_path.iterdir()) == [file, link]
 
 
 def test_the_file_system_is_tried_and_nothing_of_it_stays(tmp_path):

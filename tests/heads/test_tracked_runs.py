@@ -53,7 +53,7 @@ def test_mlflow_has_the_learning_curve_of_a_head_that_has_one(told, client):
     logreg, mlp = told[0]
     (curve,) = curves_of(mlp)
     (found,) = found_by(client, f"tags.`mlflow.runName` = '{mlp.run}'")
-    history = client.get_metric_history(found.info.run_id, "cola/held_out/loss")
+    history = client.get_metric_history(found.info.run_id, "cola/curve/held_out/loss")
     assert [(each.step, each.value) for each in history] == list(curve.points)
     assert len(curve.points) == mlp.selection["tried"]
     assert min(curve.points, key=lambda point: point[1])[0] == mlp.selection["epochs"]
@@ -69,17 +69,24 @@ def test_tensorboards_own_reader_finds_scores_and_curves(cache, config, tmp_path
     events.Reload()
     (score,) = events.Scalars("cola/validation/mcc")
     assert score.value == pytest.approx(run.scores["cola"]["validation"]["mcc"])
-    assert [event.step for event in events.Scalars("cola/held_out/loss")] == list(range(1, run.selection["tried"] + 1))
+    assert [event.step for event in events.Scalars("cola/curve/held_out/loss")] == list(
+        range(1, run.selection["tried"] + 1)
+    )
 
 
-def test_a_tracker_that_fails_loses_no_run(cache, config, tmp_path, monkeypatch, capsys):
+def test_a_tracker_that_fails_loses_no_run_and_keeps_no_score_from_being_said(
+    cache, config, tmp_path, monkeypatch, capsys
+):
     def refuse(folder, run):
-        raise ConnectionError("nobody listens")
+        raise ConnectionError("nobody listens\nand more")
 
     monkeypatch.setattr(trackers, "_to_mlflow", refuse)
-    (run,) = train_heads(replace(config, heads=("logreg",)), cache, RunsConfig(tmp_path, "mlflow"))
-    assert read_run(tmp_path / run.run) == run
-    assert "is stored, but mlflow did not take it: ConnectionError: nobody listens" in capsys.readouterr().err
+    runs = train_heads(replace(config, heads=("logreg", "ridge")), cache, RunsConfig(tmp_path, "mlflow"))
+    assert [read_run(tmp_path / run.run) for run in runs] == runs
+    *said, last = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[1].split()[0] for line in said] == ["logreg", "ridge"]
+    names = ", ".join(run.run for run in runs)
+    assert last == f"warning: not logged, but stored: {names}; mlflow failed: ConnectionError: nobody listens"
 
 
 def test_a_package_that_is_missing_is_said_before_anything_is_trained(tmp_path, monkeypatch):

@@ -64,9 +64,15 @@ def test_features_of_zeros_leave_labels_of_one_variance():
     assert logme(np.zeros((10, 3)), y) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    ("X", "y"), [(np.ones((4, 2)), [0, 1]), (np.ones((4, 2)), [1, 1, 1, 1]), (np.full((2, 2), np.nan), [0, 1])]
-)
+@pytest.mark.parametrize(("X", "y"), [(np.ones((4, 2)), [0, 1]), (np.ones((4, 2)), [1, 1, 1, 1])])
 def test_what_it_is_not_defined_for_is_refused(X, y):
     with pytest.raises(RunError, match="not defined"):
         logme(X, np.asarray(y))
+
+
+def test_a_value_that_is_not_finite_is_said_with_its_place():
+    X, y = drawn(50, 5)
+    X[7, 3], X[9, 1] = np.nan, np.inf
+    with pytest.raises(RunError, match="not defined") as caught:
+        logme(X, y)
+    assert (caught.value.where, caught.value.found) == ("row 7, column 3", "nan, the first of 2 that are not")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
+from pipeline.results.counts import METRIC_NAMES
 from pipeline.results.ledger import Run
 from pipeline.results.lines import deciding_metric
 from pipeline.results.report.entries import Entry, choose, entry_of, legend_names
@@ -14,7 +15,6 @@ from pipeline.results.report.predicted import SPLIT, Predicted
 DETAILED = 8
 """Runs of a corpus that are shown in detail, at most, unless others are named."""
 TITLES = {"cola": "CoLA", "sst2": "SST-2"}
-METRICS = {"mcc": "MCC", "accuracy": "accuracy", "f1": "F1"}
 SAMPLE = "sample"
 SOURCES = {"hub": "glue", "files": "own files", "": "data not named"}
 """What a source of data is called: GLUE is the same, wherever it was read."""
@@ -70,7 +70,7 @@ class Corpus:
     @property
     def metric_title(self) -> str:
         """The deciding metric's name for people."""
-        return METRICS.get(self.metric, self.metric)
+        return METRIC_NAMES.get(self.metric, self.metric)
 
     @property
     def best(self) -> Entry:

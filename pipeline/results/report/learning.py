@@ -1,8 +1,9 @@
 """Learning curves of the runs shown in detail: loss and score over steps or epochs."""
 
+from pipeline.results.counts import METRIC_NAMES
 from pipeline.results.curves import Curve, curves_of
 from pipeline.results.ledger import Run
-from pipeline.results.report.corpora import METRICS, Corpus
+from pipeline.results.report.corpora import Corpus
 from pipeline.results.report.figure import DASHES, OF_SERIES, Figure, Variant, colour, counted, short
 
 MARKED = 40
@@ -35,7 +36,7 @@ def learning_figure(corpus: Corpus) -> Figure | None:
             {
                 "title": f"{_name(part, metric)} by {unit}, {path}",
                 "x": {"title": unit, "range": short([-0.03 * (last or 1.0), 1.06 * (last or 1.0)])},
-                "y": {"title": METRICS.get(metric, metric)},
+                "y": {"title": METRIC_NAMES.get(metric, metric)},
             }
         )
     seen: set[str] = set()
@@ -89,7 +90,7 @@ def learning_figure(corpus: Corpus) -> Figure | None:
 
 
 def _name(part: str, metric: str) -> str:
-    return f"{'held-out' if part == 'held_out' else 'training'} {METRICS.get(metric, metric)}"
+    return f"{'held-out' if part == 'held_out' else 'training'} {METRIC_NAMES.get(metric, metric)}"
 
 
 def _thinned(curve: Curve) -> Curve:
