@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,10 +65,10 @@ class Process:
             pass
 
 
-def read_requests(data: DataConfig, rows: int) -> dict[str, Request]:
-    """The texts of both tasks under their own prompts."""
+def read_requests(data: DataConfig, rows: int, tasks: Sequence[str]) -> dict[str, Request]:
+    """The texts of tasks under their own prompts."""
     requests = {}
-    for task in find_tasks(("cola", "sst2"), ()):
+    for task in find_tasks(tuple(tasks), ()):
         split = SPLITS[task.name]
         before, after = task.prompt.split("{}")
         texts = list(read_task(task, data, (split,))[split].texts[:rows])
@@ -138,6 +139,7 @@ def compare(names: list[str], requests: dict[str, Request], repeats: int) -> Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="glue")
+    parser.add_argument("--tasks", nargs="+", default=["cola", "sst2"], choices=["cola", "sst2"])
     parser.add_argument("--rows", type=int, default=2000, help="of each task at most")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--contenders", nargs="+", help="beginnings of names; all that are installed by default")
@@ -154,7 +156,11 @@ def main() -> None:
         from tests.bench.limits import print_limits
 
         print_limits(data)
-    compare([each for each in there if each not in absent], read_requests(data, options.rows), options.repeats)
+    compare(
+        [each for each in there if each not in absent],
+        read_requests(data, options.rows, options.tasks),
+        options.repeats,
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,19 @@ def test_the_plan_of_real_corpora_computes_little_more_than_each_prefix_once(tas
 @pytest.mark.slow
 def test_contenders_agree_with_the_unpadded_pass(monkeypatch, capsys, sample_dir):
     monkeypatch.chdir(sample_dir.parent.parent)
-    words = ["--data", "sample", "--rows", "6", "--repeats", "1", "--contenders", "this project", "transformers"]
+    words = [
+        "--data",
+        "sample",
+        "--tasks",
+        "cola",
+        "--rows",
+        "6",
+        "--repeats",
+        "1",
+        "--contenders",
+        "this project",
+        "transformers",
+    ]
     monkeypatch.setattr(sys, "argv", ["stage_one", *words, "--no-limits"])
     stage_one.main()
     lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| cola |")]
