@@ -7,7 +7,7 @@ from functools import cache as cache_result
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from cyclopts.config import Toml
 
 from pipeline import __version__, before_torch
@@ -77,8 +77,10 @@ def main() -> None:
         sys.exit(2)
     except CycloptsError as error:
         words = [word for word in error.command_chain or () if word != app.name[0]]
-        help_of = " ".join(["pipeline", *words, "--help"])
-        print(f"pipeline: {error}\n  do: {help_of} shows how, with an example", file=sys.stderr)
+        remedy = f"{' '.join(['pipeline', *words, '--help'])} shows how, with an example"
+        if isinstance(error, UnknownOptionError):
+            remedy += "; what begins with a dash and is no option stands behind --"
+        print(f"pipeline: {error}\n  do: {remedy}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         goes_on = bool(GO_ON & set(sys.argv[1:]))

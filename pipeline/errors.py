@@ -3,6 +3,15 @@
 from typing import Any
 
 
+def shortened(text: str, most: int) -> str:
+    """A text, or as much of it as there is room for, with an ellipsis.
+
+    Args:
+        most: characters.
+    """
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
 class PipelineError(Exception):
     """A trouble that the user can mend: what was wrong, expected and found, where, and what to do.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from pipeline.config import LedgerConfig
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, shortened
 from pipeline.predict_config import PredictConfig
 from pipeline.terminal import LISTS, Flat, Json, columns, print_result, printable
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 STDIN = "standard input"
 READ_BYTES = 65536
 
-predict_app = App(name="predict", default_parameter=LISTS)
+predict_app = App(name="predict", usage="Usage: pipeline predict RUN [SENTENCES...] [OPTIONS]", default_parameter=LISTS)
+MOST_SHOWN = 160
+"""Characters of a sentence in a table."""
 
 
 @predict_app.default
@@ -37,6 +39,7 @@ def predict(
     force: bool = False,
     task: str | None = None,
     jsonl: bool = False,
+    threads: int = 0,
     places: Annotated[PredictConfig, Flat] = PredictConfig(),
     runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     json: Json = False,
@@ -50,7 +53,7 @@ def predict(
     Example: `pipeline predict RUN "The cat sat on the mat."`
 
     Args:
-        run: the run's name, or its beginning.
+        run: the run's name, or any part of it.
         sentences: what to classify; without any each line of standard input is one. Behind -- they may
             begin with a dash.
         stdin: read standard input, as without any sentence.
@@ -62,11 +65,15 @@ def predict(
         force: overwrite a file that is there, and columns of the new ones' names.
         task: one of the run's tasks; needed only where there are several.
         jsonl: print one JSON object a line, each as soon as it is there.
+        threads: CPU threads; 0 is all cores.
     """
     from pipeline.predicting.files import SentenceFile, check_target, predict_file
     from pipeline.predicting.predictor import folder_of, load_predictor, only_task
     from pipeline.results.ledger import read_run
+    from pipeline.threads import limited_threads
 
+    if threads < 0:
+        raise ConfigError("this is no number of threads", where="threads", expected="at least 0", found=threads)
     folder = folder_of(run, runs.runs_dir)
     task = only_task(read_run(folder), task)
     from_stdin = file is None and not sentences
@@ -77,21 +84,22 @@ def predict(
         check_target(to, file, force=force)
     of_file = None if file is None else SentenceFile.check(file, text_column, to)
     given = [] if from_stdin or of_file else _checked(sentences)
-    predictor = load_predictor(folder, task=task, **asdict(places))
-    if of_file is not None and to is not None:
-        result = predict_file(predictor, of_file, to, task=task, prefix=prefix, force=force)
-        print_result(result, json, lambda result: columns([_counted(result)], tuple(_counted(result))))
-    elif given:
-        _print(iter([list(predictor.answer(given).records(tuple(given)))]), json, jsonl, as_table=True)
-    elif of_file is not None:
-        answers = (
-            records
-            for _, part in of_file.sheets()
-            for records in predictor.until_fault(part.texts, part.lines, part.origin)
-        )
-        _print(answers, json, jsonl)
-    else:
-        _print(_of_stdin(predictor), json, jsonl)
+    with limited_threads(threads):
+        predictor = load_predictor(folder, task=task, **asdict(places))
+        if of_file is not None and to is not None:
+            result = predict_file(predictor, of_file, to, task=task, prefix=prefix, force=force)
+            print_result(result, json, lambda result: columns([_counted(result)], tuple(_counted(result))))
+        elif given:
+            _print(iter([list(predictor.answer(given).records(tuple(given)))]), json, jsonl, as_table=True)
+        elif of_file is not None:
+            answers = (
+                records
+                for _, part in of_file.sheets()
+                for records in predictor.until_fault(part.texts, part.lines, part.origin)
+            )
+            _print(answers, json, jsonl)
+        else:
+            _print(_of_stdin(predictor), json, jsonl)
 
 
 def _check_settings(
@@ -167,7 +175,7 @@ def _print(answers: Iterator[list[dict[str, Any]]], as_json: bool, jsonl: bool, 
     """Print what is answered: as one JSON list, as JSON lines, as a table, or as lines for people and pipes."""
     if as_json or (as_table and not jsonl):
         rows = [record for records in answers for record in records]
-        print_result(rows, as_json, lambda rows: columns(map(_shown, rows), ("sentence", "label", "probability")))
+        print_result(rows, as_json, lambda rows: columns(map(_line, rows), ("sentence", "label", "probability")))
         return
     for records in answers:
         for record in records:
@@ -179,6 +187,11 @@ def _shown(record: dict[str, Any]) -> dict[str, Any]:
     if record["label"] is None:  # of an empty line
         return {**record, "label": "", "probability": ""}
     return {**record, "probability": f"{record['probabilities'][record['label']]:.3f}"}
+
+
+def _line(record: dict[str, Any]) -> dict[str, Any]:
+    """An answer as a line of a table: of a long sentence its beginning."""
+    return _shown({**record, "sentence": shortened(record["sentence"], MOST_SHOWN)})
 
 
 def _cells(record: dict[str, Any]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from pipeline.config import CacheConfig, LedgerConfig
 from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result
 
-report_app = App(name="report", default_parameter=LISTS)
+report_app = App(name="report", usage="Usage: pipeline report [FILE] [OPTIONS]", default_parameter=LISTS)
 
 
 @report_app.default

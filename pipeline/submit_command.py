@@ -19,7 +19,7 @@ DIGITS = 18
 """Of a number that has room in 64 bits whatever they are."""
 PROBABILITY = "probability_"
 
-submit_app = App(name="submit", default_parameter=LISTS)
+submit_app = App(name="submit", usage="Usage: pipeline submit [RUNS...] [OPTIONS]", default_parameter=LISTS)
 
 
 @submit_app.default
@@ -42,7 +42,7 @@ def submit(
     Example: `pipeline submit --to submission.zip`
 
     Args:
-        chosen: the runs, by name or its beginning, one for each task, or one of both; by default the best of each task
+        chosen: the runs, by name or any part of it, one for each task, or one of both; by default the best of each task
             by its score on held-out training rows.
         to: the zip.
         tasks: cola, sst2, or both.
@@ -55,24 +55,28 @@ def submit(
     if not tasks or len(set(tasks)) != len(tasks) or not set(tasks) <= set(GLUE):
         raise ConfigError("name each of GLUE's tasks once", where="tasks", expected=" | ".join(GLUE), found=tasks)
     files = _files(predictions, tasks)
+    options = (" --tasks " + " ".join(tasks) if set(tasks) != set(GLUE) else "") + (" --any-rows" if any_rows else "")
     named, problems = _named(chosen, runs.runs_dir)
     lost, predicted = bool(problems), []
     of_runs = [task for task in tasks if task not in files]
     if unused := [run.run for run in named if not set(run.tasks) & set(of_runs)]:
         problems.append(
             ConfigError(
-                "of runs that are named nothing is wanted",
+                "a run is named that is not needed",
                 where="runs",
                 expected=f"runs of {', '.join(of_runs)}" if of_runs else "none: --predictions has every task",
                 found=", ".join(unused),
-                remedy="leave them out, or name their task with --tasks",
+                remedy="leave it out, or else the file that --predictions names for its task; --tasks says which tasks",
             )
         )
     for task in tasks:
         if task in of_runs and lost and not any(task in run.tasks for run in named):
             continue  # its run may be the one that was not found
         try:
-            one = _of_run(task, named, runs.runs_dir, any_rows) if task in of_runs else _of_file(task, files[task])
+            if task in of_runs:
+                one = _of_run(task, named, runs.runs_dir, any_rows, options)
+            else:
+                one = _of_file(task, files[task])
             lines_of_file(one, any_rows=any_rows)
             predicted.append(one)
         except PipelineError as error:
@@ -154,7 +158,7 @@ def _check_labels(task: str, table: "Table") -> None:
         )
 
 
-def _of_run(task: str, named: "Sequence[Run]", runs_dir: Path, any_rows: bool) -> "Predicted":
+def _of_run(task: str, named: "Sequence[Run]", runs_dir: Path, any_rows: bool, options: str) -> "Predicted":
     from pipeline.progress import say
     from pipeline.results.best_runs import best_run
     from pipeline.results.ledger import read_run
@@ -172,4 +176,4 @@ def _of_run(task: str, named: "Sequence[Run]", runs_dir: Path, any_rows: bool) -
         name, why = best_run(runs_dir, task, data=() if any_rows else OF_GLUE)
         say(f"{task}: {name}: {why}")
         of_task = [read_run(runs_dir / name)]
-    return predictions_of(runs_dir / of_task[0].run, of_task[0], task, any_rows=any_rows)
+    return predictions_of(runs_dir / of_task[0].run, of_task[0], task, any_rows=any_rows, options=options)

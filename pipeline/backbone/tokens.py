@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import BackboneError, ConfigError, SentenceError
+from pipeline.errors import BackboneError, ConfigError, SentenceError, shortened
 from pipeline.progress import say
 from pipeline.tasks.spec import SLOT
 
@@ -179,7 +179,7 @@ def tokenize(
             lines[first],
             where=f"{origin}, the longest in row {lines[longest]}{also}",
             expected=f"at most {max_length} tokens, prompt included",
-            found=f"{lengths[longest]} tokens: {texts[longest]!r:.100}",
+            found=f"{lengths[longest]} tokens: {shortened(texts[longest], 90)!r}",
             remedy=remedy,
         )
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)

@@ -23,6 +23,10 @@ from pipeline.tasks.spec import TaskSpec, find_tasks
 from pipeline.threads import limited_threads
 from pipeline.views import name_views, parse_views
 
+FEW_ROWS = 100
+"""Held out, they say little; where a fifth of the training rows is no more, there are no more."""
+A_FIFTH = 0.2
+
 
 @tracking()
 def train_heads(
@@ -90,4 +94,6 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own:
 def _training_rows(task: TaskSpec, train: SplitFeatures, config: HeadsConfig, views: int) -> TrainingRows:
     y = labelled(task, train.y)
     (fit, held), *others = enough_hold_outs(train.texts, y, share=config.held_out, seed=config.seed)
+    if len(held) < FEW_ROWS and config.held_out < A_FIFTH:
+        say(f"{task.name}: note: only {len(held)} rows are held out to select on; --held-out 0.2 takes more")
     return TrainingRows(train.X, y, fit, held, views, tuple(others))

@@ -54,6 +54,12 @@ class SentenceFile:
             DataError: the file cannot be read, is of no such kind or empty, has no such column, or a sentence is
                 missing or empty, or the other file cannot hold a column; the row is named.
         """
+        if path.suffix.lower() == ".txt":
+            raise DataError(
+                "a plain list of sentences is no table",
+                where=path,
+                remedy=f"give it to standard input: pipeline predict RUN < {path}",
+            )
         rows, column = 0, text_column
         types: Types = {}
         names: tuple[str, ...] = ()

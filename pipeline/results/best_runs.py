@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.errors import RunError
 from pipeline.results.baselines_table import CONTROL, MAJORITY, RANDOM, ZERO_SHOT
+from pipeline.results.ledger import read_run
 from pipeline.results.lines import read_ledger
 
 NO_CANDIDATES = (CONTROL, MAJORITY, RANDOM, ZERO_SHOT)
@@ -12,7 +13,8 @@ NO_CANDIDATES = (CONTROL, MAJORITY, RANDOM, ZERO_SHOT)
 
 
 def best_run(runs_dir: Path, task: str, *, data: Sequence[str]) -> tuple[str, str]:
-    """Choose a task's run by its held-out score; of equals the newest.
+    """Choose a task's run by its held-out score; of equals the newest. What was trained on a draw of the training rows
+    to compare backbones is no candidate.
 
     Args:
         data: the sources whose runs may be chosen; any where it is empty.
@@ -30,6 +32,7 @@ def best_run(runs_dir: Path, task: str, *, data: Sequence[str]) -> tuple[str, st
         and line["held_out"] is not None
         and line["head"] not in NO_CANDIDATES
         and (not data or line["data"] in data)
+        and not read_run(runs_dir / line["run"]).drawn(task, "train")[0]
     ]
     if not lines:
         raise RunError(
@@ -43,7 +46,5 @@ def best_run(runs_dir: Path, task: str, *, data: Sequence[str]) -> tuple[str, st
     why = f"{best['metric']} {best['held_out']:.3f} on held-out training rows, the best of {len(lines)}"
     kinds = len({line["held_out_rows"] for line in lines})
     if kinds > 1:
-        why += (
-            f" (they held out {kinds} different sets of rows, so that is a rough comparison: --runs chooses yourself)"
-        )
+        why += f" (they held out {kinds} different sets of rows: a rough comparison; a run that is named is taken)"
     return str(best["run"]), why

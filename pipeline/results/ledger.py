@@ -73,6 +73,13 @@ class Run:
     created: str = field(default_factory=lambda: now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
     versions: Mapping[str, str] = field(default_factory=lambda: {name: _version(name) for name in PACKAGES})
 
+    def drawn(self, task: str, split: str) -> tuple[int, int]:
+        """How many rows of a split were drawn to try something, and of how many; zeros where none was left out."""
+        for each in self.config.get("sample") or ():
+            if (each["task"], each["split"]) == (task, split) and each["rows"] < each["of"]:
+                return int(each["rows"]), int(each["of"])
+        return 0, 0
+
     def to_dict(self) -> dict[str, Any]:
         """The record as a JSON object."""
         return asdict(self)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
+from pipeline.config import DataConfig
 from pipeline.errors import ConfigError, RunError
 from pipeline.glue_rows import GLUE_ROWS
 from pipeline.partials import partial_path
@@ -58,11 +59,12 @@ class Predicted:
     predictions: np.ndarray
 
 
-def predictions_of(folder: Path, run: Run, task: str, *, any_rows: bool = False) -> Predicted:
+def predictions_of(folder: Path, run: Run, task: str, *, any_rows: bool = False, options: str = "") -> Predicted:
     """A run's predictions of a task's test split.
 
     Args:
         any_rows: also of other data than GLUE's.
+        options: of the command that asks, to be given again.
 
     Raises:
         RunError: it has none, or they are of another test split than GLUE's; the error says what to do.
@@ -82,21 +84,28 @@ def predictions_of(folder: Path, run: Run, task: str, *, any_rows: bool = False)
         raise RunError(
             f"{task}: the run has no predictions of the test set",
             where=run.run,
-            expected=f"{GLUE_ROWS[task, SPLIT]:,} rows of {SPLIT}",
+            expected=f"rows of {SPLIT}" if any_rows else f"{GLUE_ROWS[task, SPLIT]:,} rows of {SPLIT}",
             found=", ".join(sorted(set(table.filter(pc.equal(table["task"], task))["split"].to_pylist()))) or "none",
-            remedy=how_to_predict(run, task),
+            remedy=how_to_predict(run, task, options),
         )
     return Predicted(task, run.run, rows["idx"].to_numpy(), rows["prediction"].to_numpy())
 
 
-def how_to_predict(run: Run, task: str) -> str:
-    """The commands that make what a run lacks."""
-    place = GLUE[task]
+def how_to_predict(run: Run, task: str, options: str = "") -> str:
+    """The commands that make what a run lacks.
+
+    Args:
+        options: of the command that asks, to be given again.
+    """
+    places, data = DataConfig(), str(run.config.get("data"))
+    folder = {"sample": places.sample_dir}.get(data, places.glue_dir)
+    file = folder / GLUE[task].folder / "test.tsv"
+    bring = "" if file.is_file() else f"bring {file} (pipeline data fetches GLUE), then "
     several = f" --task {task}" if len(run.tasks) > 1 else ""
     return (
-        f"bring GLUE's {place.folder}/test.tsv (pipeline data), then pipeline predict {run.run} "
-        f"--file data/glue/{place.folder}/test.tsv --to {task}.parquet{several}, and pipeline submit --predictions "
-        f"{task}={task}.parquet; or run pipeline extract --splits test and train again: then the run has them"
+        f"{bring}pipeline predict {run.run} --file {file} --to {task}.parquet{several}, and pipeline submit "
+        f"--predictions {task}={task}.parquet{options}; or run pipeline extract --splits test and train again: then "
+        "the run has them"
     )
 
 

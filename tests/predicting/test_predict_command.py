@@ -76,8 +76,9 @@ def test_arguments_files_and_json_say_the_same(pipeline, tmp_path):
     assert [line.split("\t")[::2] for line in out.splitlines()] == [[row["label"], row["sentence"]] for row in rows]
     _, out, _ = pipeline("tfidf", "--file", tmp_path / "in.tsv", "--to", tmp_path / "out.csv", "--json")
     assert json.loads(out)["sentences"] == 2
-    _, out, _ = pipeline("tfidf", "The cat sat .")
+    _, out, _ = pipeline("tfidf", "The cat sat .", "so " * 100, "--threads", "1")
     assert "probability" in out
+    assert 20 < out.count("so ") < 60 and "…" in out  # of a long sentence its beginning
 
 
 def test_sentences_may_begin_with_a_dash_hold_newlines_and_stand_beside_general_options(pipeline, tmp_path):
@@ -104,6 +105,8 @@ def test_settings_that_do_not_go_together_are_one_message(pipeline, tmp_path):
     assert "--to needs --file" in err
     assert "--json, or --jsonl" in err
     assert "Did you mean --task?" in pipeline("tfidf", "A sentence.", "--tsak", "sst2")[2]
+    assert "stands behind --" in pipeline("tfidf", "-x sentence.")[2]
+    assert "threads" in pipeline("tfidf", "A sentence.", "--threads", "-1")[2]
     assert "- is standard input" in pipeline("tfidf", "-", "A sentence.")[2]
     assert "another task" in pipeline("tfidf", "A sentence.", "--task", "sst2")[2]
     assert "several tasks" in pipeline("joint", "A sentence.")[2]

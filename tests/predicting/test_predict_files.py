@@ -103,7 +103,8 @@ def test_what_is_there_is_not_overwritten_unless_that_is_asked_for(words, tmp_pa
         ("in.csv", "Fine .\nGood .\n", ("no such column of sentences", "'Fine .'", "first line", "standard input")),
         ("in.jsonl", '{"text": "Fine .", "text": "Good ."}\n', ("two columns have one name", "row 1")),
         ("in.csv", "sentence\n", ("holds no sentence",)),
-        ("in.txt", "Fine .\n", ("no reader",)),
+        ("in.txt", "Fine .\n", ("plain list", "pipeline predict RUN < ")),
+        ("in.doc", "Fine .\n", ("no reader",)),
         ("in.parquet", "no", ("not Parquet",)),
     ],
 )

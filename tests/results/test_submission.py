@@ -96,6 +96,17 @@ def test_what_is_missing_is_said_with_the_commands_that_make_it_and_nothing_is_w
     assert submit("--tasks", "sst2", "--any-rows")[0] == 0
 
 
+def test_what_is_to_be_done_is_of_the_runs_own_data_with_the_options_that_were_given(entered, submit, monkeypatch):
+    monkeypatch.setenv("GLUE_DIR", "elsewhere")
+    entered("20260101-cola", split="validation")
+    assert "--file elsewhere/CoLA/test.tsv" in submit("--tasks", "cola")[2]
+    entered("20260102-cola", split="validation", config={"data": "sample", "metric": "mcc"})
+    err = submit("20260102-cola", "--tasks", "cola", "--any-rows")[2]
+    assert "expected: rows of test" in err
+    assert "--file data/sample/CoLA/test.tsv" in err
+    assert "--predictions cola=cola.parquet --tasks cola --any-rows;" in err
+
+
 def test_a_run_on_other_data_is_refused(entered, submit):
     entered("20260101-cola", rows=20, config={"data": "sample", "metric": "mcc"})
     assert "not GLUE's" in submit("20260101-cola", "--tasks", "cola")[2]
@@ -151,6 +162,8 @@ def test_the_best_run_is_that_of_the_highest_score_on_held_out_rows(entered, tmp
     best = entered("20260102-high", held_out=0.6)
     entered("20260103-control", held_out=0.9, head="control")
     entered("20260104-sample", held_out=0.8, config={"data": "sample", "metric": "mcc"})
+    drawn = [{"task": "cola", "split": "train", "rows": 100, "of": 8551}]
+    entered("20260105-backbones", held_out=0.9, config={"data": "glue", "metric": "mcc", "sample": drawn})
     name, why = best_run(tmp_path / "runs", "cola", data=("glue", "hub"))
     assert (name, "accuracy 0.600" in why, "best of 2" in why) == (best.run, True, True)
 

@@ -88,10 +88,7 @@ class Entry:
 
     def drawn(self, split: str) -> tuple[int, int]:
         """How many rows of a split were drawn for it, and of how many; zeros where none was left out."""
-        for each in self.run.config.get("sample") or ():
-            if (each["task"], each["split"]) == (self.task, split) and each["rows"] < each["of"]:
-                return int(each["rows"]), int(each["of"])
-        return 0, 0
+        return self.run.drawn(self.task, split)
 
     @property
     def trained_on(self) -> str:
