@@ -1,12 +1,12 @@
 """A table for terminals of any width: where not all columns fit, some are left out, and words stay whole."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
+from rich.table import Column, Table
 
-COMFORTABLE = 24
+COMFORTABLE = 16
 """Characters that a column of words likes to have before another one has to go."""
 
 
@@ -17,28 +17,54 @@ class FittingTable(Table):
         dispensable: the headers of columns that may go, the least missed first.
         caption: below it.
         title: above it.
+        notes: by header, what is said below the table as long as the column is shown.
     """
 
-    def __init__(self, dispensable: Sequence[str] = (), caption: str | None = None, title: str | None = None) -> None:
+    def __init__(
+        self,
+        dispensable: Sequence[str] = (),
+        caption: str | None = None,
+        title: str | None = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(caption=caption, title=title)
-        self.dispensable = tuple(dispensable)
+        self.dispensable, self.notes = tuple(dispensable), dict(notes or {})
+        self.shortened: dict[str, tuple[list[str], str]] = {}
+
+    def shorten(self, header: str, cells: Sequence[str], note: str) -> None:
+        """Give a column shorter cells, which stand there before any column goes, and what is said of them below."""
+        self.shortened[header] = ([*cells], note)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render the columns that fit; what was left out stands in the caption."""
-        shown, gone = copy(self), []
+        shown, gone, notes = copy(self), [], dict(self.notes)
+
+        def is_too_wide() -> bool:
+            return sum(_least_comfortable(shown._measured(console, options))) > shown._room(options)
+
+        if is_too_wide():
+            shown.columns = [self._short(column) for column in shown.columns]
+            notes |= {header: note for header, (_, note) in self.shortened.items()}
         for header in self.dispensable:
-            if sum(_least_comfortable(shown._measured(console, options))) <= shown._room(options):
+            if not is_too_wide():
                 break
             shown.columns = [column for column in shown.columns if column.header != header]
             gone.append(header)
-        if gone:
-            note = f"left out for want of width: {', '.join(gone)}"
-            shown.caption = f"{self.caption}. {note}" if self.caption else note
+        said = [note for header, note in notes.items() if header not in gone]
+        said += [f"left out for want of width: {', '.join(gone)}"] if gone else []
+        shown.caption = ". ".join([*([str(self.caption)] if self.caption else []), *said]) or None
         widths = fitting_widths(shown._measured(console, options), shown._room(options))
         shown.columns = [copy(column) for column in shown.columns]
         for column, width in zip(shown.columns, widths, strict=True):
             column.width, column.no_wrap = width, False
         yield from Table.__rich_console__(shown, console, options)
+
+    def _short(self, column: Column) -> Column:
+        if column.header not in self.shortened:
+            return column
+        short = copy(column)
+        short._cells = [*self.shortened[str(column.header)][0]]
+        return short
 
     def _measured(self, console: Console, options: ConsoleOptions) -> list[tuple[int, int]]:
         """Of each column the characters of its longest word, and of its longest line."""

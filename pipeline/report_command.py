@@ -34,19 +34,15 @@ def report(
         tasks: of these tasks alone.
         data: of runs on these sources of data alone: glue, sample, hub, or a folder of one's own.
     """
+    from pipeline.results.report.gather import gather
     from pipeline.results.report.writing import write_report
 
     features = features_at_hand(cache.cache_dir)
+    gathered = gather(
+        ledger.runs_dir, chosen=runs, tasks=tasks, data=data, labels=labels_of(features), features=features
+    )
     try:
-        found = write_report(
-            file or ledger.runs_dir / "report.html",
-            ledger.runs_dir,
-            chosen=runs,
-            tasks=tasks,
-            data=data,
-            labels=labels_of(features),
-            features=features,
-        )
+        found = write_report(file or ledger.runs_dir / "report.html", gathered)
     except ModuleNotFoundError as error:
         raise missing_package(error, "report") from error
     print_result(found, json, lambda one: columns([_named(one)], ("file", "bytes", "runs", "in detail", "data")))

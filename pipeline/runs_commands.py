@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from pipeline.config import LedgerConfig
 from pipeline.runs_config import LinesConfig
@@ -40,7 +40,7 @@ def runs_ls(
     chosen = choose_lines(ledger, which)
     names = dict.fromkeys(chosen["run"].to_pylist())
     records = [read_run(runs.runs_dir / name).to_dict() for name in names] if json else []
-    print_result(records, json, lambda _: runs_table(chosen))
+    print_result(records, json, lambda _: runs_table(chosen, ledger["run"].unique().to_pylist()))
 
 
 @runs_app.command(name="export")
@@ -87,7 +87,7 @@ def runs_compare(
     Example: `pipeline runs compare RUN_A RUN_B --metric accuracy`
 
     Args:
-        first: the run's name, or its beginning.
+        first: the run's name, or any part of it that no other has.
         second: the same of the run that is held against it.
         others: more runs that are held against the first.
         metric: mcc, accuracy, balanced_accuracy, f1, auroc, log_loss or ece; each task's deciding one by default.
@@ -106,39 +106,35 @@ def runs_compare(
 
 
 @runs_app.command(name="show")
-def runs_show(name: str, /, *, runs: Annotated[LedgerConfig, Flat] = LedgerConfig(), json: Json = False) -> None:
-    """Show a run's whole record, and what its cached features saved.
+def runs_show(
+    name: str,
+    /,
+    *,
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
+    json: Json = False,
+) -> None:
+    """Show a run: what was trained, its scores, what it was trained on, and what its cached features saved.
 
-    Example: `pipeline runs show RUN --json`
+    Example: `pipeline runs show RUN --all`
 
     Args:
-        name: the run's name, or its beginning.
+        name: the run's name, or any part of it that no other has.
+        every: every field of its record.
     """
     from pipeline.cache.identity import flatten
     from pipeline.results.ledger import find_run, read_run, read_runs
+    from pipeline.results.run_summary import run_summary, shown_value
     from pipeline.results.savings import of_run
 
-    run = read_run(find_run(runs.runs_dir, name))
-    record = run.to_dict() | {"saved": of_run(run, read_runs(runs.runs_dir))}
-    first = (
-        "run",
-        "created",
-        "path",
-        "tasks",
-        "head",
-        "adapter",
-        "seconds",
-        "scores",
-        "baseline",
-        "saved",
-        "selection",
+    folder = find_run(runs.runs_dir, name)
+    run = read_run(folder)
+    saved = of_run(run, read_runs(runs.runs_dir))
+    record = run.to_dict() | {"saved": saved}
+    fields = ({"field": name, "value": shown_value(value)} for name, value in flatten(record).items())
+    print_result(
+        record, json, lambda _: columns(fields, ("field", "value")) if every else run_summary(run, folder, saved)
     )
-    shown = {name: record[name] for name in (*first, *record) if name != "inputs"}
-    if "evaluations" in run.selection:
-        many = f"{len(run.selection['evaluations'])}; --json has them"
-        shown["selection"] = {**run.selection, "evaluations": many}
-    lines = ({"field": name, "value": value} for name, value in flatten(shown).items())
-    print_result(record, json, lambda _: columns(lines, ("field", "value")))
 
 
 @runs_app.command(name="saved")

@@ -30,7 +30,7 @@ def test_where_there_is_room_every_line_is_whole():
 
 
 def test_words_are_wrapped_before_a_column_goes_and_never_broken():
-    text = _shown(_runs(), 80)
+    text = _shown(_runs(), 72)
     assert "12.5" not in text and "left out for want of width: seconds" in text
     words = {word for line in text.splitlines() for word in line.replace("│", " ").split()}
     assert words >= {"lora", "r=4", "alpha=16", "epochs=1", "logreg", "cola", "sst2"}
@@ -53,3 +53,14 @@ def test_widths_fill_the_room_and_no_more(room):
     if room >= 25:
         assert all(width >= least for width, (least, _) in zip(widths, measured, strict=True))
         assert sum(widths) == 69 or sum(widths) > room - len(measured)
+
+
+def test_cells_are_shortened_before_a_column_goes_and_what_is_not_shown_is_not_explained():
+    table = _runs()
+    table.notes = {"task": "task: what is learned", "seconds": "seconds: of training"}
+    table.shorten("run", ["86dc18", "86dc19"], "run: its end")
+    wide, narrow, least = (" ".join(_shown(table, width).split()) for width in (120, 60, 32))
+    assert "about. task: what is learned. seconds: of training" in wide and "its end" not in wide
+    assert "12.5" in narrow and "86dc19" in narrow and "lora-86dc18" not in narrow and "run: its end" in narrow
+    assert "left out" not in narrow and "of training" in narrow
+    assert "left out for want of width: seconds" in least and "of training" not in least

@@ -1,7 +1,7 @@
 """How sure a score is: intervals over other rows by the bootstrap, and over other seeds by Student's t."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,11 @@ class Interval:
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""
         return asdict(self)
+
+    def __neg__(self) -> "Interval":
+        """That of the negative score: the ends change sides."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return replace(self, estimate=-self.estimate, low=low, high=high)
 
     def __format__(self, spec: str) -> str:
         """The score and both ends in one format: `f"{interval:+.3f}"` is such as `+0.412 [+0.361, +0.463]`."""

@@ -83,7 +83,8 @@ def paired_bootstrap(
     Rows are resampled with both their predictions, so that what makes a row hard for both does not count. The p-value
     is twice the smaller of the shares of resamples in which the difference is at most 0, and at least 0; the sample
     itself is counted among the resamples on both sides, so that p is never 0, and it is at most 1. It is below
-    `1 - level` where the percentile interval leaves 0 out; BCa moves that interval's ends a little.
+    `1 - level` where the percentile interval leaves 0 out; BCa moves that interval's ends a little. With `a` and `b`
+    exchanged, the same comes out with the other sign.
 
     Args:
         metric, resamples, level, method, seed: as in `bootstrap_interval`.
@@ -96,6 +97,9 @@ def paired_bootstrap(
         RunError: they differ in number, or the metric is not defined for these rows.
     """
     check_rows(y, a, b)
+    if a.tolist() > b.tolist():  # the same draws whichever of the two is held against the other
+        turned = paired_bootstrap(metric, y, b, a, resamples=resamples, level=level, method=method, seed=seed)
+        return PairedDifference(-turned.difference, turned.p)
     statistic, cells, width = statistic_of(metric, y, a, b)
     resampled = resample(statistic, cells, resamples=resamples, seed=seed, width=width)
     difference = interval_of(resampled, level, method)

@@ -76,6 +76,8 @@ def difference_over_seeds(
     check_rows(y, *a, *b)
     if a.shape != b.shape:
         raise RunError("there are not as many trainings", expected=f"{len(a)} a kind", found=len(b))
+    if a.tolist() > b.tolist():  # as of one training each: exchanged, the two differ by the sign alone
+        return -difference_over_seeds(metric, y, b, a, resamples=resamples, seed=seed)
     classes = max(2, 1 + int(max(y.max(), a.max(), b.max())))
     found, cells = np.unique(np.concatenate([y[None], a, b]).T, axis=0, return_counts=True)
     places = found[:, :1] * classes + found[:, 1:]  # [k, 2 s]: a cell's place in each training's table

@@ -150,6 +150,6 @@ def test_a_record_is_shown_to_a_person_as_it_is(pipeline, tmp_path, write_cache,
     arguments = ("--tasks", "cola", "--heads", "logreg", "--views", "L1-mean", "--prompt", prompt)
     assert pipeline("heads", *arguments, *where, "--runs-dir", tmp_path / "runs")[0] == 0
     (run,) = [path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()]
-    code, out, err = pipeline("runs", "show", run, "--runs-dir", tmp_path / "runs")
+    code, out, err = pipeline("runs", "show", run, "--all", "--runs-dir", tmp_path / "runs")
     assert (code, err) == (0, "")
     assert prompt in out

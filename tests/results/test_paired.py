@@ -136,3 +136,15 @@ def test_predictions_of_other_rows_are_refused():
         assert caught.value.found == "400, 399"
         with pytest.raises(RunError, match="do not go with the rows"):
             compare(y[:0], a[:0], b[:0])
+
+
+@pytest.mark.parametrize("metric", ["mcc", "log_loss"])
+def test_exchanged_the_two_differ_by_the_sign_alone(metric):
+    y, a, b = _predictions()
+    if metric == "log_loss":
+        a, b = (np.stack([1 - p, p], axis=1) for p in (0.1 + 0.8 * a, 0.2 + 0.6 * b))
+    there, back = paired_bootstrap(metric, y, a, b), paired_bootstrap(metric, y, b, a)
+    assert there.p == back.p
+    assert (there.difference.low, there.difference.high) == (-back.difference.high, -back.difference.low)
+    assert there.difference == -back.difference
+    assert there.difference.low != -there.difference.high

@@ -6,7 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from pipeline.results.lines import ledger_table, lines_of
-from pipeline.results.table import runs_table
+from pipeline.results.table import distinct_ends, runs_table
 
 
 def shown(runs, **metrics):
@@ -21,15 +21,24 @@ def _printed(table, width):
     return console.file.getvalue()
 
 
-def test_in_a_narrow_terminal_columns_go_and_names_stay_whole(make_run):
+def test_in_a_narrow_terminal_the_scores_stay_and_names_are_shortened_to_what_finds_them(make_run):
     name = "20261123-101112-123456-cola-ridgeclassifier-cc6106"
-    runs = [make_run(name), make_run("2")]
-    wide, narrow = (_printed(shown(runs, cola="mcc"), width) for width in (200, 90))
-    assert all(header in wide for header in ("views", "weights, data", "seconds", "F1", "95 %", name))
-    assert "left out" not in wide
-    assert name in narrow
-    assert "0.400" in narrow
-    assert "left out for want of width: seconds" in " ".join(narrow.split())
+    runs = [make_run(name), make_run(name.replace("cc6106", "aa1111"))]
+    wide, narrow = (" ".join(_printed(shown(runs, cola="mcc"), width).split()) for width in (220, 80))
+    assert all(header in wide for header in ("views", "weights", "seconds", "F1", "majority:", name))
+    assert "left out" not in wide and "the end of its name" not in wide
+    for kept in ("MCC 0.400 [0.34, 0.46]", "0.500", "glue", "*: the best by held-out", "cc6106", "aa1111"):
+        assert kept in narrow
+    assert "left out for want of width: seconds" in narrow and "majority:" not in narrow
+    assert "ridgeclassifier" not in narrow
+
+
+def test_an_end_that_any_other_run_has_in_it_is_no_name():
+    assert distinct_ends(["1-a-b", "2-a-b", "3-c", "4-c-5"]) == {
+        "1-a-b": "1-a-b", "2-a-b": "2-a-b", "3-c": "3-c", "4-c-5": "5"
+    }  # fmt: skip
+    table = runs_table(ledger_table([]), ["a-b"])
+    assert table.row_count == 0
 
 
 def _cells(table) -> dict[str, list[str]]:
@@ -41,13 +50,14 @@ def test_a_run_is_one_line_with_its_scores(make_run):
     assert {name: column[0] for name, column in cells.items()} == {
         "task": "cola",
         "head": "logreg",
+        "score": "MCC 0.400 [0.34, 0.46]",
+        "held out": "0.500",
+        "weights": "smollm2-135m, nf4",
+        "data": "glue",
         "views": "L20-mean",
-        "weights, data": "smollm2-135m, nf4, glue",
-        "held-out": "mcc 0.500",
         "MCC": "0.400",
         "accuracy": "0.800",
         "F1": "0.875",
-        "95 %": "[0.34, 0.46]",
         "majority": "0.691",
         "seconds": "1.2",
         "run": "a-run",
@@ -92,7 +102,7 @@ def test_a_run_that_selected_on_nothing_is_not_starred(make_run):
     runs = [make_run("1", held_out=None, head="a"), make_run("2", held_out=None, head="b")]
     cells = _cells(shown(runs, cola="mcc"))
     assert cells["head"] == ["a", "b"]
-    assert cells["held-out"] == ["-", "-"]
+    assert cells["held out"] == ["-", "-"]
     assert _cells(shown([*runs, make_run("3", head="c")], cola="mcc"))["head"] == ["a", "b", "c *"]
 
 
@@ -119,8 +129,8 @@ def test_runs_on_other_data_are_starred_apart(make_run):
 
 def test_the_interval_is_of_the_deciding_metric(make_run):
     runs = [make_run("1"), make_run("2", statistics={})]
-    assert _cells(shown(runs, cola="mcc"))["95 %"] == ["[0.34, 0.46]", "-"]  # older runs have none
-    assert _cells(shown(runs, cola="accuracy"))["95 %"] == ["[0.78, 0.82]", "-"]
+    assert _cells(shown(runs, cola="mcc"))["score"] == ["MCC 0.400 [0.34, 0.46]", "MCC 0.400"]  # older runs have none
+    assert _cells(shown(runs, cola="accuracy"))["score"] == ["accuracy 0.800 [0.78, 0.82]", "accuracy 0.800"]
 
 
 def test_held_out_scores_are_compared_where_the_same_rows_were_held_out(make_run):

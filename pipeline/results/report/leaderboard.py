@@ -52,7 +52,7 @@ def _difference(corpus: Corpus, best: Entry, entry: Entry) -> PairedDifference |
     mine, other = best.predicted, entry.predicted
     if entry.name == best.name or mine is None or other is None or mine.key != other.key:
         return None
-    return paired_bootstrap(corpus.metric, mine.y, mine.predictions, other.predictions, resamples=4_999)
+    return paired_bootstrap(corpus.metric, mine.y, mine.predictions, other.predictions)
 
 
 def _selected(corpus: Corpus) -> dict[str, int]:

@@ -1,33 +1,19 @@
 """Writing the report: one file, whole or not at all, and over nothing but an earlier report."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError, RunError
 from pipeline.partials import partial_path
-from pipeline.results.report.gather import Features, gather
+from pipeline.results.report.gather import Gathered
 from pipeline.results.report.page import GENERATOR, page_of
 
 HEAD_BYTES = 4096
 """Of a file that is there: its first lines say whether it is a report."""
 
 
-def write_report(
-    path: Path,
-    runs_dir: Path,
-    *,
-    chosen: Sequence[str] = (),
-    tasks: Sequence[str] = (),
-    data: Sequence[str] = (),
-    labels: Mapping[str, Sequence[str]],
-    features: Features,
-) -> dict[str, Any]:
-    """Write the report of a folder of runs.
-
-    Args:
-        path: the file.
-        chosen, tasks, data, labels, features: as in `gather`.
+def write_report(path: Path, gathered: Gathered) -> dict[str, Any]:
+    """Write the report of what was gathered.
 
     Returns:
         `file`, `bytes`, `runs` (how many), `detailed` (how many of them are shown in detail), `tasks` (their names),
@@ -35,11 +21,10 @@ def write_report(
 
     Raises:
         ConfigError: the file is there, and is no report.
-        RunError: there are no runs, one cannot be read, or the file cannot be written.
+        RunError: the file cannot be written.
         ModuleNotFoundError: plotly is not installed.
     """
     _refuse_others(path)
-    gathered = gather(runs_dir, chosen=chosen, tasks=tasks, data=data, labels=labels, features=features)
     content = page_of(gathered).encode("utf-8")
     partial = partial_path(path)
     try:

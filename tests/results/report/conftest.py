@@ -87,12 +87,13 @@ def run_of_all_kinds(tmp_path_factory, tiny_backbone, sample_dir) -> Live:
 def report(run_of_all_kinds, tmp_path_factory) -> Reported:
     """The report of these runs, as the command writes it."""
     from pipeline.report_command import features_at_hand, labels_of
+    from pipeline.results.report.gather import gather
     from pipeline.results.report.writing import write_report
 
     live = run_of_all_kinds
     path = tmp_path_factory.mktemp("page") / "report.html"
     features = features_at_hand(live.cache_dir)
-    said = write_report(path, live.runs_dir, labels=labels_of(features), features=features)
+    said = write_report(path, gather(live.runs_dir, labels=labels_of(features), features=features))
     return Reported(path, live.runs_dir, live.cache_dir, said)
 
 

@@ -8,6 +8,7 @@ import pytest
 from pipeline.errors import RunError
 from pipeline.results.ledger import read_runs
 from pipeline.results.report.corpora import corpora_of
+from pipeline.results.report.gather import gather
 from pipeline.results.report.ticks import seconds_axis
 from pipeline.results.report.writing import write_report
 from tests.results.report.conftest import Reported, draw
@@ -29,7 +30,7 @@ def mixed(run_of_all_kinds, tmp_path_factory):
     found[1]["texts"] = "sha256:" + "5" * 64
     path.write_text(json.dumps(record), "utf-8")
     page = Reported(folder / "report.html", folder / "runs", folder / "no-cache")
-    page.said = write_report(page.path, page.runs_dir, labels={}, features={})
+    page.said = write_report(page.path, gather(page.runs_dir, labels={}, features={}))
     return page
 
 
@@ -70,15 +71,15 @@ def test_a_sample_is_no_headline_and_stands_apart(mixed):
 
 def test_a_report_is_of_some_tasks_or_data_alone(mixed, tmp_path):
     page = tmp_path / "page.html"
-    assert write_report(page, mixed.runs_dir, tasks=["sst2"], labels={}, features={})["corpora"] == CORPORA[1:2]
-    said = write_report(page, mixed.runs_dir, data=["sample"], labels={}, features={})
+    assert write_report(page, gather(mixed.runs_dir, tasks=["sst2"], labels={}, features={}))["corpora"] == CORPORA[1:2]
+    said = write_report(page, gather(mixed.runs_dir, data=["sample"], labels={}, features={}))
     assert (said["corpora"], said["runs"]) == (CORPORA[2:], 1)
     with pytest.raises(RunError, match="no run is of these tasks and data") as error:
-        write_report(page, mixed.runs_dir, data=["mine"], labels={}, features={})
+        write_report(page, gather(mixed.runs_dir, data=["mine"], labels={}, features={}))
     assert "cola on sample" in str(error.value) and "mine" in str(error.value)
     sample = next(run.run for run in read_runs(mixed.runs_dir) if run.run.endswith("-sample"))
     with pytest.raises(RunError, match="of other tasks or data"):
-        write_report(page, mixed.runs_dir, chosen=[sample], data=["glue"], labels={}, features={})
+        write_report(page, gather(mixed.runs_dir, chosen=[sample], data=["glue"], labels={}, features={}))
 
 
 def test_figures_are_of_the_corpus_that_is_chosen(look, mixed):

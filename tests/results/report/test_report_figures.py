@@ -15,6 +15,7 @@ from pipeline.results.report.confusion import confusion
 from pipeline.results.report.cost import pareto_front
 from pipeline.results.report.entries import choose, entry_of, legend_names
 from pipeline.results.report.figure import Figure, short
+from pipeline.results.report.gather import gather
 from pipeline.results.report.markup import embedded_json
 from pipeline.results.report.page import _filled
 from pipeline.results.report.phenomena import LENGTHS, PHENOMENA, band_name, marked
@@ -178,27 +179,27 @@ def test_only_an_earlier_report_is_written_over(report, tmp_path, capsys):
         "corpora": ["CoLA (glue, 30 rows)", "SST-2 (glue, 30 rows)"],
     }
     assert "not in this cache" in path.read_text("utf-8")
-    write_report(path, report.runs_dir, labels={}, features={})
+    write_report(path, gather(report.runs_dir, labels={}, features={}))
     assert [each.name for each in tmp_path.iterdir()] == ["page.html"]
     path.write_text("<html>somebody's own</html>")
     with pytest.raises(ConfigError, match="no report"):
-        write_report(path, report.runs_dir, labels={}, features={})
+        write_report(path, gather(report.runs_dir, labels={}, features={}))
     assert path.read_text() == "<html>somebody's own</html>"
 
 
 def test_runs_can_be_named(report, tmp_path):
     last = report.data["figures"]["leaderboard-cola"]["rows"][-1][1]
     page = Reported(tmp_path / "page.html", report.runs_dir, report.cache_dir)
-    write_report(page.path, report.runs_dir, chosen=[last], labels={}, features={})
+    write_report(page.path, gather(report.runs_dir, chosen=[last], labels={}, features={}))
     assert page.data["figures"]["confusion-cola"]["runs"] == [last]
     assert len(page.data["figures"]["confusion-sst2"]["runs"]) > 1  # nobody named one of this task
     with pytest.raises(RunError, match="no such run"):
-        write_report(page.path, report.runs_dir, chosen=["nobody"], labels={}, features={})
+        write_report(page.path, gather(report.runs_dir, chosen=["nobody"], labels={}, features={}))
 
 
 def test_where_there_is_nothing_to_report_that_is_said(tmp_path, report, monkeypatch):
     with pytest.raises(RunError, match="no runs"):
-        write_report(tmp_path / "page.html", tmp_path / "none", labels={}, features={})
+        write_report(tmp_path / "page.html", gather(tmp_path / "none", labels={}, features={}))
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(MissingPackage, match="plotly"):
         report_command(tmp_path / "page.html", ledger=LedgerConfig(report.runs_dir), cache=CacheConfig(tmp_path))

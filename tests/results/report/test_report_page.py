@@ -64,6 +64,22 @@ def test_a_leaderboard_sorts_by_click_and_by_key(look):
     assert table.locator("th[aria-sort]").count() == 1
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_columns_beyond_the_edge_are_said_until_they_are_reached(look, width):
+    page = look(width)
+    box = page.locator(".box:has(#leaderboard-cola)")
+    said = page.locator(".more:has(+ .box > #leaderboard-cola)")
+    box.scroll_into_view_if_needed()
+    page.wait_for_function("box => box.hasAttribute('data-more')", arg=box.element_handle())
+    number = int(said.inner_text().split()[0])
+    edge = "box => box.getBoundingClientRect().right + 1"
+    ends = "box => [...box.querySelectorAll('thead th')].map(each => each.getBoundingClientRect().right)"
+    assert number == sum(end > box.evaluate(edge) for end in box.evaluate(ends)) > 0
+    box.evaluate("box => { box.scrollLeft = box.scrollWidth; }")
+    page.wait_for_function("box => !box.hasAttribute('data-more')", arg=box.element_handle())
+    assert not said.is_visible()
+
+
 def test_a_leaderboard_is_filtered(look):
     page = look()
     page.fill("#filter-leaderboard-cola", "lora")

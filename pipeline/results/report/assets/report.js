@@ -575,3 +575,21 @@ const reading = new IntersectionObserver((seen) => {
   }
 }, { rootMargin: "-15% 0px -60% 0px" });
 for (const section of $$("main > section")) reading.observe(section);
+
+// --- tables wider than their box fade out on the right, and a line above says so
+
+function hint(box) {
+  const line = make("p", { class: "more", "aria-hidden": "true" });
+  const look = () => {
+    const edge = box.getBoundingClientRect().right;
+    const beyond = $$("thead th", box).filter((each) => each.getBoundingClientRect().right > edge + 1).length;
+    line.textContent = `${beyond} more ${beyond === 1 ? "column" : "columns"}: scroll →`;
+    line.hidden = !beyond;
+    box.toggleAttribute("data-more", beyond > 0);
+  };
+  box.before(line);
+  new ResizeObserver(look).observe(box);
+  box.addEventListener("scroll", look, { passive: true });
+}
+
+for (const table of $$("table[data-sorts]")) hint(table.closest(".box"));
