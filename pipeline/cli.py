@@ -27,6 +27,7 @@ from pipeline.config import (
     TokensConfig,
 )
 from pipeline.doctor_command import doctor_app
+from pipeline.engine_config import ShareConfig
 from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.heads_config import BaselinesConfig, JointConfig, SweepConfig
 from pipeline.predict_command import predict_app
@@ -173,6 +174,7 @@ def extract(
     tokens: Annotated[TokensConfig, Flat] = TokensConfig(),
     passes: Annotated[PassConfig, Flat] = PassConfig(),
     cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    share: Annotated[ShareConfig, Flat] = ShareConfig(),
     json: Json = False,
 ) -> None:
     """Stage one: run the frozen backbone once over the corpora and write its hidden states to the cache.
@@ -183,7 +185,7 @@ def extract(
         from pipeline.extract.run import extract as run
     except ModuleNotFoundError as error:
         raise missing_package(error, "extract") from error
-    result = run(what, data, backbone, tokens, passes, cache)
+    result = run(what, data, backbone, tokens, passes, cache, share)
     print_result(
         result, json, lambda rows: columns(rows, ("task", "split", "name", "rows", "tokens", "truncated", "status"))
     )

@@ -61,13 +61,15 @@ class PackedGatedMLP(nn.Module):
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this torch has the operators, for this device and dtype."""
-    return (
-        device.type == "cpu"
-        and dtype in (torch.float32, torch.bfloat16)
-        and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    )
+    """Whether this torch has the operators, for this device and dtype: one product is tried."""
+    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
+        return False
+    try:
+        linear = nn.utils.skip_init(nn.Linear, 2, 2, dtype=dtype)  # type: ignore[no-untyped-call]
+        PackedLinear(linear)(torch.zeros(1, 2, dtype=dtype))
+    except (AttributeError, RuntimeError):  # no such operator; a CPU that lacks the instructions for bfloat16
+        return False
+    return True
 
 
 @torch.inference_mode()

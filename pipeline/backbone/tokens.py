@@ -46,6 +46,13 @@ class TokenRows:
         """The ids `[t]` of one row."""
         return self.ids[self.offsets[row] : self.offsets[row + 1]]
 
+    def take(self, rows: np.ndarray) -> "TokenRows":
+        """Some of the rows, `[k]` int64, in this order."""
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(self.lengths[rows], out=offsets[1:])
+        ids = np.concatenate([self[int(row)] for row in rows])
+        return TokenRows(ids, offsets, self.start[rows], self.stop[rows], self.truncated_rows[rows])
+
     @property
     def truncated(self) -> int:
         """How many sentences were cut to fit."""

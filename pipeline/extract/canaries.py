@@ -26,7 +26,9 @@ class Recomputed:
     takes part.
 
     Args:
-        rows: a shard's rows, ascending.
+        rows: a shard's rows of the split, `[k]` int64, ascending.
+        tokens: of these rows.
+        of: how many rows the split has.
         prefix: what the shard's rows share.
         views: what is compared.
     """
@@ -36,21 +38,22 @@ class Recomputed:
         engine: PrefillEngine,
         tokens: TokenRows,
         rows: np.ndarray,
+        of: int,
         identity: Identity,
         prefix: Prefix,
         views: Sequence[View],
     ) -> None:
-        drawn = draw_canaries(identity, len(tokens))
+        drawn = draw_canaries(identity, of)
         self.rows = drawn[np.isin(drawn, rows)]
         self._places = np.searchsorted(rows, self.rows)
         self._alone = [
-            compute_rows(engine, tokens, row, NO_PREFIX, views, plan_rows(engine, tokens, row, 0, 1))
-            for row in self.rows[:, None]
+            compute_rows(engine, tokens, place, NO_PREFIX, views, plan_rows(engine, tokens, place, 0, 1))
+            for place in self._places[:, None]
         ]
         self._together: Pooled = {}
         if len(self.rows):
-            companions = draw_rows(identity, rows, COMPANIONS)
-            batch = np.concatenate((self.rows, companions[~np.isin(companions, self.rows)]))
+            companions = np.searchsorted(rows, draw_rows(identity, rows, COMPANIONS))
+            batch = np.concatenate((self._places, companions[~np.isin(companions, self._places)]))
             batches = plan_rows(engine, tokens, batch, len(prefix), SHUFFLED_TOKENS)
             self._together = compute_rows(engine, tokens, batch, prefix, views, batches)
 

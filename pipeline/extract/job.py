@@ -33,19 +33,19 @@ class Job:
     """One split of one task, to be seen once: all its views come out of the same pass.
 
     Args:
-        examples: the split.
+        corpus: the split.
         writers: one for each view, in the order of `views`.
         views: with non-negative layers.
     """
 
-    examples: Examples
+    corpus: Examples
     writers: tuple[FeatureSetWriter, ...]
     views: tuple[View, ...]
 
     @property
     def label(self) -> str:
         """For people."""
-        return f"{self.examples.task.name}/{self.examples.split}"
+        return f"{self.corpus.task.name}/{self.corpus.split}"
 
     def unsealed(self) -> dict[int, list[int]]:
         """By shard, the places in `writers` that lack it; whole shards are left out."""
@@ -61,14 +61,14 @@ class Job:
         Labels that changed since are brought up to date on the way, and a set of which only the manifest is missing
         gets it: neither needs the model.
         """
-        columns = label_columns(self.examples)
+        columns = label_columns(self.corpus)
         left = []
         for writer, view in zip(self.writers, self.views, strict=True):
             _set_damage_aside(writer, passes)
             _update_labels(writer, columns, passes.lock_timeout)
             if not writer.is_whole:
                 left.append((writer, view))
-        return Job(self.examples, *zip(*left, strict=True)) if left else None
+        return Job(self.corpus, *zip(*left, strict=True)) if left else None
 
     def cut(self, tokens: TokenRows, order: Order | None) -> list["Job"]:
         """Settle how the split is cut, one job for each cut: one that was begun is kept.
@@ -85,7 +85,7 @@ class Job:
                 cut = Cut(cut.shard_rows, order, UNSETTLED)
             jobs.setdefault(cut, []).append((writer, view))
         return [
-            Job(self.examples, tuple(writer.cut_as(cut, ordered) for writer, _ in pairs), tuple(v for _, v in pairs))
+            Job(self.corpus, tuple(writer.cut_as(cut, ordered) for writer, _ in pairs), tuple(v for _, v in pairs))
             for cut, pairs in jobs.items()
             for ordered in [ordered_rows(tokens, cut.order)]
         ]

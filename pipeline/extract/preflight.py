@@ -4,33 +4,37 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.backbone.tokens import TokenRows
+from pipeline.cache.manifest import Manifest
 from pipeline.cache.shard import RAW
 from pipeline.cache.writer import SHARD_OVERHEAD_BYTES
 from pipeline.errors import DiskFull
-from pipeline.extract.job import Job
+from pipeline.extract.part import Size
+from pipeline.extract.prepared import Prepared
 from pipeline.progress import say
+from pipeline.shard_choice import ALL_SHARDS, ShardChoice
 
 INDEX_NUMBERS_BYTES = 96
 """What a row takes in an index beside its text: its numbers, and the text's length and source."""
 
 
-def check_room(jobs: Sequence[tuple[Job, TokenRows]], cache_dir: Path) -> None:
+def check_room(prepared: Sequence[Prepared], cache_dir: Path, choice: ShardChoice = ALL_SHARDS) -> None:
     """Say rows, tokens, bytes and free space of what is left to do.
+
+    Args:
+        choice: the shards that are this process' share.
 
     Raises:
         DiskFull: it cannot fit.
     """
     rows = own = size_bytes = 0
-    for job, split in jobs:
-        todo = job.unsealed()
+    for each in prepared:
+        todo = {number: places for number, places in each.job.unsealed().items() if number in choice}
         for number, places in todo.items():
-            of_shard = job.writers[0].rows_of(number)
+            of_shard = each.job.writers[0].rows_of(number)
+            size = each.parts.size(of_shard)
             rows += len(of_shard)
-            own += int(split.own_lengths[of_shard].sum())
-            size_bytes += sum(_shard_bytes(job, place, of_shard, split) for place in places)
+            own += size.own_tokens
+            size_bytes += sum(shard_bytes(each.job.writers[place].manifest, len(of_shard), size) for place in places)
     there = next(folder for folder in (cache_dir.absolute(), *cache_dir.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
     say(
@@ -47,18 +51,17 @@ def check_room(jobs: Sequence[tuple[Job, TokenRows]], cache_dir: Path) -> None:
         )
 
 
-def _shard_bytes(job: Job, place: int, rows: np.ndarray, tokens: TokenRows) -> int:
+def shard_bytes(manifest: Manifest, rows: int, size: Size) -> int:
     """About what a shard's files take; a little more rather than less."""
-    identity = job.writers[place].manifest.identity
-    vectors = int(tokens.own_lengths[rows].sum()) if identity.pooling == "tokens" else len(rows)
+    identity = manifest.identity
+    vectors = size.own_tokens if identity.pooling == "tokens" else rows
     numbers = vectors * int(identity.architecture["hidden_size"])
-    index_bytes = most_index_bytes([job.examples.texts[row] for row in rows])
-    return numbers * RAW[identity.storage_dtype].itemsize + index_bytes + SHARD_OVERHEAD_BYTES
+    return numbers * RAW[identity.storage_dtype].itemsize + most_index_bytes(rows, size) + SHARD_OVERHEAD_BYTES
 
 
-def most_index_bytes(texts: Sequence[str]) -> int:
+def most_index_bytes(rows: int, size: Size) -> int:
     """What the rows of an index take at most: where no text can be compressed."""
-    return sum(len(text.encode()) + INDEX_NUMBERS_BYTES for text in texts)
+    return size.text_bytes + rows * INDEX_NUMBERS_BYTES
 
 
 def _size(size_bytes: int) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.backbone.catalogue import find_backbone
-from pipeline.backbone.facts import check_unchanged, read_facts, resolve_device, resolve_dtype
-from pipeline.backbone.load import Backbone, load_backbone
+import numpy as np
+
+from pipeline.backbone.known import KnownBackbone
+from pipeline.backbone.load import Backbone
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import load_tokenizer, tokenize
 from pipeline.cache import FeatureSet
@@ -34,11 +35,8 @@ def recheck(folders: list[Path], config: BackboneConfig) -> list[Report]:
     Raises:
         BackboneError: none of them did.
     """
-    device = resolve_device(config.device)
-    dtype = resolve_dtype(config.compute_dtype, device)
-    source = find_backbone(config)
-    facts = read_facts(source, config, dtype)
-    here = flatten(facts.of_identity)
+    known = KnownBackbone.find(config)
+    here = flatten(known.facts.of_identity)
     own = []
     for folder in folders:
         there = flatten(Manifest.read(folder).identity.to_dict())
@@ -59,10 +57,9 @@ def recheck(folders: list[Path], config: BackboneConfig) -> list[Report]:
         )
     if not own:
         return []
-    tokenizer = load_tokenizer(source.folder)
-    with exact_float32(device):
-        backbone = load_backbone(source, config, device=device, compute_dtype=dtype, facts=facts)
-        check_unchanged(facts, source, config, dtype)
+    tokenizer = load_tokenizer(known.source.folder)
+    with exact_float32(known.device):
+        backbone = known.load()
         return [_recheck(folder, backbone, tokenizer) for folder in own]
 
 
@@ -91,7 +88,9 @@ def _drifting(feature_set: FeatureSet, backbone: Backbone, tokenizer: Any) -> It
     engine = PrefillEngine(backbone, [identity.layer])
     view = View(identity.layer, check_pooling(identity.pooling))
     for number, (data, rows) in enumerate(zip(feature_set.shards, feature_set.rows_of_shards, strict=True)):
-        again = Recomputed(engine, tokens, rows, identity, shared_prefix(engine, tokens, rows), [view])
+        of_shard = tokens.take(rows)
+        prefix = shared_prefix(engine, of_shard, np.arange(len(rows)))
+        again = Recomputed(engine, of_shard, rows, len(tokens), identity, prefix, [view])
         drift = again.drift(view, data, tolerance_for(identity))
         if not drift.is_tolerable:
             worst = max(drift.alone_relative, drift.shuffled_relative)

@@ -16,7 +16,7 @@ from pipeline.cache.index import SCHEMA
 from pipeline.cache.shard import RAW, ShardData
 from pipeline.errors import CacheError
 from pipeline.extract.job import label_columns
-from pipeline.tasks.examples import Examples
+from pipeline.extract.part import Part
 from pipeline.views import Pooling, View
 
 
@@ -163,9 +163,10 @@ def to_shard_data(
     return ShardData(bits.numpy().view(RAW[storage_dtype]), offsets, storage_dtype)
 
 
-def index_of(examples: Examples, tokens: TokenRows, rows: np.ndarray, pooling: Pooling) -> pa.Table:
+def index_of(part: Part, pooling: Pooling) -> pa.Table:
     """The index of a shard under one pooling."""
-    start, stop, length = tokens.start[rows], tokens.stop[rows], tokens.lengths[rows]
+    tokens = part.tokens
+    start, stop, length = tokens.start, tokens.stop, tokens.lengths
     position, n_pooled = {
         "last": (length - 1, np.ones_like(length)),
         "first": (start, np.ones_like(length)),
@@ -173,12 +174,12 @@ def index_of(examples: Examples, tokens: TokenRows, rows: np.ndarray, pooling: P
         "tokens": (start, length - start),
     }[pooling]
     columns = {
-        **{name: values.take(pa.array(rows)) for name, values in label_columns(examples).items()},
-        "row": rows,
-        "text": pa.array([examples.texts[row] for row in rows], pa.string()),
+        **label_columns(part.examples),
+        "row": part.rows,
+        "text": pa.array(part.examples.texts, pa.string()),
         "n_tokens": length.astype(np.int32),
         "position": position.astype(np.int32),
         "n_pooled": n_pooled.astype(np.int32),
-        "token_id": tokens.ids[tokens.offsets[rows] + position],
+        "token_id": tokens.ids[tokens.offsets[:-1] + position],
     }
     return pa.table({name: columns[name] for name in SCHEMA.names})

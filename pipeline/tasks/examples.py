@@ -1,11 +1,14 @@
 """The examples of one split: sentences, labels and where each came from, checked once, here."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.errors import DataError, SentenceError
 from pipeline.tasks.spec import Split, TaskSpec
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,22 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def take(self, rows: Iterable[int]) -> "Examples":
+        """Some of its rows, in this order."""
+        places = [int(row) for row in rows]
+
+        def of(values: tuple[Value, ...]) -> tuple[Value, ...]:
+            return tuple(values[place] for place in places)
+
+        return replace(
+            self,
+            texts=of(self.texts),
+            labels=None if self.labels is None else of(self.labels),
+            idx=of(self.idx),
+            sources=None if self.sources is None else of(self.sources),
+            lines=of(self.lines) if self.lines else (),
+        )
 
 
 def parse_examples(

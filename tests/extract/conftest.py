@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
+from pipeline.engine_config import ShareConfig
 from pipeline.extract.run import extract
 
 
@@ -22,6 +23,7 @@ def stage_one(tiny_backbone, small_glue, tmp_path):
             settings(TokensConfig),
             settings(PassConfig, shard_rows=16, token_budget=256),
             CacheConfig(cache_dir),
+            settings(ShareConfig),
         )
 
     return run

@@ -134,7 +134,7 @@ def test_what_is_no_digest_is_refused(adapter):
 
 
 def test_a_folder_that_is_no_adapter_is_refused_before_the_model_loads(stage_one, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.extract.run.load_backbone", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("pipeline.backbone.known.load_backbone", lambda *a, **k: pytest.fail("the model was loaded"))
     with pytest.raises(BackboneError, match="holds no adapter"):
         stage_one(tasks=("cola",), adapter=tmp_path)
     assert not (tmp_path / "cache").exists()

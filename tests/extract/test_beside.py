@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pipeline.extract import run
+from pipeline.extract import here, shard_work
 from pipeline.extract.beside import Ahead, Behind
 
 
@@ -78,20 +78,20 @@ def test_written_behind_the_files_are_the_same(stage_one, tmp_path, monkeypatch)
     from stored_files import files_of
 
     stage_one()
-    monkeypatch.setattr(run, "Behind", lambda in_thread: Behind(in_thread=not in_thread))
+    monkeypatch.setattr(here, "Behind", lambda in_thread: Behind(in_thread=not in_thread))
     stage_one(tmp_path / "behind")
     assert files_of(tmp_path / "behind") == files_of(tmp_path / "cache")
 
 
 def test_what_fails_behind_stops_the_run_and_frees_the_shards(stage_one, tmp_path, monkeypatch):
-    honest = run.index_of
+    honest = shard_work.index_of
 
     def full_once(*args):
-        monkeypatch.setattr(run, "index_of", honest)
+        monkeypatch.setattr(shard_work, "index_of", honest)
         raise OSError("full")
 
-    monkeypatch.setattr(run, "Behind", lambda in_thread: Behind(in_thread=True))
-    monkeypatch.setattr(run, "index_of", full_once)
+    monkeypatch.setattr(here, "Behind", lambda in_thread: Behind(in_thread=True))
+    monkeypatch.setattr(shard_work, "index_of", full_once)
     with pytest.raises(OSError, match="full"):
         stage_one(tasks=("cola",))
     assert {record["status"] for record in stage_one(tasks=("cola",))} <= {"written", "resumed"}

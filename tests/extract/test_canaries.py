@@ -77,7 +77,7 @@ def test_a_row_that_is_off_is_measured(engine, tiny_backbone, manifest, pooling,
     batches = plan_rows(engine, tokens, rows, len(prefix), 40)
     pooled = compute_rows(engine, tokens, rows, prefix, [view], batches)[view]
     identity = dataclasses.replace(manifest.identity, pooling=pooling, storage_dtype=storage_dtype)
-    again = Recomputed(engine, tokens, rows, identity, prefix, [view])
+    again = Recomputed(engine, tokens.take(rows), rows, len(tokens), identity, prefix, [view])
     assert again.rows.tolist() == list(rows)  # of twelve rows, all are canaries
     tolerance = tolerance_for(identity)
     drift = again.drift(view, to_shard_data(pooled, pooling, storage_dtype, where=""), tolerance)
@@ -97,7 +97,7 @@ def test_above_tolerance_nothing_is_sealed(stage_one, tmp_path, monkeypatch):
     def leaky(*args, **kwargs):
         return {view: rows + 0.01 * rows.abs().max() for view, rows in honest(*args, **kwargs).items()}
 
-    monkeypatch.setattr("pipeline.extract.run.compute_rows", leaky)
+    monkeypatch.setattr("pipeline.extract.shard_work.compute_rows", leaky)
     with pytest.raises(CacheError, match="do not come out the same") as caught:
         stage_one(tasks=("cola",), splits=("train",))
     assert "0.0001" in caught.value.expected
@@ -134,10 +134,10 @@ def test_with_its_backbone_a_set_is_checked_again(stage_one, tiny_backbone, tmp_
 
 def test_features_of_something_else_under_this_identity_are_found_out(stage_one, tiny_backbone, tmp_path, monkeypatch):
     """Every digest fits, and still these are not the backbone's hidden states."""
-    from pipeline.extract import run
+    from pipeline.extract import shard_work
 
-    honest = run.compute_rows
-    monkeypatch.setattr(run, "compute_rows", lambda *a, **k: {v: r.flip(0) for v, r in honest(*a, **k).items()})
+    honest = shard_work.compute_rows
+    monkeypatch.setattr(shard_work, "compute_rows", lambda *a, **k: {v: r.flip(0) for v, r in honest(*a, **k).items()})
     stage_one(tasks=("cola",), splits=("validation",), layers=("1",), poolings=("mean",), drift_tolerance=10.0)
     monkeypatch.undo()
     config = BackboneConfig(backbone=str(tiny_backbone), models_dir=tmp_path / "models")

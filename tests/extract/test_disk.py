@@ -15,6 +15,7 @@ from stored_files import files_of
 from pipeline.cache.index import SCHEMA, write_index
 from pipeline.cache.writer import SHARD_OVERHEAD_BYTES
 from pipeline.errors import DiskFull
+from pipeline.extract.part import Size
 from pipeline.extract.preflight import most_index_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ def free(monkeypatch):
 
 def test_what_cannot_fit_is_refused_before_the_model_loads(stage_one, tmp_path, free, monkeypatch):
     free(50_000)
-    monkeypatch.setattr("pipeline.extract.run.load_backbone", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("pipeline.backbone.known.load_backbone", lambda *a, **k: pytest.fail("the model was loaded"))
     with pytest.raises(DiskFull, match="no room") as caught:
         stage_one()
     assert caught.value.found == "50,000 bytes free"
@@ -68,7 +69,9 @@ def test_texts_that_cannot_be_compressed_fit_into_the_estimate(tmp_path, charact
     }
     table = pa.table({**numbers, "text": texts, "source": texts if characters == 1 else ["gj04"] * rows})
     write_index(tmp_path / "index.parquet", table.select(SCHEMA.names))
-    assert (tmp_path / "index.parquet").stat().st_size <= most_index_bytes(texts) + SHARD_OVERHEAD_BYTES
+    assert (tmp_path / "index.parquet").stat().st_size <= most_index_bytes(
+        rows, Size(0, sum(len(text.encode()) for text in texts))
+    ) + SHARD_OVERHEAD_BYTES
 
 
 def test_a_cut_that_makes_x_a_copy_is_said(stage_one, capsys):

@@ -228,9 +228,9 @@ def test_files_that_change_while_they_are_loaded_make_no_feature(
         getattr(other, change)()
         return loaded
 
-    monkeypatch.setattr("pipeline.extract.run.load_backbone", load_and_change)
+    monkeypatch.setattr("pipeline.backbone.known.load_backbone", load_and_change)
     with pytest.raises(BackboneError, match=f"changed while they were loaded(.|\\n)*another {named}"):
         stage_one(**ONE, backbone=str(other.folder))
     assert not list(tmp_path.rglob("*.h5"))
-    monkeypatch.setattr("pipeline.extract.run.load_backbone", load_backbone)
+    monkeypatch.setattr("pipeline.backbone.known.load_backbone", load_backbone)
     assert [record["status"] for record in stage_one(**ONE, backbone=str(other.folder))] == ["written"]

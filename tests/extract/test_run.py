@@ -79,7 +79,7 @@ def test_the_prompts_own_tokens_never_enter_the_mean(stage_one, tiny_backbone, t
 def test_what_is_there_is_found_without_loading_the_model(stage_one, monkeypatch):
     first = stage_one()
     assert {record["status"] for record in first} == {"written"}
-    monkeypatch.setattr("pipeline.extract.run.load_backbone", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("pipeline.backbone.known.load_backbone", lambda *a, **k: pytest.fail("the model was loaded"))
     monkeypatch.setattr("pipeline.extract.run.load_tokenizer", lambda *a, **k: pytest.fail("it was tokenised again"))
     second = stage_one()
     assert {record["status"] for record in second} == {"present"}
@@ -245,7 +245,7 @@ def test_a_corrected_label_reaches_the_index_and_no_feature_is_computed_again(
     source, label, mark, text = lines[20].split("\t")
     lines[20] = "\t".join((source, str(1 - int(label)), mark, text))
     path.write_text("\n".join(lines), "utf-8")
-    monkeypatch.setattr("pipeline.extract.run.load_backbone", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("pipeline.backbone.known.load_backbone", lambda *a, **k: pytest.fail("the model was loaded"))
     assert {record["status"] for record in stage_one(tasks=("cola",))} == {"present"}
     assert "labels changed since" in capsys.readouterr().err
     after = FeatureCache(tmp_path / "cache").open("cola", "train", layer=-1, pooling="mean")
