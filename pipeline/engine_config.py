@@ -1,6 +1,7 @@
 """Who computes the shards of stage one: this process, a share of array jobs, or the workers of a cluster."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.config import raise_problems
 from pipeline.errors import ConfigError
@@ -8,7 +9,33 @@ from pipeline.shard_choice import parse_choice
 
 
 @dataclass(frozen=True)
-class ShareConfig:
+class EngineConfig:
+    """Whether this process computes, or the workers of a Ray cluster.
+
+    Args:
+        engine: `local` is this process; `ray` starts workers (extra `ray`), on this machine unless `--address` names
+            another cluster.
+        workers: of Ray; 0 is one for each GPU of the cluster, or of a cluster without one for each node.
+        address: the Ray cluster to join, such as 10.0.0.1:6379, or auto for the one that runs here; all its nodes see
+            the cache and the models under the same paths.
+    """
+
+    engine: Literal["local", "ray"] = "local"
+    workers: int = 0
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.workers < 0:
+            problems.append(f"workers: expected at least 0, found {self.workers}")
+        if self.engine == "local":
+            given = [name for name, value in (("workers", self.workers), ("address", self.address)) if value]
+            problems += [f"{name}: it is of --engine ray" for name in given]
+        raise_problems(problems)
+
+
+@dataclass(frozen=True)
+class ShareConfig(EngineConfig):
     """Which share of the shards this process computes, as jobs of a batch queue have theirs.
 
     Args:
@@ -21,7 +48,10 @@ class ShareConfig:
     finish: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         problems = []
+        if self.engine == "ray" and (self.finish or self.only_shards is not None):
+            problems.append("engine: Ray's workers take all shards; --only-shards and --finish are of batch queues")
         try:
             parse_choice(self.only_shards)
         except ConfigError as error:

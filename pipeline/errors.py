@@ -37,6 +37,17 @@ class PipelineError(Exception):
         lines = [what, *(f"  {name}: {value}" for name, value in parts if value is not None)]
         super().__init__("\n".join(lines))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, it keeps its kind and all it says, whatever its kind is made with: it travels between processes."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[PipelineError], args: tuple[Any, ...], fields: dict[str, Any]) -> PipelineError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
 
 class ConfigError(PipelineError):
     """A setting is wrong, or settings do not go together."""

@@ -90,6 +90,11 @@ class FeatureSetWriter:
         manifest = dataclasses.replace(self.manifest, **dataclasses.asdict(cut))
         return dataclasses.replace(self, manifest=manifest, ordered=ordered)
 
+    def as_begun(self) -> "FeatureSetWriter":
+        """This writer with the cut that was noted since it was opened, if any was."""
+        there = read_cut(self.folder)
+        return self.cut_as(there, self.ordered) if there else self
+
     def keep_cut(self, *, timeout: float, any_budget: bool = False) -> "FeatureSetWriter":
         """Note the cut into shards before the first one is written: all writers of a set must cut it alike.
 

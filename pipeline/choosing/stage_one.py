@@ -89,15 +89,13 @@ def _work(sender: Connection, request: Request, quiet: bool = False) -> None:
         with be_quiet() if quiet else contextlib.nullcontext():
             sender.send(extract_request(request))
     except PipelineError as error:
-        sender.send(_portable(error))
+        sender.send(error)
     except KeyboardInterrupt:
         sender.close()  # who started this was interrupted too, and says so
     except Exception as error:
         traceback.print_exc()
-        reason = BackboneError(
-            "stage one failed", where=request.contender, found=f"{type(error).__name__}: {_first_line(error)}"
-        )
-        sender.send(_portable(reason))
+        found = f"{type(error).__name__}: {_first_line(error)}"
+        sender.send(BackboneError("stage one failed", where=request.contender, found=found))
 
 
 def extract_request(request: Request) -> list[dict[str, Any]]:
@@ -124,11 +122,6 @@ def extract_request(request: Request) -> list[dict[str, Any]]:
         PassConfig(threads=what.threads),
         request.cache,
     )
-
-
-def _portable(error: PipelineError) -> PipelineError:
-    """An error that goes through a pipe: its kinds are made in different ways, its message is all that is needed."""
-    return BackboneError(str(error))
 
 
 def _first_line(error: Exception) -> str:

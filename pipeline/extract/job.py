@@ -49,11 +49,16 @@ class Job:
 
     def unsealed(self) -> dict[int, list[int]]:
         """By shard, the places in `writers` that lack it; whole shards are left out."""
-        todo = {
-            number: [place for place, writer in enumerate(self.writers) if writer.sealed(number) is None]
-            for number in range(self.writers[0].manifest.shards)
-        }
+        todo = {number: self.lacking(number) for number in range(self.writers[0].manifest.shards)}
         return {number: places for number, places in todo.items() if places}
+
+    def lacking(self, number: int) -> list[int]:
+        """The places in `writers` that lack a shard."""
+        return [place for place, writer in enumerate(self.writers) if writer.sealed(number) is None]
+
+    def as_begun(self) -> "Job":
+        """The job as others have cut it since."""
+        return replace(self, writers=tuple(writer.as_begun() for writer in self.writers))
 
     def missing(self, passes: PassConfig) -> "Job | None":
         """What of the job is left to compute, if anything. Damage is said and set aside.

@@ -1,9 +1,10 @@
 """What is missing, made ready: tokenised where it is in memory, cut into shards, held against the room on the disk."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.backbone.known import KnownBackbone
 from pipeline.backbone.tokens import tokenize
 from pipeline.cache.shard import RAW
 from pipeline.config import PassConfig
@@ -24,6 +25,10 @@ class Prepared:
 
     job: Job
     parts: Parts
+
+
+Compute = Callable[[Sequence[Prepared], KnownBackbone, PassConfig], None]
+"""Computes what is missing, wherever."""
 
 
 def prepare(jobs: Sequence[Job], tokenizer: Any, passes: PassConfig) -> list[Prepared]:

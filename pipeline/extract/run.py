@@ -3,13 +3,13 @@
 import importlib.metadata
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from pipeline.backbone.known import KnownBackbone
 from pipeline.backbone.tokens import load_tokenizer
-from pipeline.cache.cut import read_cut
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.passport import passport_of_seals
 from pipeline.cache.writer import FeatureSetWriter
@@ -19,7 +19,7 @@ from pipeline.extract.finish import finish_jobs
 from pipeline.extract.here import compute_here
 from pipeline.extract.job import choose_views, make_job
 from pipeline.extract.preflight import check_room
-from pipeline.extract.prepared import prepare, say_notes
+from pipeline.extract.prepared import Compute, prepare, say_notes
 from pipeline.progress import say
 from pipeline.shard_choice import parse_choice
 from pipeline.tasks.examples import Examples
@@ -80,7 +80,27 @@ def extract_splits(
     Raises:
         PipelineError: a setting, a sentence, the backbone or the disk is at fault.
     """
+    if share.engine == "ray":
+        from pipeline.extract.on_ray import on_ray
+
+        with on_ray(backbone, passes, share) as (known, compute):
+            return _extract(splits, config, data_source, known, tokens, passes, cache, share, compute)
     known = KnownBackbone.find(backbone)
+    compute = partial(compute_here, choice=parse_choice(share.only_shards))
+    return _extract(splits, config, data_source, known, tokens, passes, cache, share, compute)
+
+
+def _extract(
+    splits: Iterable[Examples],
+    config: ExtractConfig,
+    data_source: str,
+    known: KnownBackbone,
+    tokens: TokensConfig,
+    passes: PassConfig,
+    cache: CacheConfig,
+    share: ShareConfig,
+    compute: Compute,
+) -> list[dict[str, Any]]:
     jobs = [
         make_job(
             examples,
@@ -101,11 +121,10 @@ def extract_splits(
     if share.finish:
         finish_jobs(missing, passes)
     elif missing:
-        choice = parse_choice(share.only_shards)
         prepared = prepare(missing, load_tokenizer(known.source.folder), passes)
         say_notes(prepared, passes)
-        check_room(prepared, cache.cache_dir, choice)
-        compute_here(prepared, known, passes, choice)
+        check_room(prepared, cache.cache_dir, parse_choice(share.only_shards))
+        compute(prepared, known, passes)
     return [_describe(writer, status[writer.folder]) for job in jobs for writer in job.writers]
 
 
@@ -137,8 +156,7 @@ def _recorded(device: str) -> dict[str, object]:
 def _describe(writer: FeatureSetWriter, status: str) -> dict[str, Any]:
     manifest = Manifest.read(writer.folder) if writer.is_whole else writer.manifest
     if not writer.is_whole:
-        there = read_cut(writer.folder)
-        writer = writer.cut_as(there) if there else writer
+        writer = writer.as_begun()
         seals = [seal for number in range(writer.manifest.shards) if (seal := writer.sealed(number))]
         status = f"shared: {len(seals)} of {writer.manifest.shards} shards"
         manifest = replace(manifest, passport=passport_of_seals(seals) if seals else {"tokens": 0, "truncated": 0})

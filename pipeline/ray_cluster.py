@@ -1,0 +1,94 @@
+"""A Ray cluster: one that runs, or one of this machine alone for as long as it is needed (https://docs.ray.io)."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.engine_config import EngineConfig
+from pipeline.errors import MachineError, MissingPackage
+
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "1"}
+"""Nothing is reported to anybody, and workers without a GPU keep their environment as it is."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each worker has of a cluster.
+
+    Args:
+        workers: how many.
+        cpus: of each; its threads.
+        gpus: of each, 0 or 1.
+    """
+
+    workers: int
+    cpus: int
+    gpus: int
+
+
+@contextlib.contextmanager
+def cluster(config: EngineConfig, threads: int) -> Iterator[Share]:
+    """Within, Ray is at hand; gives what each worker has.
+
+    Args:
+        threads: of each worker; 0 shares a node's cores among its workers.
+
+    Raises:
+        MissingPackage: Ray is not installed.
+        MachineError: the cluster cannot be reached, or has nothing to compute with.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise MissingPackage("ray", "ray") from error
+    if joined := ray.is_initialized():
+        yield _share(config, threads)
+        return
+    try:
+        ray.init(
+            address=config.address or "local",
+            include_dashboard=None if config.address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        raise MachineError(
+            "the Ray cluster cannot be reached",
+            where=config.address or "this machine",
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            remedy="ray status shows what runs; ray start --head starts a cluster, and --address names it",
+        ) from error
+    try:
+        yield _share(config, threads)
+    finally:
+        if not joined:
+            ray.shutdown()
+
+
+def _share(config: EngineConfig, threads: int) -> Share:
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    cpus = sorted((int(node.get("CPU", 0)) for node in nodes), reverse=True)
+    if not any(cpus):
+        raise MachineError("the Ray cluster has no CPU to give", where=config.address or "this machine", found=nodes)
+    if gpus:
+        workers = min(config.workers or gpus, gpus)
+        return Share(workers, threads or max(1, sum(cpus) // gpus // 2), 1)
+    with_cpus = [number for number in cpus if number]
+    workers = config.workers or len(with_cpus)
+    each = threads or max(1, min(with_cpus) // -(-workers // len(with_cpus)))
+    most = sum(number // each for number in with_cpus)
+    if workers > most:
+        raise MachineError(
+            "the Ray cluster has too few cores for so many workers",
+            where=config.address or "this machine",
+            expected=f"{workers} workers of {each} threads",
+            found=f"{sum(with_cpus)} cores on {len(with_cpus)} nodes: {most} of them",
+            remedy="take fewer --workers, or fewer --threads each",
+        )
+    return Share(workers, each, 0)
