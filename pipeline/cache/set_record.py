@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.cache.files import whole_file
 from pipeline.cache.identity import flatten
 from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
 from pipeline.cache.remote.names import FILE, SetName
-from pipeline.cache.remote.place import Place
+from pipeline.cache.remote.place import Advance, Place
 from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.sealed_files import check_seals
 from pipeline.errors import CacheError, TransferError
@@ -65,12 +66,16 @@ class SetRecord:
 
     def files(self, number: int) -> tuple[SealedFile, SealedFile]:
         """What a shard consists of: hidden states and index."""
-        states, index, _ = shard_paths(Path(), number)
-        seal = self.seals[number]
-        return (
-            SealedFile(f"{self.name.path}/{states.name}", seal.states_bytes, seal.states_sha256),
-            SealedFile(f"{self.name.path}/{index.name}", seal.index_bytes, seal.index_sha256),
-        )
+        return files_of_shard(self.name, number, self.seals[number])
+
+
+def files_of_shard(name: SetName, number: int, seal: Seal) -> tuple[SealedFile, SealedFile]:
+    """What a shard of a feature set consists of, as its seal has it: hidden states and index."""
+    states, index, _ = shard_paths(Path(), number)
+    return (
+        SealedFile(f"{name.path}/{states.name}", seal.states_bytes, seal.states_sha256),
+        SealedFile(f"{name.path}/{index.name}", seal.index_bytes, seal.index_sha256),
+    )
 
 
 def read_set(place: Place, name: SetName, copies: Path) -> SetRecord | None:
@@ -175,6 +180,33 @@ def _seal_or_none(path: Path) -> Seal | None:
 def _fields_apart(one: Manifest, other: Manifest) -> list[str]:
     facts, others = flatten(one.to_dict()), flatten(other.to_dict())
     return sorted(name for name in facts.keys() | others.keys() if facts.get(name) != others.get(name))
+
+
+def fetch_file(place: Place, file: SealedFile, path: Path, advance: Advance) -> None:
+    """Copy a shard's file from a place to `path`, where it appears when it is whole and what its seal says.
+
+    Raises:
+        TransferError: the place does not answer as it should, or the file is another; nothing appears.
+    """
+    with whole_file(path) as partial:
+        check_digest(place.fetch(file.name, partial, file.size_bytes, advance), file, place)
+
+
+def check_digest(found: str, file: SealedFile, place: Place) -> None:
+    """Hold a file's SHA-256 against its seal.
+
+    Raises:
+        TransferError: it is another.
+    """
+    if found != file.sha256:
+        raise TransferError(
+            "a file is not what its seal says, and is not copied",
+            where=f"{place.shown}, {file.name}",
+            expected=f"SHA-256 {file.sha256}",
+            found=f"SHA-256 {found}",
+            remedy="it is damaged there, or was on the way: try again, or have it written again there "
+            "(pipeline cache verify, then pipeline extract)",
+        )
 
 
 def _copy_small(place: Place, name: SetName, files: Sequence[str], copies: Path) -> None:

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.cache.files import clear_partials, whole_file
+from pipeline.cache.files import clear_partials
 from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, shard_paths
 from pipeline.cache.passes import MOST_BYTES, PASSES, lines_of_passes, parse_passes
 from pipeline.cache.remote import Folder, Place, find_sets, open_place
 from pipeline.cache.remote.names import FINGERPRINT, SetName
 from pipeline.cache.remote.place import Advance
-from pipeline.cache.set_record import SealedFile, SetRecord, read_set
+from pipeline.cache.set_record import SetRecord, check_digest, fetch_file, read_set
 from pipeline.cache.sound import settled_key
 from pipeline.cache.transfer_plan import Plan, holds, plan_copy
 from pipeline.cache.verify import damages_of_shard
@@ -172,11 +172,11 @@ def _copy(source: Place, destination: Place, plan: Plan, advance: Advance) -> No
     for number in range(len(record.seals)):
         for file in plan.missing.get(number, ()):
             path = source.at(file.name)
-            _check_digest(sha256_of_file(path), file, source)
+            check_digest(sha256_of_file(path), file, source)
             files.append((path, file.name))
         if number in plan.unsealed:
             files.append((record.copies / record.seal_name(number), record.seal_name(number)))
-    files += _log(source, destination, record)
+    files += copy_log(source, destination, record)
     if plan.lacks_manifest:
         files.append((record.copies / record.manifest_name, record.manifest_name))
     destination.put(files, advance)
@@ -191,19 +191,18 @@ def _copy_here(source: Place, destination: Folder, plan: Plan, advance: Advance)
     with source.bringing(missing, folder, advance):
         for number in range(len(record.seals)):
             for file in plan.missing.get(number, ()):
-                with whole_file(destination.at(file.name)) as partial:
-                    _check_digest(source.fetch(file.name, partial, file.size_bytes, advance), file, source)
+                fetch_file(source, file, destination.at(file.name), advance)
             if number in plan.missing:
                 _check_content(destination, record, number)
             if number in plan.unsealed:
                 seal = record.seal_name(number)
                 destination.put([(record.copies / seal, seal)], advance)
-    destination.put(_log(source, destination, record), lambda size_bytes: None)
+    destination.put(copy_log(source, destination, record), lambda size_bytes: None)
     if plan.lacks_manifest:
         destination.put([(record.copies / record.manifest_name, record.manifest_name)], advance)
 
 
-def _log(source: Place, destination: Place, record: SetRecord) -> list[tuple[Path, str]]:
+def copy_log(source: Place, destination: Place, record: SetRecord) -> list[tuple[Path, str]]:
     """A copy of the log of passes to put at the destination, where there is none; one that tells nothing stays."""
     name = f"{record.name.path}/{PASSES}"
     size_bytes = source.sizes(record.name.path).get(PASSES, 0)
@@ -226,18 +225,6 @@ def _check_content(destination: Folder, record: SetRecord, number: int) -> None:
             where=folder / damage.file,
             found=damage.problem,
             remedy="have it written again there (pipeline cache verify --deep, then pipeline extract)",
-        )
-
-
-def _check_digest(found: str, file: SealedFile, place: Place) -> None:
-    if found != file.sha256:
-        raise TransferError(
-            "a file is not what its seal says, and is not copied",
-            where=f"{place.shown}, {file.name}",
-            expected=f"SHA-256 {file.sha256}",
-            found=f"SHA-256 {found}",
-            remedy="it is damaged there, or was on the way: try again, or have it written again there "
-            "(pipeline cache verify, then pipeline extract)",
         )
 
 
