@@ -133,7 +133,8 @@ class LocalCopy:
             for number, seal in enumerate(record.seals):
                 self.bring_index(folder, number, seal)
                 self._put_if_other(record, record.seal_name(number))
-            Folder(self.folder).put(copy_log(self.place, Folder(self.folder), record), lambda size_bytes: None)
+            here = Folder(self.folder)
+            here.put(copy_log(self.place, here, record.name, record.copies), lambda size_bytes: None)
             self._put_if_other(record, record.manifest_name)
 
     def _has_all_that_is_small(self, folder: Path) -> bool:

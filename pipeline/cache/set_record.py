@@ -91,14 +91,14 @@ def read_set(place: Place, name: SetName, copies: Path) -> SetRecord | None:
     if MANIFEST not in sizes:
         return None
     folder = copies / name.path
-    _copy_small(place, name, [MANIFEST], copies)
+    copy_small(place, name, [MANIFEST], copies)
     try:
         manifest = Manifest.read(folder)
         # However many shards a manifest claims, no more names are made up than there are files.
         seal_paths = [shard_paths(folder, n)[2] for n in range(min(manifest.shards, len(sizes)))]
         if any(path.name not in sizes for path in seal_paths):
             raise CacheError("a seal is missing", expected=f"{manifest.shards} shards")
-        _copy_small(place, name, [path.name for path in seal_paths], copies)
+        copy_small(place, name, [path.name for path in seal_paths], copies)
         seals = tuple(Seal.read(path) for path in seal_paths)
         check_seals(manifest, seals, digest_of_seals(seals), folder)
         record = SetRecord(name, manifest, seals, copies)
@@ -151,12 +151,12 @@ def compare(place: Place, record: SetRecord, scratch: Path) -> Standing:
     """
     sizes = place.sizes(record.name.path)
     there = [name for name in sizes if FILE.fullmatch(name) and name.endswith(".json")]
-    _copy_small(place, record.name, there, scratch)
+    copy_small(place, record.name, there, scratch)
     folder = scratch / record.name.path
     numbers = {shard_paths(folder, number)[2].name: number for number in range(len(record.seals))}
     same, others = set(), []
     for name in sorted(set(there) - {MANIFEST}):
-        if name in numbers and _seal_or_none(folder / name) == record.seals[numbers[name]]:
+        if name in numbers and seal_or_none(folder / name) == record.seals[numbers[name]]:
             same.add(numbers[name])
         else:
             others.append(name)
@@ -170,7 +170,8 @@ def compare(place: Place, record: SetRecord, scratch: Path) -> Standing:
     return Standing(sizes, same, not apart, [*([f"{MANIFEST} ({', '.join(apart)})"] if apart else []), *others])
 
 
-def _seal_or_none(path: Path) -> Seal | None:
+def seal_or_none(path: Path) -> Seal | None:
+    """A seal, or None where there is none that can be read."""
     try:
         return Seal.read(path)
     except (CacheError, RecursionError):
@@ -209,7 +210,8 @@ def check_digest(found: str, file: SealedFile, place: Place) -> None:
         )
 
 
-def _copy_small(place: Place, name: SetName, files: Sequence[str], copies: Path) -> None:
+def copy_small(place: Place, name: SetName, files: Sequence[str], copies: Path) -> None:
+    """Copy manifest and seals of a set into a folder that is laid out as a cache, unread."""
     (copies / name.path).mkdir(parents=True, exist_ok=True)
     contents = place.read_small([f"{name.path}/{file}" for file in files]) if files else {}
     for path, content in contents.items():

@@ -176,7 +176,7 @@ def _copy(source: Place, destination: Place, plan: Plan, advance: Advance) -> No
             files.append((path, file.name))
         if number in plan.unsealed:
             files.append((record.copies / record.seal_name(number), record.seal_name(number)))
-    files += copy_log(source, destination, record)
+    files += copy_log(source, destination, record.name, record.copies)
     if plan.lacks_manifest:
         files.append((record.copies / record.manifest_name, record.manifest_name))
     destination.put(files, advance)
@@ -197,19 +197,27 @@ def _copy_here(source: Place, destination: Folder, plan: Plan, advance: Advance)
             if number in plan.unsealed:
                 seal = record.seal_name(number)
                 destination.put([(record.copies / seal, seal)], advance)
-    destination.put(copy_log(source, destination, record), lambda size_bytes: None)
+    destination.put(copy_log(source, destination, record.name, record.copies), lambda size_bytes: None)
     if plan.lacks_manifest:
         destination.put([(record.copies / record.manifest_name, record.manifest_name)], advance)
 
 
-def copy_log(source: Place, destination: Place, record: SetRecord) -> list[tuple[Path, str]]:
-    """A copy of the log of passes to put at the destination, where there is none; one that tells nothing stays."""
-    name = f"{record.name.path}/{PASSES}"
-    size_bytes = source.sizes(record.name.path).get(PASSES, 0)
-    if not 0 < size_bytes <= MOST_BYTES or PASSES in destination.sizes(record.name.path):
+def copy_log(
+    source: Place, destination: Place, of: SetName, copies: Path, *, replace: bool = False
+) -> list[tuple[Path, str]]:
+    """A copy of the log of passes to put at the destination, where there is none; one that tells nothing stays.
+
+    Args:
+        copies: a folder for the copy.
+        replace: whether it is put there all the same.
+    """
+    name = f"{of.path}/{PASSES}"
+    size_bytes = source.sizes(of.path).get(PASSES, 0)
+    if not 0 < size_bytes <= MOST_BYTES or (not replace and PASSES in destination.sizes(of.path)):
         return []
     records = parse_passes(b"".join(source.read(name, size_bytes)))
-    copy = record.copies / name
+    copy = copies / name
+    copy.parent.mkdir(parents=True, exist_ok=True)
     copy.write_bytes(lines_of_passes(records))
     return [(copy, name)] if records else []
 
@@ -234,12 +242,17 @@ def _check_arrived(destination: Place, source: Place, plan: Plan) -> None:
         for file in files:
             if not holds(destination, source, file, trusted=False):
                 destination.remove([plan.record.manifest_name, plan.record.seal_name(number), file.name])
-                raise TransferError(
-                    "a file that was sent does not have the bytes that were sent",
-                    where=f"{destination.shown}, {file.name}",
-                    expected=f"SHA-256 {file.sha256}",
-                    remedy="run the same command again; if it stays so, do not trust this place",
-                )
+                raise other_bytes(destination, file.name, file.sha256)
+
+
+def other_bytes(place: Place, name: str, sha256: str) -> TransferError:
+    """The error for a file that was read back and is not what was sent."""
+    return TransferError(
+        "a file that was sent does not have the bytes that were sent",
+        where=f"{place.shown}, {name}",
+        expected=f"SHA-256 {sha256}",
+        remedy="run the same command again; if it stays so, do not trust this place",
+    )
 
 
 def _check_room(folder: Path, needed_bytes: int) -> None:

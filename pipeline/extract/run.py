@@ -12,6 +12,7 @@ from pipeline.backbone.tokens import load_tokenizer
 from pipeline.cache.cut import read_cut
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.passport import passport_of_seals
+from pipeline.cache.upload import Upload
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
 from pipeline.engine_config import ShareConfig
@@ -81,6 +82,8 @@ def extract_splits(
         PipelineError: a setting, a sentence, the backbone or the disk is at fault.
     """
     known = KnownBackbone.find(backbone)
+    upload = Upload.of(cache, verify=passes.verify)
+    cache_dir = cache.cache_dir if upload is None else upload.copy.folder
     jobs = [
         make_job(
             examples,
@@ -89,7 +92,8 @@ def extract_splits(
             facts=known.facts,
             tokens=tokens,
             passes=passes,
-            cache=cache,
+            cache_dir=cache_dir,
+            upload=upload,
             data_source=data_source,
             storage_dtype=known.dtype if passes.storage_dtype == "auto" else passes.storage_dtype,
             recorded=_recorded(known.device),
@@ -104,7 +108,7 @@ def extract_splits(
         choice = parse_choice(share.only_shards)
         prepared = prepare(missing, load_tokenizer(known.source.folder), passes)
         say_notes(prepared, passes)
-        check_room(prepared, cache.cache_dir, choice)
+        check_room(prepared, cache_dir, choice)
         compute_here(prepared, known, passes, choice)
     return [_describe(writer, status[writer.folder]) for job in jobs for writer in job.writers]
 

@@ -49,7 +49,7 @@ def files(run, runs):
 
 @pytest.mark.parametrize("views", ["L2-mean+L2-last", "L2-tokens"])
 def test_heads_on_more_than_may_stay_here_are_the_same_to_the_bit(tokens_cache, config, views, tmp_path, monkeypatch):
-    heads, params = (("attention",), ("max_steps=40",)) if "tokens" in views else (("logreg",), ())
+    heads, params = (("attention",), ("max_epochs=3",)) if "tokens" in views else (("logreg",), ())
     asked = replace(config, heads=heads, views=(views,), params=params)
     expected = train_heads(asked, tokens_cache, RunsConfig(tmp_path / "at hand"))
     streamed = Streamed(tokens_cache, tmp_path / "here").watch(monkeypatch)
