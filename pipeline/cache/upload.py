@@ -24,7 +24,7 @@ from pipeline.cache.transfer import copy_log, other_bytes
 from pipeline.config import CacheConfig
 from pipeline.digests import sha256_of_file
 from pipeline.errors import DamagedFeatureSet, TransferError
-from pipeline.progress import say
+from pipeline.progress import counted, say
 from pipeline.sizes import parse_size
 from pipeline.store_config import StoreConfig
 
@@ -186,19 +186,16 @@ class Upload:
         sizes = place.sizes(name.path)
         self._sealed.pop(seal_path, None)
         place.remove([f"{name.path}/{each}" for each in (MANIFEST, seal_path.name) if each in sizes])
-        for file, is_same in zip(
-            files_of_shard(name, number, seal),
-            (
-                before is not None and before.states_sha256 == seal.states_sha256,
-                before is not None and before.index_sha256 == seal.index_sha256,
-            ),
-            strict=True,
-        ):
+        known = (before and before.states_sha256, before and before.index_sha256)
+        missing = []
+        for file, digest_there in zip(files_of_shard(name, number, seal), known, strict=True):
             is_long_enough = sizes.get(_last(file.name)) == file.size_bytes
-            if is_long_enough and (is_same or self._has_bytes(file)):
-                continue
-            self._check_here(file, seal_path)
-            place.put([(self.copy.folder / file.name, file.name)], _nobody)
+            if not (is_long_enough and (digest_there == file.sha256 or self._has_bytes(file))):
+                self._check_here(file, seal_path)
+                missing.append(file)
+        if missing:
+            place.put([(self.copy.folder / file.name, file.name) for file in missing], _nobody)
+        for file in missing:
             if not place.holds(file.name, self.copy.folder / file.name, file.sha256):
                 place.remove([file.name])
                 raise other_bytes(place, file.name, file.sha256)
@@ -263,7 +260,7 @@ class Upload:
         try:
             yield
         except TransferError as error:
-            whole = f"{sum(path.parent == folder for path in self._sealed)} shards are whole there"
+            whole = f"whole there: {counted(sum(path.parent == folder for path in self._sealed), 'shard')}"
             raise TransferError(
                 error.what,
                 where=error.where,

@@ -147,7 +147,7 @@ def test_a_store_that_goes_away_says_what_is_whole_and_the_same_command_goes_on(
 
     def failing(self, files, advance):
         count.append(files)
-        if len(count) == 5:
+        if len(count) == 4:
             raise TransferError("this place cannot be reached", where=self.shown, remedy="check the network")
         put(self, files, advance)
 
@@ -155,7 +155,7 @@ def test_a_store_that_goes_away_says_what_is_whole_and_the_same_command_goes_on(
         away.setattr(Folder, "put", failing)
         with pytest.raises(TransferError, match="cannot be reached") as caught:
             write(some)
-    assert "1 shards are whole there" in caught.value.found
+    assert "whole there: 1 shard" in caught.value.found
     assert "same command goes on" in caught.value.remedy
     check_honest(tmp_path / "there")
     assert write(some) == [2]  # the second was sealed here

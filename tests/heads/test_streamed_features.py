@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from cyclopts import UnknownOptionError
 
+from pipeline import cli
 from pipeline.cache.remote import Folder
 from pipeline.config import CacheConfig, RunsConfig
 from pipeline.errors import ConfigError, FeatureSetNotFound
@@ -90,3 +92,13 @@ def test_a_limit_without_a_store_and_what_is_no_size_are_refused_together():
     with pytest.raises(ConfigError, match=r"no store is named[\s\S]*'20 bananas'"):
         StoreConfig(local_limit="20 bananas")
     assert StoreConfig().cache_dir == CacheConfig().cache_dir
+
+
+def test_commands_that_go_through_a_store_take_its_options_and_others_do_not():
+    words = ["--store", "s3://bucket/x", "--local-limit", "20GB"]
+    for command in (["extract"], ["heads"], ["sweep"], ["joint"], ["baselines"], ["adapt", "lora"]):
+        _, bound, _ = cli.app.parse_args([*command, *words], exit_on_error=False, print_error=False)
+        assert bound.arguments["cache"] == StoreConfig(store="s3://bucket/x", local_limit="20GB")
+    for command in (["cache", "ls"], ["cache", "verify"], ["cache", "push", "there"], ["backbones"], ["report"]):
+        with pytest.raises(UnknownOptionError, match="--store"):
+            cli.app.parse_args([*command, *words], exit_on_error=False, print_error=False)
