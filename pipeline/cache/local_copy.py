@@ -18,6 +18,7 @@ from pipeline.cache.inventory import size_or_none
 from pipeline.cache.local_limit import LocalLimit
 from pipeline.cache.lock import SET, FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
+from pipeline.cache.passes import PASSES
 from pipeline.cache.remote import Folder, Place, find_sets, open_place
 from pipeline.cache.remote.names import SetName
 from pipeline.cache.remote.trouble import shown_url
@@ -102,7 +103,7 @@ class LocalCopy:
     def _forget(self, folder: Path) -> None:
         with nobody_writes(folder):
             (folder / MANIFEST).unlink(missing_ok=True)
-            for path in shard_files(folder):
+            for path in (*shard_files(folder), folder / PASSES):
                 remove(path)
 
     def _write(self, path: Path, content: bytes) -> None:
