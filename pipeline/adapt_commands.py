@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App
 
-from pipeline.config import BackboneConfig, CacheConfig, DataConfig, RunsConfig, TokensConfig
+from pipeline.config import BackboneConfig, DataConfig, RunsConfig, TokensConfig
 from pipeline.live_config import LivePathConfig, LoraOptions, PromptOptions, TrainingConfig
+from pipeline.store_config import StoreConfig
 from pipeline.terminal import LISTS, Flat, Json, missing_package, print_result
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def adapt_lora(
     data: Annotated[DataConfig, Flat] = DataConfig(),
     backbone: Annotated[BackboneConfig, Flat] = BackboneConfig(),
     tokens: Annotated[TokensConfig, Flat] = TokensConfig(),
-    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    cache: Annotated[StoreConfig, Flat] = StoreConfig(),
     runs: Annotated[RunsConfig, Flat] = RunsConfig(),
     json: Json = False,
 ) -> None:

@@ -16,7 +16,6 @@ from pipeline.backbones_command import backbones_app
 from pipeline.cache_commands import cache_app
 from pipeline.config import (
     BackboneConfig,
-    CacheConfig,
     DataConfig,
     ExtractConfig,
     FeaturesConfig,
@@ -34,6 +33,7 @@ from pipeline.predict_command import predict_app
 from pipeline.predict_config import PlaceConfig
 from pipeline.report_command import report_app
 from pipeline.runs_commands import runs_app
+from pipeline.store_config import StoreConfig
 from pipeline.submit_command import submit_app
 from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print_result
 
@@ -173,7 +173,7 @@ def extract(
     backbone: Annotated[BackboneConfig, Flat] = BackboneConfig(),
     tokens: Annotated[TokensConfig, Flat] = TokensConfig(),
     passes: Annotated[PassConfig, Flat] = PassConfig(),
-    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    cache: Annotated[StoreConfig, Flat] = StoreConfig(),
     share: Annotated[ShareConfig, Flat] = ShareConfig(),
     json: Json = False,
 ) -> None:
@@ -195,7 +195,7 @@ def extract(
 def heads(
     *,
     what: Annotated[HeadsConfig, Flat] = HeadsConfig(),
-    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    cache: Annotated[StoreConfig, Flat] = StoreConfig(),
     runs: Annotated[RunsConfig, Flat] = RunsConfig(),
     json: Json = False,
 ) -> None:
@@ -217,7 +217,7 @@ def heads(
 def sweep(
     *,
     what: Annotated[SweepConfig, Flat] = SweepConfig(),
-    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    cache: Annotated[StoreConfig, Flat] = StoreConfig(),
     runs: Annotated[RunsConfig, Flat] = RunsConfig(),
     json: Json = False,
 ) -> None:
@@ -255,7 +255,7 @@ def sweep(
 def joint(
     *,
     what: Annotated[JointConfig, Flat] = JointConfig(),
-    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    cache: Annotated[StoreConfig, Flat] = StoreConfig(),
     runs: Annotated[RunsConfig, Flat] = RunsConfig(),
     json: Json = False,
 ) -> None:
@@ -280,7 +280,7 @@ def baselines(
     *,
     what: Annotated[BaselinesConfig, Flat] = BaselinesConfig(),
     place: Annotated[PlaceConfig, Flat] = PlaceConfig(),
-    cache: Annotated[CacheConfig, Flat] = CacheConfig(),
+    cache: Annotated[StoreConfig, Flat] = StoreConfig(),
     runs: Annotated[RunsConfig, Flat] = RunsConfig(),
     json: Json = False,
 ) -> None:

@@ -79,3 +79,31 @@ def make_adapter(save_adapter, tmp_path):
 def small_glue(tmp_path, sample_dir):
     """A GLUE folder with a few rows of the sample of each split."""
     return write_small_glue(tmp_path / "glue", sample_dir)
+
+
+@pytest.fixture(scope="session")
+def s3_url():
+    """A real S3 server."""
+    from tests.cache.servers import s3_server
+
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def with_s3(s3_url, monkeypatch):
+    """A user with credentials, and an empty bucket."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    import boto3
+
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="features")
+    yield client
+    for entry in client.list_objects_v2(Bucket="features").get("Contents", []):
+        client.delete_object(Bucket="features", Key=entry["Key"])
+    client.delete_bucket(Bucket="features")
+    client.close()

@@ -83,7 +83,7 @@ def plan_lora(settings: Settings, session: Session) -> list[LoraPlan]:
             found=freeze,
             remedy="name it with --tasks too",
         )
-    cache = FeatureCache(settings.cache.cache_dir)
+    cache = FeatureCache.of(settings.cache)
     warm = stored_heads(settings.lora, settings.runs, tasks, session, settings.tokens, cache)
     if freeze not in (None, "none") and freeze not in warm:
         raise ConfigError(

@@ -1,34 +1,75 @@
 """The cache: a folder of feature sets, found by identity and never by likeness."""
 
-import contextlib
 import dataclasses
-import json
 import os
-import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Integral, Real
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.cache.asking import (
+    as_layer,
+    asking_for,
+    choosing,
+    differences_of,
+    in_python,
+    layers_apart,
+    telling_apart,
+)
 from pipeline.cache.feature_set import FeatureSet
-from pipeline.cache.identity import ABSENT, Difference, Identity, difference_table, differences, flatten
-from pipeline.cache.inventory import LEAST_DIGITS, find_whole
+from pipeline.cache.identity import Identity, difference_table, flatten
+from pipeline.cache.inventory import find_whole
 from pipeline.cache.manifest import MANIFEST, Manifest
-from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet, FeatureSetNotFound
-from pipeline.views import Layer, View, check_pooling, parse_layer, resolve_layer
+from pipeline.config import CacheConfig
+from pipeline.errors import CacheError, DamagedFeatureSet, FeatureSetNotFound
+from pipeline.sizes import parse_size
+from pipeline.store_config import StoreConfig
+from pipeline.views import Layer, check_pooling
 
 VERIFY = "pipeline cache verify says what is damaged, and the same pipeline extract writes that again"
 
 
 class FeatureCache:
-    """A folder of feature sets: `<task>/<split>/<feature-set>/`.
+    """A folder of feature sets: `<task>/<split>/<feature-set>/`, or the local copy of a store of them.
 
     Args:
-        path: the folder; it may be read-only.
+        path: the folder; it may be read-only, where there is no store.
+        store: the place that holds the feature sets, as `pipeline cache pull` takes it; what is read comes into `path`.
+        local_limit: how much of the store's hidden states may stay there, such as `20GB`; by default all.
+
+    Raises:
+        ConfigError: the store's name or the limit is none.
+        MissingPackage: the store's protocol needs a package that is not installed.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path | str, *, store: str | None = None, local_limit: str | int | None = None) -> None:
+        self.cache_dir, self.store, self._copy = Path(path), store, None
+        if store is not None:
+            from pipeline.cache.local_copy import LocalCopy
+
+            limit_bytes = None if local_limit is None else parse_size(local_limit)
+            self._copy = LocalCopy(store, self.cache_dir, limit_bytes)
+        self.path = self.cache_dir if self._copy is None else self._copy.folder
+
+    @classmethod
+    def of(cls, config: CacheConfig) -> "FeatureCache":
+        """The cache that settings name."""
+        if isinstance(config, StoreConfig):
+            return cls(config.cache_dir, store=config.store, local_limit=config.local_limit)
+        return cls(config.cache_dir)
+
+    @property
+    def shown(self) -> Path | str:
+        """How messages call it."""
+        return self.path if self._copy is None else self._copy.shown
+
+    def _bring_manifests(self, task: str | None, split: str | None) -> None:
+        if self._copy is not None:
+            self._copy.bring_manifests(task, split)
+
+    def _opened(self, folder: Path, verify: bool) -> FeatureSet:
+        if self._copy is not None:
+            self._copy.bring_set(folder)
+        return FeatureSet(folder, verify=verify, copy=self._copy)
 
     def manifests(self, task: str | None = None, split: str | None = None) -> list[Manifest]:
         """The manifests of all whole feature sets, of one task or split if named, sorted by task, split and name.
@@ -36,6 +77,7 @@ class FeatureCache:
         Raises:
             DamagedFeatureSet: a manifest cannot be read, or a link is on the way to it.
         """
+        self._bring_manifests(task, split)
         return [_read(folder) for folder in _candidates(self.path, task, split, None)]
 
     def folder(self, manifest: Manifest) -> Path:
@@ -77,7 +119,7 @@ class FeatureCache:
         wanted: dict[str, Any] = {"adapter": adapter, **flatten(asked)}
         for field, value in (("backbone", backbone), ("source", source), ("layer", layer)):
             if value is not None:
-                wanted[field] = _as_layer(value) if field == "layer" else value
+                wanted[field] = as_layer(value) if field == "layer" else value
         if pooling is not None:
             wanted["pooling"] = check_pooling(pooling)
         candidates, damaged = self._readable(task, split)
@@ -93,33 +135,33 @@ class FeatureCache:
             there = sorted({f"{m.task}/{m.split}" for m in self._readable(None, None)[0]})
             raise FeatureSetNotFound(
                 f"the cache holds no features of {task}/{split}",
-                where=self.path,
+                where=self.shown,
                 found=", ".join(there) or "an empty cache" if not unfinished else "none that is whole" + unfinished,
                 remedy="make features (pipeline extract), or copy the cache's folder from the machine that made it",
             )
         is_full = all(field.name in asked for field in dataclasses.fields(Identity))
-        scored = [(_differences(wanted, manifest, is_full=is_full), manifest) for manifest in candidates]
+        scored = [(differences_of(wanted, manifest, is_full=is_full), manifest) for manifest in candidates]
         matching = [manifest for differ, manifest in scored if not differ]
         if not matching:
-            differ, nearest = min(scored, key=lambda pair: (len(pair[0]), _layers_apart(pair[0]), pair[1].name))
+            differ, nearest = min(scored, key=lambda pair: (len(pair[0]), layers_apart(pair[0]), pair[1].name))
             raise FeatureSetNotFound(
                 f"the cache holds no such features of {task}/{split}; the nearest is {nearest.name}, and differs in\n"
                 + difference_table(differ)
                 + (f"\nwhat is damaged may be the one:\n{_named(damaged)}" if damaged else "")
                 + unfinished,
-                where=self.path,
+                where=self.shown,
                 remedy=(f"{VERIFY}; or " if damaged else "")
                 + "run pipeline extract with the wanted settings, or ask for what is there"
-                + _asking_for(difference.field for difference in differ),
+                + asking_for(difference.field for difference in differ),
             )
         if len(matching) > 1:
-            apart = _telling_apart(matching)
+            apart = telling_apart(matching)
             raise CacheError(
                 f"{len(matching)} feature sets of {task}/{split} match, which differ in {', '.join(apart)}:\n"
-                + "\n".join(f"    {m.name}: {m.rows} rows, {_choosing(m, split, apart)}" for m in matching),
-                where=self.path,
+                + "\n".join(f"    {m.name}: {m.rows} rows, {choosing(m, split, apart)}" for m in matching),
+                where=self.shown,
                 expected="one",
-                remedy=f"say which as written beside it{_in_python(matching[0], apart)}, "
+                remedy=f"say which as written beside it{in_python(matching[0], apart)}, "
                 "or remove the folder of the one that is not wanted",
             )
         set_aside = [
@@ -135,7 +177,7 @@ class FeatureCache:
                 found=f"{len(alike)} damaged",
                 remedy=f"{VERIFY}; or ask for {matching[0].name} by its name (open_folder)",
             ) from alike[0]
-        return FeatureSet(self.folder(matching[0]), verify=verify)
+        return self._opened(self.folder(matching[0]), verify)
 
     def matching(
         self, task: str, split: str, *, backbone: str, source: str, identity: Mapping[str, Any]
@@ -149,11 +191,12 @@ class FeatureCache:
             DamagedFeatureSet: a manifest of the split cannot be read: then nobody knows what it would have been.
         """
         wanted = {"adapter": None, **flatten(dict(identity)), "backbone": backbone, "source": source}
-        found = [manifest for manifest in self.manifests(task, split) if not _differences(wanted, manifest)]
+        found = [manifest for manifest in self.manifests(task, split) if not differences_of(wanted, manifest)]
         return sorted(found, key=lambda manifest: (manifest.identity.layer, manifest.identity.pooling, manifest.name))
 
     def _readable(self, task: str | None, split: str | None) -> tuple[list[Manifest], list[DamagedFeatureSet]]:
         """The manifests that can be read, and what is wrong with the others."""
+        self._bring_manifests(task, split)
         manifests, damaged = [], []
         for folder in _candidates(self.path, task, split, None):
             try:
@@ -170,7 +213,8 @@ class FeatureCache:
             CacheError: several begin so, or it is not finished.
             DamagedFeatureSet: it is damaged.
         """
-        return FeatureSet(find_whole(self.path, name)[0], verify=verify)
+        self._bring_manifests(None, None)
+        return self._opened(find_whole(self.path, name)[0].absolute(), verify)
 
 
 def _candidates(folder: Path, *names: str | None) -> Iterator[Path]:
@@ -211,90 +255,7 @@ def _named(damaged: Iterable[DamagedFeatureSet]) -> str:
     return "\n".join(f"    {error.where}: {error.what}" for error in damaged)
 
 
-def _facts(manifest: Manifest) -> dict[str, Any]:
-    return {"backbone": manifest.backbone, "source": manifest.source, **flatten(manifest.identity.to_dict())}
-
-
 def _is_of_view(error: DamagedFeatureSet, manifest: Manifest) -> bool:
     """Whether the feature set that an error is about bears the name of the same layer and pooling."""
     identity = manifest.identity
     return any(f"-L{identity.layer}-{identity.pooling}-" in part for part in Path(str(error.where)).parts)
-
-
-def _as_layer(value: Any) -> int | float | str:
-    """A layer as it is written: NumPy's numbers are numbers too, and a number may be text."""
-    if isinstance(value, str):
-        return parse_layer(value)
-    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
-
-
-def _differences(wanted: Mapping[str, Any], manifest: Manifest, *, is_full: bool = False) -> list[Difference]:
-    """In what a feature set differs from what is wanted; a full identity also where it lacks what the set has."""
-    resolved = dict(wanted)
-    if "layer" in resolved:
-        with contextlib.suppress(ConfigError):  # a backbone without such a layer is just not the one that is wanted
-            resolved["layer"] = resolve_layer(resolved["layer"], manifest.identity.architecture["num_hidden_layers"])
-    facts = _facts(manifest)
-    if resolved.get("source") in manifest.sources:
-        facts["source"] = resolved["source"]
-    if _begins(resolved.get("adapter"), facts["adapter"]):
-        resolved["adapter"] = facts["adapter"]
-    left_out = flatten(manifest.identity.to_dict()).keys() - resolved.keys() if is_full else ()
-    resolved |= dict.fromkeys(sorted(left_out), ABSENT)
-    return differences(resolved, facts)
-
-
-def _layers_apart(differ: Sequence[Difference]) -> int:
-    """How far a layer is from the wanted one: of two sets that differ in as many fields, the nearer is the nearest."""
-    layers = [(d.wanted, d.found) for d in differ if d.field == "layer"]
-    return sum(abs(wanted - found) for wanted, found in layers if isinstance(wanted, int) and isinstance(found, int))
-
-
-def _begins(wanted: Any, digest: str | None) -> bool:
-    """Whether `wanted` is the beginning of a digest that tells it from others."""
-    if not isinstance(wanted, str) or digest is None:
-        return False
-    shown = wanted.removeprefix("sha256:")
-    return len(shown) >= LEAST_DIGITS and digest.removeprefix("sha256:").startswith(shown)
-
-
-OPTIONS = {
-    "backbone": "--backbone",
-    "source": "--data",
-    "quantization.type": "--quantization",
-    "adapter": "--adapter",
-    "prompt": "--prompt",
-}
-"""Fields that the command line has options for; any other is a `--where`."""
-
-
-def _asking_for(fields: Iterable[str]) -> str:
-    options = [OPTIONS[field] for field in fields if field in OPTIONS]
-    return f" with {', '.join(options)}" if options else ""
-
-
-def _choosing(manifest: Manifest, split: str, fields: Sequence[str]) -> str:
-    """The options that ask for this feature set and not for one that differs in any of `fields`."""
-    facts = _facts(manifest)
-    view = View(manifest.identity.layer, check_pooling(manifest.identity.pooling))
-    options = {name: f"{option} {shlex.quote(str(facts[name]))}" for name, option in OPTIONS.items()}
-    options |= dict.fromkeys(("layer", "pooling"), f"--views {view}")
-    options |= {
-        name: f"--where {shlex.quote(f'{split}.{name}={json.dumps(facts.get(name), ensure_ascii=False)}')}"
-        for name in fields
-        if name not in options
-    }
-    return " ".join(dict.fromkeys(options[name] for name in fields))
-
-
-def _in_python(manifest: Manifest, fields: Sequence[str]) -> str:
-    """How a program asks for this feature set and not for one that differs in any of `fields`."""
-    own = flatten(manifest.identity.to_dict())
-    wanted = {name: own[name] for name in fields if name in own}
-    return f" (in Python: identity={wanted!r})" if wanted else ""
-
-
-def _telling_apart(manifests: list[Manifest]) -> list[str]:
-    facts = [_facts(manifest) for manifest in manifests]
-    names = sorted(set().union(*facts))
-    return [name for name in names if len({repr(fact.get(name)) for fact in facts}) > 1]

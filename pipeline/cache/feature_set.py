@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import datasets
     import torch
 
+    from pipeline.cache.local_copy import LocalCopy
     from pipeline.cache.torch_data import FeatureDataset
 
 BLOCK_BYTES = 16 * 2**20
@@ -38,17 +39,18 @@ class FeatureSet:
     Args:
         folder: the feature set's folder; it may be read-only.
         verify: check the SHA-256 of every file against its seal before anything is served: also against malice.
+        copy: the local copy of a store that the folder lies in: hidden states come from there when they are read.
 
     Raises:
         DamagedFeatureSet: a file is missing, is a link, has another size (with `verify`: SHA-256) than its seal says,
             or contradicts the manifest.
     """
 
-    def __init__(self, folder: Path | str, *, verify: bool = False) -> None:
+    def __init__(self, folder: Path | str, *, verify: bool = False, copy: "LocalCopy | None" = None) -> None:
         self.folder = Path(folder).absolute()
         refuse_links(self.folder)
         self.manifest = Manifest.read(self.folder)
-        self._files = SealedFiles(self.folder, self.manifest, verify=verify)
+        self._files = SealedFiles(self.folder, self.manifest, verify=verify, copy=copy)
         self._states = StoredStates(self._files, self.manifest, lambda: self._stored_index[1])
 
     def __len__(self) -> int:
@@ -60,7 +62,7 @@ class FeatureSet:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickled, it is its folder: whoever unpickles it opens it again, and no values travel."""
-        return _reopen, (str(self.folder.absolute()), self._files.verify, self.manifest.seals)
+        return _reopen, (str(self.folder.absolute()), self._files.verify, self.manifest.seals, self._files.copy)
 
     @property
     def hidden_size(self) -> int:
@@ -114,10 +116,12 @@ class FeatureSet:
         """`[n, d]` float32 or float16, read-only: a memory map where shards fill whole pages (the default cut does).
 
         Where rows were ordered by their tokens before they were cut (the manifest's `order`), it is a copy, made once.
-        bfloat16, which NumPy does not know, widens to float32: a copy, anew at each call. `to_torch` has it as it is.
+        Where a store's hidden states do not stay here, it is a copy too. bfloat16, which NumPy does not know, widens to
+        float32: a copy, anew at each call. `to_torch` has it as it is.
 
         Raises:
-            CacheError: this is the `tokens` view, whose rows differ in length; see `tokens`.
+            CacheError: this is the `tokens` view, whose rows differ in length; see `tokens`. Or a store's rows do not
+                fit into the memory that is free.
             DamagedFeatureSet: a value is not finite, or a shard is not what its manifest says.
         """
         self._refuse_tokens()
@@ -163,13 +167,25 @@ class FeatureSet:
         return self._states.row_of_tokens(row)
 
     @property
+    def stays(self) -> bool:
+        """Whether hidden states that are read stay on this machine: those of a store with a local limit do not."""
+        return self._files.stay
+
+    def shard(self, number: int) -> ShardData:
+        """A shard's hidden states as they lie in the file, mapped and not read.
+
+        Where they do not stay here, hold no more than one at a time: what is held takes its room on the disk.
+        """
+        return self._states.shard(number)
+
+    @property
     def shards(self) -> list[ShardData]:
-        """The shards' hidden states as they lie in the files, mapped and not read."""
+        """All shards, as in `shard`."""
         return [self._states.shard(number) for number in range(self.manifest.shards)]
 
     @property
     def rows_of_shards(self) -> list[np.ndarray]:
-        """For each of the `shards`, the rows that it holds, `[k]` int64, ascending."""
+        """For each shard, the rows that it holds, `[k]` int64, ascending."""
         rows = np.argsort(self._stored_index[1])
         places = [self.manifest.places_of(number) for number in range(self.manifest.shards)]
         return [rows[each.start : each.stop] for each in places]
@@ -298,7 +314,8 @@ class FeatureSet:
         for number in range(self.manifest.shards):
             places = self.manifest.places_of(number)
             index = self.index.slice(places.start, len(places))
-            data = self._states.shard(number) if self.manifest.order == "split" else self._some_rows(places)
+            is_map = self.manifest.order == "split" and self.stays
+            data = self._states.shard(number) if is_map else self._some_rows(places)
             yield index.append_column("hidden_states", states_column(data))
 
     def _some_rows(self, rows: range) -> ShardData:
@@ -318,8 +335,8 @@ class FeatureSet:
             )
 
 
-def _reopen(folder: str, verify: bool, seals: str) -> FeatureSet:
-    feature_set = FeatureSet(folder, verify=verify)
+def _reopen(folder: str, verify: bool, seals: str, copy: "LocalCopy | None" = None) -> FeatureSet:
+    feature_set = FeatureSet(folder, verify=verify, copy=copy)
     if feature_set.manifest.seals != seals:
         raise DamagedFeatureSet(
             "a feature set was written anew since it was opened",

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,6 +208,12 @@ def lstat_or_none(path: Path) -> os.stat_result | None:
         return path.lstat()
     except FileNotFoundError:
         return None
+
+
+def size_or_none(path: Path) -> int | None:
+    """The bytes of a regular file, or None where there is none."""
+    found = lstat_or_none(path)
+    return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else None
 
 
 def _sealed_rows(files: list[Path]) -> int:

@@ -1,10 +1,12 @@
 """The shards' files of one feature set, opened only as what their seals say: of that size and, where asked, SHA-256."""
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.cache.manifest import Manifest, shard_paths
 from pipeline.cache.passport import passport_of_seals
@@ -12,6 +14,9 @@ from pipeline.cache.reading import FileKey, Remembered, open_to_read
 from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.shard import REPAIR
 from pipeline.errors import DamagedFeatureSet
+
+if TYPE_CHECKING:
+    from pipeline.cache.local_copy import LocalCopy
 
 STATES, INDEX = 0, 1
 """Which of a shard's two sealed files: its place in `shard_paths`."""
@@ -27,31 +32,40 @@ class SealedFiles:
         folder: the feature set's folder.
         manifest: what stands in it.
         verify: hash every file now, and again whenever it was changed or replaced before it is read.
+        copy: the local copy of a store that the folder belongs to, which brings hidden states when they are opened;
+            what it brings was hashed.
 
     Raises:
         DamagedFeatureSet: a link, a file that is missing, has another size or (with `verify`) another SHA-256 than its
             seal says, or seals that the manifest is not about.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, *, verify: bool = False) -> None:
-        self.folder, self.verify = folder, verify
+    def __init__(
+        self, folder: Path, manifest: Manifest, *, verify: bool = False, copy: "LocalCopy | None" = None
+    ) -> None:
+        self.folder, self.verify, self.copy = folder, verify, copy
         self._hashed: dict[Path, FileKey] = {}
         self._paths: list[tuple[Path, Path, Path]] = []
         self.seals: list[Seal] = []
-        self.states_keys: list[FileKey] = []
+        self.states_keys: list[FileKey | None] = []
         keys: list[FileKey] = []
         for number in range(manifest.shards):
             self._paths.append(shard_paths(folder, number))
-            seal, key, states_key = _checked_seal(self._paths[-1])
+            seal, key, states_key = _checked_seal(self._paths[-1], has_states=copy is None)
             self.seals.append(seal)
             self.states_keys.append(states_key)
             keys.append(key)
         check_seals(manifest, self.seals, _digest(self.seals, keys), folder)
         if verify:
             for number in range(manifest.shards):
-                for which in (STATES, INDEX):
+                for which in (STATES, INDEX) if copy is None else (INDEX,):
                     with self.open(number, which):
                         pass
+
+    @property
+    def stay(self) -> bool:
+        """Whether hidden states that are here are here to stay."""
+        return self.copy is None or self.copy.limit_bytes is None
 
     def path(self, number: int, which: int) -> Path:
         """Where one of a shard's files lies."""
@@ -69,7 +83,7 @@ class SealedFiles:
         """
         path, seal = self.path(number, which), self.seals[number]
         try:
-            with open_to_read(path) as file:
+            with self._opened(number, which) as file:
                 key = FileKey.of(file.fileno())
                 _check_size(path, _size_of(seal, which), key.size_bytes)
                 if (self.verify or which == INDEX) and self._hashed.get(path) != key:
@@ -79,9 +93,21 @@ class SealedFiles:
         except OSError as error:
             raise _unreadable(path, error) from error
 
+    def _opened(self, number: int, which: int) -> io.FileIO:
+        path = self.path(number, which)
+        while self.copy is not None and which == STATES:
+            self.copy.bring_states(self.folder, number, self.seals[number])
+            with contextlib.suppress(FileNotFoundError):  # another process made room in between
+                return open_to_read(path)
+        return open_to_read(path)
 
-def _checked_seal(paths: tuple[Path, Path, Path]) -> tuple[Seal, FileKey, FileKey]:
-    """A shard's seal, its two files being of the sizes that it says, and the keys of the seal and of the states."""
+
+def _checked_seal(paths: tuple[Path, Path, Path], *, has_states: bool) -> tuple[Seal, FileKey, FileKey | None]:
+    """A shard's seal, its two files being of the sizes that it says, and the keys of the seal and of the states.
+
+    Args:
+        has_states: whether the hidden states have to be here.
+    """
     try:
         key = FileKey.of_path(paths[2])
     except OSError as error:
@@ -90,13 +116,14 @@ def _checked_seal(paths: tuple[Path, Path, Path]) -> tuple[Seal, FileKey, FileKe
     if seal is None:
         seal = Seal.read(paths[2])
         _SEALS.keep(seal, key, keys=[key])
-    found = []
-    for which in (STATES, INDEX):
+    found: list[FileKey | None] = [] if has_states else [None]
+    for which in (STATES, INDEX) if has_states else (INDEX,):
         try:
-            found.append(FileKey.of_path(paths[which]))
+            there = FileKey.of_path(paths[which])
         except OSError as error:
             raise _unreadable(paths[which], error) from error
-        _check_size(paths[which], _size_of(seal, which), found[which].size_bytes)
+        _check_size(paths[which], _size_of(seal, which), there.size_bytes)
+        found.append(there)
     return seal, key, found[STATES]
 
 

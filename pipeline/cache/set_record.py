@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.cache.files import whole_file
 from pipeline.cache.identity import flatten
 from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
 from pipeline.cache.remote.names import FILE, SetName
-from pipeline.cache.remote.place import Place
+from pipeline.cache.remote.place import Advance, Place
 from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.sealed_files import check_seals
 from pipeline.errors import CacheError, TransferError
@@ -65,12 +66,16 @@ class SetRecord:
 
     def files(self, number: int) -> tuple[SealedFile, SealedFile]:
         """What a shard consists of: hidden states and index."""
-        states, index, _ = shard_paths(Path(), number)
-        seal = self.seals[number]
-        return (
-            SealedFile(f"{self.name.path}/{states.name}", seal.states_bytes, seal.states_sha256),
-            SealedFile(f"{self.name.path}/{index.name}", seal.index_bytes, seal.index_sha256),
-        )
+        return files_of_shard(self.name, number, self.seals[number])
+
+
+def files_of_shard(name: SetName, number: int, seal: Seal) -> tuple[SealedFile, SealedFile]:
+    """What a shard of a feature set consists of, as its seal has it: hidden states and index."""
+    states, index, _ = shard_paths(Path(), number)
+    return (
+        SealedFile(f"{name.path}/{states.name}", seal.states_bytes, seal.states_sha256),
+        SealedFile(f"{name.path}/{index.name}", seal.index_bytes, seal.index_sha256),
+    )
 
 
 def read_set(place: Place, name: SetName, copies: Path) -> SetRecord | None:
@@ -86,14 +91,14 @@ def read_set(place: Place, name: SetName, copies: Path) -> SetRecord | None:
     if MANIFEST not in sizes:
         return None
     folder = copies / name.path
-    _copy_small(place, name, [MANIFEST], copies)
+    copy_small(place, name, [MANIFEST], copies)
     try:
         manifest = Manifest.read(folder)
         # However many shards a manifest claims, no more names are made up than there are files.
         seal_paths = [shard_paths(folder, n)[2] for n in range(min(manifest.shards, len(sizes)))]
         if any(path.name not in sizes for path in seal_paths):
             raise CacheError("a seal is missing", expected=f"{manifest.shards} shards")
-        _copy_small(place, name, [path.name for path in seal_paths], copies)
+        copy_small(place, name, [path.name for path in seal_paths], copies)
         seals = tuple(Seal.read(path) for path in seal_paths)
         check_seals(manifest, seals, digest_of_seals(seals), folder)
         record = SetRecord(name, manifest, seals, copies)
@@ -146,12 +151,12 @@ def compare(place: Place, record: SetRecord, scratch: Path) -> Standing:
     """
     sizes = place.sizes(record.name.path)
     there = [name for name in sizes if FILE.fullmatch(name) and name.endswith(".json")]
-    _copy_small(place, record.name, there, scratch)
+    copy_small(place, record.name, there, scratch)
     folder = scratch / record.name.path
     numbers = {shard_paths(folder, number)[2].name: number for number in range(len(record.seals))}
     same, others = set(), []
     for name in sorted(set(there) - {MANIFEST}):
-        if name in numbers and _seal_or_none(folder / name) == record.seals[numbers[name]]:
+        if name in numbers and seal_or_none(folder / name) == record.seals[numbers[name]]:
             same.add(numbers[name])
         else:
             others.append(name)
@@ -165,7 +170,8 @@ def compare(place: Place, record: SetRecord, scratch: Path) -> Standing:
     return Standing(sizes, same, not apart, [*([f"{MANIFEST} ({', '.join(apart)})"] if apart else []), *others])
 
 
-def _seal_or_none(path: Path) -> Seal | None:
+def seal_or_none(path: Path) -> Seal | None:
+    """A seal, or None where there is none that can be read."""
     try:
         return Seal.read(path)
     except (CacheError, RecursionError):
@@ -177,7 +183,35 @@ def _fields_apart(one: Manifest, other: Manifest) -> list[str]:
     return sorted(name for name in facts.keys() | others.keys() if facts.get(name) != others.get(name))
 
 
-def _copy_small(place: Place, name: SetName, files: Sequence[str], copies: Path) -> None:
+def fetch_file(place: Place, file: SealedFile, path: Path, advance: Advance) -> None:
+    """Copy a shard's file from a place to `path`, where it appears when it is whole and what its seal says.
+
+    Raises:
+        TransferError: the place does not answer as it should, or the file is another; nothing appears.
+    """
+    with whole_file(path) as partial:
+        check_digest(place.fetch(file.name, partial, file.size_bytes, advance), file, place)
+
+
+def check_digest(found: str, file: SealedFile, place: Place) -> None:
+    """Hold a file's SHA-256 against its seal.
+
+    Raises:
+        TransferError: it is another.
+    """
+    if found != file.sha256:
+        raise TransferError(
+            "a file is not what its seal says, and is not copied",
+            where=f"{place.shown}, {file.name}",
+            expected=f"SHA-256 {file.sha256}",
+            found=f"SHA-256 {found}",
+            remedy="it is damaged there, or was on the way: try again, or have it written again there "
+            "(pipeline cache verify, then pipeline extract)",
+        )
+
+
+def copy_small(place: Place, name: SetName, files: Sequence[str], copies: Path) -> None:
+    """Copy manifest and seals of a set into a folder that is laid out as a cache, unread."""
     (copies / name.path).mkdir(parents=True, exist_ok=True)
     contents = place.read_small([f"{name.path}/{file}" for file in files]) if files else {}
     for path, content in contents.items():

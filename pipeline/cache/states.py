@@ -18,7 +18,8 @@ from pipeline.cache.reading import FileKey, Remembered
 from pipeline.cache.sealed_files import STATES, SealedFiles
 from pipeline.cache.shard import RAW, REPAIR, ShardData, ShardLayout, locate, map_offsets, states_extent, to_float32
 from pipeline.cache.sound import Sound, read_sound, tells_of_writes
-from pipeline.errors import DamagedFeatureSet
+from pipeline.errors import CacheError, DamagedFeatureSet
+from pipeline.memory import free_bytes
 
 _LAYOUTS: Remembered[ShardLayout] = Remembered()
 _SOUND: Remembered[str] = Remembered()
@@ -50,10 +51,13 @@ class StoredStates:
     def matrix(self) -> np.ndarray:
         """`[n, d]` of a pooled view, read-only: a map where shards fill whole pages in the split's order, else a copy.
 
+        Of a store whose hidden states do not stay here, it is a copy.
+
         Raises:
+            CacheError: that copy would not fit into the memory that is free.
             DamagedFeatureSet: a shard is not what its seal and manifest say, or a value is not finite.
         """
-        if self._manifest.order == "split":
+        if self._manifest.order == "split" and self._files.stay:
             return self._map(private=False)
         matrix = self._in_the_splits_order()
         matrix.flags.writeable = False
@@ -61,7 +65,8 @@ class StoredStates:
 
     def private_matrix(self) -> np.ndarray:
         """`matrix` as an array of one's own: writable, each write copying its page, the files never changed."""
-        return self._map(private=True) if self._manifest.order == "split" else self._in_the_splits_order()
+        is_map = self._manifest.order == "split" and self._files.stay
+        return self._map(private=True) if is_map else self._in_the_splits_order()
 
     def shard(self, number: int) -> ShardData:
         """One shard, mapped and read-only.
@@ -70,6 +75,8 @@ class StoredStates:
             DamagedFeatureSet: it is not what its seal and manifest say, or a value is not finite.
         """
         if number not in self._shards:
+            if not self._files.stay:
+                self._shards.clear()  # what is mapped takes its room on the disk, even when it has lost its name
             keys: list[FileKey] = []
             layout, path = self._layout(number), self._files.path(number, STATES)
             try:
@@ -114,12 +121,26 @@ class StoredStates:
 
     def _in_the_splits_order(self) -> np.ndarray:
         """A copy `[n, d]`, shard by shard."""
+        if not self._files.stay:
+            self._check_memory()
         matrix = np.empty((self._manifest.rows, self.hidden_size), RAW[self.dtype])
-        rows = np.argsort(self._places_of_all())
+        order = self._manifest.order
+        rows = np.arange(self._manifest.rows) if order == "split" else np.argsort(self._places_of_all())
         for number in range(self._manifest.shards):
             places = self._manifest.places_of(number)
             matrix[rows[places.start : places.stop]] = self.shard(number).hidden_states
         return matrix
+
+    def _check_memory(self) -> None:
+        needed, free = self._manifest.rows * self.hidden_size * RAW[self.dtype].itemsize, free_bytes()
+        if needed > free:
+            raise CacheError(
+                "this feature set is larger than the memory that is free",
+                where=self._files.folder,
+                expected=f"{needed:,} bytes for all of it at once",
+                found=f"{free:,} bytes",
+                remedy="read it in parts (take, batches, shard), or set no local limit: then it is mapped",
+            )
 
     def _map(self, *, private: bool) -> np.ndarray:
         keys: list[FileKey] = []
@@ -139,9 +160,10 @@ class StoredStates:
 
     def _layout(self, number: int) -> ShardLayout:
         if number not in self._layouts:
-            known = _LAYOUTS.get(self._files.states_keys[number], self.dtype, self.hidden_size)
-            if known is not None and not self._files.verify:
-                self._layouts[number] = self._checked(number, known), self._files.states_keys[number]
+            key_there = self._files.states_keys[number]
+            known = _LAYOUTS.get(key_there, self.dtype, self.hidden_size)
+            if known is not None and key_there is not None and not self._files.verify:
+                self._layouts[number] = self._checked(number, known), key_there
             else:
                 with self._files.open(number, STATES) as file:
                     key = FileKey.of(file.fileno())

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.cache.files import clear_partials, whole_file
+from pipeline.cache.files import clear_partials
 from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, shard_paths
 from pipeline.cache.passes import MOST_BYTES, PASSES, lines_of_passes, parse_passes
 from pipeline.cache.remote import Folder, Place, find_sets, open_place
 from pipeline.cache.remote.names import FINGERPRINT, SetName
 from pipeline.cache.remote.place import Advance
-from pipeline.cache.set_record import SealedFile, SetRecord, read_set
+from pipeline.cache.set_record import SetRecord, check_digest, fetch_file, read_set
 from pipeline.cache.sound import settled_key
 from pipeline.cache.transfer_plan import Plan, holds, plan_copy
 from pipeline.cache.verify import damages_of_shard
@@ -172,11 +172,11 @@ def _copy(source: Place, destination: Place, plan: Plan, advance: Advance) -> No
     for number in range(len(record.seals)):
         for file in plan.missing.get(number, ()):
             path = source.at(file.name)
-            _check_digest(sha256_of_file(path), file, source)
+            check_digest(sha256_of_file(path), file, source)
             files.append((path, file.name))
         if number in plan.unsealed:
             files.append((record.copies / record.seal_name(number), record.seal_name(number)))
-    files += _log(source, destination, record)
+    files += copy_log(source, destination, record.name, record.copies)
     if plan.lacks_manifest:
         files.append((record.copies / record.manifest_name, record.manifest_name))
     destination.put(files, advance)
@@ -191,26 +191,33 @@ def _copy_here(source: Place, destination: Folder, plan: Plan, advance: Advance)
     with source.bringing(missing, folder, advance):
         for number in range(len(record.seals)):
             for file in plan.missing.get(number, ()):
-                with whole_file(destination.at(file.name)) as partial:
-                    _check_digest(source.fetch(file.name, partial, file.size_bytes, advance), file, source)
+                fetch_file(source, file, destination.at(file.name), advance)
             if number in plan.missing:
                 _check_content(destination, record, number)
             if number in plan.unsealed:
                 seal = record.seal_name(number)
                 destination.put([(record.copies / seal, seal)], advance)
-    destination.put(_log(source, destination, record), lambda size_bytes: None)
+    destination.put(copy_log(source, destination, record.name, record.copies), lambda size_bytes: None)
     if plan.lacks_manifest:
         destination.put([(record.copies / record.manifest_name, record.manifest_name)], advance)
 
 
-def _log(source: Place, destination: Place, record: SetRecord) -> list[tuple[Path, str]]:
-    """A copy of the log of passes to put at the destination, where there is none; one that tells nothing stays."""
-    name = f"{record.name.path}/{PASSES}"
-    size_bytes = source.sizes(record.name.path).get(PASSES, 0)
-    if not 0 < size_bytes <= MOST_BYTES or PASSES in destination.sizes(record.name.path):
+def copy_log(
+    source: Place, destination: Place, of: SetName, copies: Path, *, replace: bool = False
+) -> list[tuple[Path, str]]:
+    """A copy of the log of passes to put at the destination, where there is none; one that tells nothing stays.
+
+    Args:
+        copies: a folder for the copy.
+        replace: whether it is put there all the same.
+    """
+    name = f"{of.path}/{PASSES}"
+    size_bytes = source.sizes(of.path).get(PASSES, 0)
+    if not 0 < size_bytes <= MOST_BYTES or (not replace and PASSES in destination.sizes(of.path)):
         return []
     records = parse_passes(b"".join(source.read(name, size_bytes)))
-    copy = record.copies / name
+    copy = copies / name
+    copy.parent.mkdir(parents=True, exist_ok=True)
     copy.write_bytes(lines_of_passes(records))
     return [(copy, name)] if records else []
 
@@ -229,30 +236,23 @@ def _check_content(destination: Folder, record: SetRecord, number: int) -> None:
         )
 
 
-def _check_digest(found: str, file: SealedFile, place: Place) -> None:
-    if found != file.sha256:
-        raise TransferError(
-            "a file is not what its seal says, and is not copied",
-            where=f"{place.shown}, {file.name}",
-            expected=f"SHA-256 {file.sha256}",
-            found=f"SHA-256 {found}",
-            remedy="it is damaged there, or was on the way: try again, or have it written again there "
-            "(pipeline cache verify, then pipeline extract)",
-        )
-
-
 def _check_arrived(destination: Place, source: Place, plan: Plan) -> None:
     """Read back what was sent; what is wrong is taken away again, and with it what says that the set is whole."""
     for number, files in plan.missing.items():
         for file in files:
             if not holds(destination, source, file, trusted=False):
                 destination.remove([plan.record.manifest_name, plan.record.seal_name(number), file.name])
-                raise TransferError(
-                    "a file that was sent does not have the bytes that were sent",
-                    where=f"{destination.shown}, {file.name}",
-                    expected=f"SHA-256 {file.sha256}",
-                    remedy="run the same command again; if it stays so, do not trust this place",
-                )
+                raise other_bytes(destination, file.name, file.sha256)
+
+
+def other_bytes(place: Place, name: str, sha256: str) -> TransferError:
+    """The error for a file that was read back and is not what was sent."""
+    return TransferError(
+        "a file that was sent does not have the bytes that were sent",
+        where=f"{place.shown}, {name}",
+        expected=f"SHA-256 {sha256}",
+        remedy="run the same command again; if it stays so, do not trust this place",
+    )
 
 
 def _check_room(folder: Path, needed_bytes: int) -> None:

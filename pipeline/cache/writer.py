@@ -5,7 +5,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +14,20 @@ from pipeline.cache.cut import CUT, Cut, forget_cut, read_cut, write_cut
 from pipeline.cache.files import append_line, clear_partials_of, make_way, refused, set_aside, whole_file
 from pipeline.cache.identity import Identity
 from pipeline.cache.index import write_index
+from pipeline.cache.inventory import size_or_none
 from pipeline.cache.lock import SET, FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, Manifest, feature_set_name, shard_paths
 from pipeline.cache.passes import PASSES
 from pipeline.cache.passport import FLOAT16_MAX, Drift, passport_of_seals
-from pipeline.cache.reading import FileKey, refuse_links
+from pipeline.cache.reading import refuse_links
 from pipeline.cache.seal import Seal, digest_of_seals
 from pipeline.cache.shard import RAW, ShardData, to_float32, write_shard
 from pipeline.cache.sound import note_sound, settled_key
 from pipeline.digests import sha256_of_file, xxh3_of_file
 from pipeline.errors import CacheError, DamagedFeatureSet, DiskFull
+
+if TYPE_CHECKING:
+    from pipeline.cache.upload import Upload
 
 NO_CANARIES = Drift()
 INDEX_ROW_BYTES = 256
@@ -41,16 +45,20 @@ class FeatureSetWriter:
         manifest: what the set will be; its `seals` and `passport` are filled in at the end.
         ordered: `[n]` int64, the split's rows as they are cut, needed to write where that is not as they stand in it.
         is_cut: whether the cut is settled: somebody had begun with it when this writer was opened.
+        upload: takes what is written to a store, of which the cache's folder is then the local copy.
     """
 
     cache_dir: Path
     manifest: Manifest
     ordered: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
     is_cut: bool = False
+    upload: "Upload | None" = dataclasses.field(default=None, compare=False, repr=False)
 
     @classmethod
-    def open(cls, cache_dir: Path, *, identity: Identity, **facts: Any) -> "FeatureSetWriter":
-        """Find what is there. Nothing is made before the first shard.
+    def open(
+        cls, cache_dir: Path, *, identity: Identity, upload: "Upload | None" = None, **facts: Any
+    ) -> "FeatureSetWriter":
+        """Find what is there, at the store too where there is one. Nothing is made before the first shard.
 
         A cut into shards that was begun is kept, and of a set that is whole its sources and what was recorded with it.
 
@@ -64,15 +72,18 @@ class FeatureSetWriter:
         writer = cls(
             cache_dir,
             Manifest(identity=identity, seals="", passport={}, **{"order": "split", "token_budget": 1024, **facts}),
+            upload=upload,
         )
         refuse_links(writer.folder)
+        if upload is not None:
+            upload.begin(writer.folder)
         if writer.is_whole:
             with contextlib.suppress(DamagedFeatureSet):
                 there = Manifest.read(writer.folder)
                 sources = "+".join(sorted(there.sources | writer.manifest.sources))
                 cut = Cut(there.shard_rows, there.order, there.token_budget)
                 kept = dataclasses.replace(writer.manifest, recorded=there.recorded, source=sources)
-                return cls(cache_dir, kept, is_cut=True).cut_as(cut)
+                return dataclasses.replace(writer, manifest=kept, is_cut=True).cut_as(cut)
         cut_there = read_cut(writer.folder)
         return dataclasses.replace(writer, is_cut=True).cut_as(cut_there) if cut_there else writer
 
@@ -151,15 +162,20 @@ class FeatureSetWriter:
         return np.sort(self.ordered[places.start : places.stop])
 
     def sealed(self, number: int) -> Seal | None:
-        """A shard's seal if the shard is whole: sealed, of the right number of rows, its files of the sealed sizes."""
+        """A shard's seal if the shard is whole: sealed, of the right number of rows, its files of the sealed sizes.
+
+        Its hidden states may be at the store alone.
+        """
         states, index, seal_path = shard_paths(self.folder, number)
         try:
             seal = Seal.read(seal_path)
-            sizes = tuple(FileKey.of_path(path).size_bytes for path in (states, index))
-        except (DamagedFeatureSet, OSError):
+        except DamagedFeatureSet:
             return None
         places = self.manifest.places_of(number)
-        whole = sizes == (seal.states_bytes, seal.index_bytes)
+        whole = size_or_none(index) == seal.index_bytes and (
+            size_or_none(states) == seal.states_bytes
+            or (self.upload is not None and self.upload.holds(self.folder, number, seal))
+        )
         cut = (self.manifest.order, self.manifest.token_budget, places.start, len(places))
         of_this_cut = (seal.order, seal.token_budget, seal.first_place, seal.rows) == cut
         return seal if whole and of_this_cut else None
@@ -229,6 +245,8 @@ class FeatureSetWriter:
                 note_sound(states_path, key, seal.states_xxh3)
             for path in (states_path, index_path, seal_path):
                 set_aside(path, forget=True)
+            if self.upload is not None:
+                self.upload.sealed(self.folder, number, seal)
         return seal
 
     @contextlib.contextmanager
@@ -321,6 +339,8 @@ class FeatureSetWriter:
                 self.manifest, seals=digest_of_seals(seals), passport=passport_of_seals(seals)
             )
             clear_partials_of(self.folder / MANIFEST)
+            if self.upload is not None:
+                self.upload.finished(self.folder, manifest, seals)
             with self._saying_what_is_needed():
                 manifest.write(self.folder)
             set_aside(self.folder / MANIFEST, forget=True)

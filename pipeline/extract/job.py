@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -13,9 +14,10 @@ from pipeline.cache.cut import Cut
 from pipeline.cache.identity import Identity
 from pipeline.cache.manifest import Manifest, Order
 from pipeline.cache.relabel import is_stale, reindex
+from pipeline.cache.upload import Upload
 from pipeline.cache.verify import verify_feature_set
 from pipeline.cache.writer import FeatureSetWriter
-from pipeline.config import CacheConfig, Dtype, PassConfig, TokensConfig
+from pipeline.config import Dtype, PassConfig, TokensConfig
 from pipeline.digests import sha256_of_texts
 from pipeline.errors import DamagedFeatureSet, DataError
 from pipeline.extract.cut import choose_order, default_shard_rows, ordered_rows
@@ -135,6 +137,8 @@ def _set_damage_aside(writer: FeatureSetWriter, passes: PassConfig) -> None:
     A set whose files have their sizes and whose seals and manifest agree is taken as it is; where something does not
     agree, every shard is hashed.
     """
+    if writer.upload is not None:
+        return  # what stands at the store was looked at when the writer was opened
     suspicious = passes.verify and writer.folder.is_dir()
     if writer.is_whole and not suspicious:
         try:
@@ -222,7 +226,8 @@ def make_job(
     facts: BackboneFacts,
     tokens: TokensConfig,
     passes: PassConfig,
-    cache: CacheConfig,
+    cache_dir: Path,
+    upload: Upload | None,
     data_source: str,
     storage_dtype: Dtype,
     recorded: dict[str, object],
@@ -230,6 +235,7 @@ def make_job(
     """Give each view of a split its identity and its writer.
 
     Args:
+        upload: what takes the features to a store, if there is one.
         storage_dtype: the resolved one, never `auto`.
 
     Raises:
@@ -254,8 +260,9 @@ def make_job(
         )
         writers.append(
             FeatureSetWriter.open(
-                cache.cache_dir,
+                cache_dir,
                 identity=identity,
+                upload=upload,
                 task=examples.task.name,
                 split=examples.split,
                 labels=examples.task.labels,

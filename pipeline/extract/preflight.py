@@ -26,7 +26,7 @@ def check_room(prepared: Sequence[Prepared], cache_dir: Path, choice: ShardChoic
     Raises:
         DiskFull: it cannot fit.
     """
-    rows = own = size_bytes = 0
+    rows = own = size_bytes = largest = 0
     for each in prepared:
         todo = {number: places for number, places in each.job.unsealed().items() if number in choice}
         for number, places in todo.items():
@@ -34,20 +34,24 @@ def check_room(prepared: Sequence[Prepared], cache_dir: Path, choice: ShardChoic
             size = each.parts.size(of_shard)
             rows += len(of_shard)
             own += size.own_tokens
-            size_bytes += sum(shard_bytes(each.job.writers[place].manifest, len(of_shard), size) for place in places)
+            of_views = sum(shard_bytes(each.job.writers[place].manifest, len(of_shard), size) for place in places)
+            size_bytes, largest = size_bytes + of_views, max(largest, of_views)
     there = next(folder for folder in (cache_dir.absolute(), *cache_dir.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
     say(
         f"to do: {rows:,} rows, {own:,} tokens after the prompt, {_size(size_bytes)}; {_size(free)} free in {cache_dir}"
     )
+    upload = prepared[0].job.writers[0].upload
+    if upload is not None and upload.copy.limit_bytes is not None:
+        size_bytes = min(size_bytes, upload.copy.limit_bytes + largest)  # the rest goes on to the store
     if size_bytes > free:
         raise DiskFull(
             "there is no room for these features",
             where=cache_dir,
             expected=f"about {size_bytes:,} bytes",
             found=f"{free:,} bytes free",
-            remedy="make room, name another folder with --cache-dir, or ask for fewer views (--layers, --poolings) "
-            "or smaller numbers (--storage-dtype bfloat16)",
+            remedy="make room, name another folder with --cache-dir, let less of a store stay here (--local-limit), or "
+            "ask for fewer views (--layers, --poolings) or smaller numbers (--storage-dtype bfloat16)",
         )
 
 

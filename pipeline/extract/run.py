@@ -12,6 +12,7 @@ from pipeline.backbone.known import KnownBackbone
 from pipeline.backbone.tokens import load_tokenizer
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.passport import passport_of_seals
+from pipeline.cache.upload import Upload
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
 from pipeline.engine_config import ShareConfig
@@ -101,6 +102,8 @@ def _extract(
     share: ShareConfig,
     compute: Compute,
 ) -> list[dict[str, Any]]:
+    upload = Upload.of(cache, verify=passes.verify)
+    cache_dir = cache.cache_dir if upload is None else upload.copy.folder
     jobs = [
         make_job(
             examples,
@@ -109,7 +112,8 @@ def _extract(
             facts=known.facts,
             tokens=tokens,
             passes=passes,
-            cache=cache,
+            cache_dir=cache_dir,
+            upload=upload,
             data_source=data_source,
             storage_dtype=known.dtype if passes.storage_dtype == "auto" else passes.storage_dtype,
             recorded=_recorded(known.device),
@@ -123,7 +127,7 @@ def _extract(
     elif missing:
         prepared = prepare(missing, load_tokenizer(known.source.folder), passes)
         say_notes(prepared, passes)
-        check_room(prepared, cache.cache_dir, parse_choice(share.only_shards))
+        check_room(prepared, cache_dir, parse_choice(share.only_shards))
         compute(prepared, known, passes)
     return [_describe(writer, status[writer.folder]) for job in jobs for writer in job.writers]
 

@@ -38,6 +38,7 @@ from pipeline.results.baselines_table import (
 )
 from pipeline.results.ledger import Run
 from pipeline.results.trackers import track, tracking
+from pipeline.store_config import record_of
 from pipeline.tasks.spec import TaskSpec, find_tasks
 from pipeline.threads import limited_threads
 from pipeline.views import name_views, parse_views
@@ -143,7 +144,7 @@ def measure_baselines(
     Raises:
         PipelineError: a setting is wrong, the features are not there or are damaged, or a head cannot be trained.
     """
-    features = FeatureCache(cache.cache_dir)
+    features = FeatureCache.of(cache)
     tasks = find_tasks(config.tasks, config.task_files)
     views = [parse_views(text) for text in config.views] or [task.head_view for task in tasks]
     views *= len(tasks) if len(views) == 1 else 1
@@ -154,7 +155,7 @@ def measure_baselines(
         for task, of_task in zip(tasks, views, strict=True):
             opened = open_features(features, task, of_task, config, own.get(task.name, {}))
             data = config.data if task.name in own else source_name(config.data)
-            settings = {"features": name_views(of_task), "cache_dir": str(cache.cache_dir), "data": data}
+            settings = {"features": name_views(of_task), **record_of(cache), "data": data}
             plans.append(_plan(task, opened, config, settings))
         return [_measure(plan, config, runs, zero_shot) for plan in plans]
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.cache import Cost, FeatureCache, FeatureSet, cost_of
 from pipeline.cache.identity import flatten
+from pipeline.cache.shard import to_float32
 from pipeline.config import FeaturesConfig, backbone_slug, parse_settings, source_name
 from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound, HeadError
 from pipeline.heads.missing_features import with_remedy
@@ -288,6 +289,9 @@ def _joined(sets: Sequence[FeatureSet]) -> np.ndarray:
     ends = np.cumsum([0, *(feature_set.hidden_size for feature_set in sets)])
     X = np.empty((len(sets[0]), ends[-1]), dtype=np.float32)
     for feature_set, first, stop in zip(sets, ends[:-1], ends[1:], strict=True):
-        for vectors, _, rows in feature_set.batches(READ_ROWS, block_rows=READ_ROWS):
-            X[rows, first:stop] = vectors
+        for number, rows in enumerate(feature_set.rows_of_shards):  # shard by shard, as a store likes to be read
+            data = feature_set.shard(number)
+            for begin in range(0, len(rows), READ_ROWS):
+                some = slice(begin, begin + READ_ROWS)
+                X[rows[some], first:stop] = to_float32(data.hidden_states[some], data.dtype)
     return X

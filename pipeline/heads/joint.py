@@ -29,6 +29,7 @@ from pipeline.results.scored import ScoredSplits
 from pipeline.results.sharing import Sharing, compare_sharing
 from pipeline.results.trackers import track, tracking
 from pipeline.results.trainings import note_done, run_there, state_folders
+from pipeline.store_config import record_of
 from pipeline.tasks.spec import find_tasks
 from pipeline.threads import limited_threads
 from pipeline.views import name_views
@@ -92,7 +93,7 @@ def train_joint(config: JointConfig, cache: CacheConfig, runs: RunsConfig, own: 
         PipelineError: a setting is wrong, the features are not there or are damaged, or training diverges.
     """
     tasks = find_tasks(config.tasks, config.task_files)
-    features = load_tasks(config, FeatureCache(cache.cache_dir), tasks, own)
+    features = load_tasks(config, FeatureCache.of(cache), tasks, own)
     head_from = read_head_from(config, features, runs)
     with limited_threads(config.threads):
         command = _Command(config, cache, runs, features, head_from, all(task.name in own for task in tasks))
@@ -121,7 +122,7 @@ class _Command:
         self.seeds = range(config.seed, config.seed + config.seeds)
         settings = json.loads(json.dumps(asdict(config), default=str))  # paths become text
         self.settings = settings | {
-            "cache_dir": str(cache.cache_dir),
+            **record_of(cache),
             "data": config.data if has_own else source_name(config.data),
             "head_from": None if head_from is None else head_from.run,
         }

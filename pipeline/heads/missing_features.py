@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.cache import FeatureCache
+from pipeline.cache.remote.trouble import shown_url
 from pipeline.config import SOURCES, CacheConfig, FeaturesConfig, parse_settings, source_name
 from pipeline.errors import DamagedFeatureSet, FeatureSetNotFound
 from pipeline.tasks.spec import TaskSpec
@@ -36,8 +37,10 @@ def extract_command(cache: FeatureCache, task: TaskSpec, views: Sequence[View], 
         words += ["--adapter", "FOLDER"]  # stage two knows its digest alone
     for field, value in wanted.items():
         words += [STAGE_ONE[field], str(value)]
-    if cache.path != CacheConfig().cache_dir:
-        words += ["--cache-dir", str(cache.path)]
+    if cache.cache_dir != CacheConfig().cache_dir:
+        words += ["--cache-dir", str(cache.cache_dir)]
+    if cache.store is not None:
+        words += ["--store", shown_url(cache.store)]
     layers, poolings = ([str(getattr(view, name)) for view in views] for name in ("layer", "pooling"))
     return shlex.join([*words, "--layers", *dict.fromkeys(layers), "--poolings", *dict.fromkeys(poolings)])
 

@@ -33,6 +33,7 @@ from pipeline.results.ledger import Run
 from pipeline.results.trackers import track, tracking
 from pipeline.results.trainings import note_done, run_there, state_folders
 from pipeline.results.trials import TRIALS, Standing, leaderboard, read_trials, write_trials
+from pipeline.store_config import record_of
 from pipeline.tasks.spec import TaskSpec, find_tasks
 from pipeline.threads import limited_threads
 from pipeline.views import View, name_views, parse_views
@@ -105,7 +106,7 @@ def sweep(
         PipelineError: a setting is wrong, the features are not there or are damaged, or a head cannot be trained.
     """
     families = families_of(config.heads, config.seed)
-    features = FeatureCache(cache.cache_dir)
+    features = FeatureCache.of(cache)
     with limited_threads(config.threads):
         tasks = find_tasks(config.tasks, config.task_files)
         plans = [_plan(task, config, cache, features, own, noted) for task in tasks]
@@ -152,7 +153,7 @@ def _plan(
     if opened["validation"][0].y is None:
         raise HeadError("the validation rows have no labels", where=task.name, expected="a labelled split")
     settings = json.loads(json.dumps(asdict(config), default=str))  # paths become text
-    settings |= {**noted, "cache_dir": str(cache.cache_dir), "metric": task.metric}
+    settings |= {**noted, **record_of(cache), "metric": task.metric}
     settings["data"] = config.data if task.name in own else source_name(config.data)
     return _Plan(task, specs, opened, layers, prints, groups, settings)
 

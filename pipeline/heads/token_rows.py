@@ -1,6 +1,7 @@
 """Rows of the tokens view, a vector for each position: read when they are asked for, never all at once."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol, TypeAlias
 
@@ -8,9 +9,11 @@ import numpy as np
 import torch
 
 from pipeline.cache import FeatureSet
-from pipeline.cache.shard import ShardData, to_float32
+from pipeline.cache.shard import RAW, ShardData, to_float32
 from pipeline.errors import HeadError
+from pipeline.heads.fused.stream import MEMORY_SHARE
 from pipeline.heads.stacked.rows import WINDOW_BLOCK_BYTES, Ragged, positions_of, shuffled
+from pipeline.memory import free_bytes
 
 BLOCK_BYTES = 16 * 2**20
 """Of features in a block that is evaluated on, about."""
@@ -54,25 +57,42 @@ class _InMemory:
 
 
 class _Mapped:
-    """Shards are mapped: only the rows that are asked for come into memory."""
+    """Shards are mapped: only the rows that are asked for come into memory.
+
+    Of a store whose shards do not stay here, they are held in memory where that is ample: each comes once.
+    """
 
     def __init__(self, feature_set: FeatureSet) -> None:
         if not feature_set.is_tokens:
             raise HeadError("this view has one vector a row", where=feature_set.manifest.name, expected="a tokens view")
         self.feature_set = feature_set
         self.width = feature_set.hidden_size
+        self._held: dict[int, ShardData] = {}
 
     @cached_property
-    def _shards(self) -> list[ShardData]:
-        return self.feature_set.shards
+    def _holds(self) -> bool:
+        if self.feature_set.stays:
+            return False
+        vectors = int(self.feature_set.index["n_pooled"].to_numpy().sum())
+        itemsize = RAW[self.feature_set.manifest.identity.storage_dtype].itemsize
+        return vectors * self.width * itemsize < MEMORY_SHARE * free_bytes()
+
+    def _shard(self, number: int) -> ShardData:
+        if number in self._held:
+            return self._held[number]
+        data = self.feature_set.shard(number)
+        if self._holds:
+            data = self._held[number] = replace(data, hidden_states=np.array(data.hidden_states))
+        return data
 
     @cached_property
     def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each row its shard, where it begins there, and how long it is, `[n]` int64 each."""
         found = np.empty((3, len(self.feature_set)), dtype=np.int64)
-        for number, (shard, rows) in enumerate(zip(self._shards, self.feature_set.rows_of_shards, strict=True)):
-            assert shard.offsets is not None
-            found[0, rows], found[1, rows], found[2, rows] = number, shard.offsets[:-1], np.diff(shard.offsets)
+        for number, rows in enumerate(self.feature_set.rows_of_shards):
+            offsets = self._shard(number).offsets
+            assert offsets is not None
+            found[0, rows], found[1, rows], found[2, rows] = number, offsets[:-1], np.diff(offsets)
         return found[0], found[1], found[2]
 
     @cached_property
@@ -86,7 +106,7 @@ class _Mapped:
         places = positions_of(torch.from_numpy(starts), torch.from_numpy(lengths)).numpy()
         for number in np.unique(shards):
             here = shard_of_position == number
-            data = self._shards[number]
+            data = self._shard(int(number))
             X[here] = to_float32(data.hidden_states[places[here]], data.dtype)
         return X
 

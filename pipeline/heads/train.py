@@ -19,6 +19,7 @@ from pipeline.holdout import digest_of_held_out, enough_hold_outs
 from pipeline.progress import say
 from pipeline.results.ledger import Run
 from pipeline.results.trackers import track, tracking
+from pipeline.store_config import record_of
 from pipeline.tasks.spec import TaskSpec, find_tasks
 from pipeline.threads import limited_threads
 from pipeline.views import name_views, parse_views
@@ -53,7 +54,7 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own:
     for views in (views for of_task in views_of.values() for views in of_task):
         for kind in config.heads:
             check_views(kind, views)
-    features_cache = FeatureCache(cache.cache_dir)
+    features_cache = FeatureCache.of(cache)
     done = []
     for task in tasks:
         for views in views_of[task.name]:
@@ -68,7 +69,7 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own:
                 fitted = fit_head(kind, rows, params=params, seed=config.seed)
                 seconds = time.monotonic() - began
                 settings = json.loads(json.dumps(asdict(config), default=str))  # paths become text
-                settings |= {"features": name_views(views), "cache_dir": str(cache.cache_dir), "metric": task.metric}
+                settings |= {"features": name_views(views), **record_of(cache), "metric": task.metric}
                 settings["data"] = config.data if task.name in own else source_name(config.data)
                 trained = TrainedHead(
                     kind,

@@ -1,7 +1,7 @@
 """Transfers to be killed at a step: reads lines of JSON, forks for each, and says how the copying ended.
 
-A line is `{"direction": "push" | "pull", "remote": …, "cache_dir": …, "kill_at": n | null}`, and may name a
-user's `home`; steps are every opening of
+A line is `{"direction": "push" | "pull", "remote": …, "cache_dir": …, "kill_at": n | null}`, and may name
+variables of a user's `environment`; steps are every opening of
 a file for writing, every renaming, removal and folder made (as audit events), and every report of bytes that are
 copied. The answer is `killed`, `done` or `failed`, and the number of steps.
 """
@@ -12,7 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
-import sshfs  # noqa: F401  (once, before the first fork)
+import s3fs  # noqa: F401  (once, before the first fork)
+import sshfs  # noqa: F401
 
 import pipeline.cache.transfer as transfer
 from pipeline.config import TransferConfig
@@ -50,7 +51,7 @@ def run(order):
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        os.environ.update(HOME=order.get("home", os.environ["HOME"]), SSH_AUTH_SOCK="")
+        os.environ.update({"SSH_AUTH_SOCK": "", **order.get("environment", {})})
         steps = count_steps(order["kill_at"], os.environ["TMPDIR"])
         code = 1
         try:

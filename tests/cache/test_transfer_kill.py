@@ -136,10 +136,10 @@ def test_a_push_over_sftp_killed_at_each_step_goes_on(killer, corpus, tmp_path):
         for step in range(1, 40):
             url, copy = f"sftp://127.0.0.1:{server.port}/{step}", root / str(step)
             copy.mkdir()
-            end = killer("push", url, source, step, home=str(server.folder))["end"]
+            end = killer("push", url, source, step, environment={"HOME": str(server.folder)})["end"]
             before = whole_files(copy, source)
             server.written.clear()
-            assert killer("push", url, source, home=str(server.folder))["end"] == "done"
+            assert killer("push", url, source, environment={"HOME": str(server.folder)})["end"] == "done"
             assert whole_files(copy, source).items() >= before.items()
             assert files(copy) == files(source)
             sent = sum(server.written.values())
@@ -147,3 +147,40 @@ def test_a_push_over_sftp_killed_at_each_step_goes_on(killer, corpus, tmp_path):
             if end == "done":
                 break
         assert step > 2 * 4  # of each file: when its bytes are there, and when it has its name
+
+
+def test_a_pull_over_sftp_killed_at_steps_goes_on(killer, source, tmp_path):
+    with SSHServer(tmp_path / "home", source) as server:
+        url, at_home = f"sftp://127.0.0.1:{server.port}/", {"HOME": str(server.folder)}
+        for step in (2, 7, 13):
+            copy = tmp_path / str(step)
+            assert killer("pull", url, copy, step, environment=at_home)["end"] == "killed"
+            before = whole_files(copy, source)
+            assert killer("pull", url, copy, environment=at_home)["end"] == "done"
+            assert whole_files(copy, source).items() >= before.items()
+            assert files(copy) == files(source)
+
+
+def test_a_push_and_a_pull_over_s3_killed_at_steps_go_on(killer, source, with_s3, tmp_path):
+    credentials = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+
+    def there():
+        entries = with_s3.list_objects_v2(Bucket="features").get("Contents", [])
+        keys = [each["Key"] for each in entries]
+        return {key: with_s3.get_object(Bucket="features", Key=key)["Body"].read() for key in keys}
+
+    for step in (2, 4):
+        for key in there():
+            with_s3.delete_object(Bucket="features", Key=key)
+        assert killer("push", "s3://features", source, step, environment=credentials)["end"] == "killed"
+        assert there().items() < files(source).items()
+        assert not [key for key in there() if key.endswith(MANIFEST)]
+        assert killer("push", "s3://features", source, environment=credentials)["end"] == "done"
+        assert there() == files(source)
+    for step in (3, 13):
+        copy = tmp_path / str(step)
+        assert killer("pull", "s3://features", copy, step, environment=credentials)["end"] == "killed"
+        before = whole_files(copy, source)
+        assert killer("pull", "s3://features", copy, environment=credentials)["end"] == "done"
+        assert whole_files(copy, source).items() >= before.items()
+        assert files(copy) == files(source)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import fsspec
 import pytest
-from servers import SSHServer, rsync_daemon, s3_server
+from servers import SSHServer, rsync_daemon
 
 from pipeline.cache import FeatureSet
 from pipeline.cache.remote import open_place
@@ -54,12 +54,6 @@ def ssh(tmp_path_factory):
         yield server
 
 
-@pytest.fixture(scope="module")
-def s3_url():
-    with s3_server() as url:
-        yield url
-
-
 @pytest.fixture
 def at_home(ssh, monkeypatch):
     """A user whose ssh knows the server, and who has its key."""
@@ -67,25 +61,6 @@ def at_home(ssh, monkeypatch):
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     ssh.written.clear()
     return ssh
-
-
-@pytest.fixture
-def with_s3(s3_url, monkeypatch):
-    """A user with credentials, and an empty bucket."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    import boto3
-
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="features")
-    yield client
-    for entry in client.list_objects_v2(Bucket="features").get("Contents", []):
-        client.delete_object(Bucket="features", Key=entry["Key"])
-    client.delete_bucket(Bucket="features")
-    client.close()
 
 
 OVER_SSH = pytest.param("rsync over ssh", marks=[needs_rsync, needs_ssh])

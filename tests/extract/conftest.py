@@ -2,9 +2,10 @@
 
 import pytest
 
-from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
+from pipeline.config import BackboneConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
 from pipeline.engine_config import ShareConfig
 from pipeline.extract.run import extract
+from pipeline.store_config import StoreConfig
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def stage_one(tiny_backbone, small_glue, tmp_path):
             settings(BackboneConfig, backbone=str(tiny_backbone), models_dir=tmp_path / "models"),
             settings(TokensConfig),
             settings(PassConfig, shard_rows=16, token_budget=256),
-            CacheConfig(cache_dir),
+            settings(StoreConfig, cache_dir=cache_dir),
             settings(ShareConfig),
         )
 

@@ -110,15 +110,15 @@ class Place(ABC):
         return
 
 
-def find_sets(place: Place) -> list[SetName]:
-    """Every folder of a place that is called like a feature set, sorted.
+def find_sets(place: Place, task: str | None = None) -> list[SetName]:
+    """Every folder of a place that is called like a feature set, sorted; of one task, if it is named.
 
     Whatever else lies there is passed over.
     """
     found = []
-    for task in _matching(place.folders(""), TASK):
-        for split in _matching(place.folders(task), SPLIT):
-            found += [SetName(task, split, name) for name in _matching(place.folders(f"{task}/{split}"), FEATURE_SET)]
+    for each in _matching(place.folders("") if task is None else [task], TASK):
+        for split in _matching(place.folders(each), SPLIT):
+            found += [SetName(each, split, name) for name in _matching(place.folders(f"{each}/{split}"), FEATURE_SET)]
     return found
 
 

@@ -8,7 +8,8 @@ import torch
 
 from pipeline.errors import HeadError
 from pipeline.heads.fused.moments import FitRows, Moments
-from pipeline.heads.fused.stream import F32, F64, MEMORY_SHARE, FeatureStream, free_bytes
+from pipeline.heads.fused.stream import F32, F64, MEMORY_SHARE, FeatureStream
+from pipeline.memory import free_bytes
 
 WHOLE_WIDTH = 2048
 """Up to this width all eigenvectors are found for a common preconditioner; beyond, the greatest `MOST_VECTORS`."""

@@ -1,36 +1,23 @@
 """Features block by block: one view or several side by side, in memory or mapped, always in the same order of rows."""
 
-import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
 from pipeline.cache import FeatureSet
-from pipeline.cache.shard import ShardData, to_float32
+from pipeline.cache.shard import to_float32
+from pipeline.memory import free_bytes
 
 F32, F64 = torch.float32, torch.float64
 BLOCK_BYTES = 2**21
 """Of a block: small enough to stay in the processor's cache between the two products that use it."""
 LEAST_BLOCK_ROWS = 256
 MOST_BLOCK_ROWS = 2048
-
-
 MEMORY_SHARE = 0.4
 """Of the memory that is free, what a stream may take to be held as one matrix, or correlation matrices together."""
-
-
-def free_bytes() -> int:
-    """Memory that is free to take, page cache included."""
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 class Part(Protocol):
@@ -65,7 +52,7 @@ class Matrix:
 
 
 class Shards:
-    """A part that lies in a feature set's shards, mapped: nothing of it is held beyond a block.
+    """A part that lies in a feature set's shards, mapped: nothing of it is held beyond a block, nor a shard of a store.
 
     Args:
         feature_set: of a pooled view.
@@ -78,7 +65,8 @@ class Shards:
         rows = feature_set.rows_of_shards
         self._is_stored_so = np.array_equal(np.concatenate(rows), order)
         self._ends = np.cumsum([len(each) for each in rows])
-        self.is_mapped = self._is_stored_so and feature_set.manifest.identity.storage_dtype == "float32"
+        is_float32 = feature_set.manifest.identity.storage_dtype == "float32"
+        self.is_mapped = self._is_stored_so and is_float32 and feature_set.stays
 
     def block(self, first: int, stop: int) -> np.ndarray:
         """Rows `first` to `stop`, float32: a view of the map where they stand so in one shard, else a copy."""
@@ -86,14 +74,10 @@ class Shards:
         if not self._is_stored_so or stop > self._ends[shard]:
             dtype = self.feature_set.manifest.identity.storage_dtype
             return np.asarray(to_float32(self.feature_set.take(self.order[first:stop]), dtype), dtype=np.float32)
-        data = self._shards[shard]
+        data = self.feature_set.shard(shard)
         begins = int(self._ends[shard]) - data.rows
         stored = data.hidden_states[first - begins : stop - begins]
         return np.asarray(to_float32(stored, data.dtype), dtype=np.float32)
-
-    @cached_property
-    def _shards(self) -> list[ShardData]:
-        return self.feature_set.shards
 
 
 class FeatureStream:
@@ -130,8 +114,8 @@ class FeatureStream:
     def within_memory(self) -> "FeatureStream":
         """The same rows, copied into one matrix where blocks would have to be copied at each read and memory is ample.
 
-        A single view of float32 is mapped and never copied; what would take more than `MEMORY_SHARE` of the memory that
-        is free is streamed from where it lies.
+        A single view of float32 that is here to stay is mapped and never copied; what would take more than
+        `MEMORY_SHARE` of the memory that is free is streamed from where it lies.
         """
         is_mapped = len(self.parts) == 1 and all(isinstance(part, Shards) and part.is_mapped for part in self.parts)
         return self if is_mapped or self.nbytes > MEMORY_SHARE * free_bytes() else self.in_memory()
