@@ -211,8 +211,11 @@ def _look_at(folder: Path) -> Entry | None:
 
 def _in_short(error: DamagedFeatureSet) -> str:
     """What is wrong on one line, with the file's name where it is a shard's."""
-    name = f"{error.where.name}: " if isinstance(error.where, Path) and error.where.name.startswith("shard-") else ""
-    return name + f"{error.what}: {error.found}".splitlines()[0]
+    name = error.where.name if isinstance(error.where, Path) else ""
+    if not name.startswith("shard-"):
+        return f"{error.what}: {error.found}".splitlines()[0]
+    instead = f" instead of {error.expected}" if error.expected and not name.endswith(".json") else ""
+    return f"{name}: {error.what}: {error.found}{instead}".splitlines()[0]
 
 
 def size_bytes(path: Path) -> int:

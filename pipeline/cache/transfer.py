@@ -108,6 +108,8 @@ def _choose(source: Place, names: Sequence[str], config: TransferConfig) -> list
     ]
     if not chosen:
         raise _none_of(source, there, config)
+    for task in set(config.tasks) - {name.task for name in chosen}:
+        say(f"of {task} there is nothing to copy at {source.shown}")
     called: set[SetName] = set()
     for text in names:
         found = [name for name in chosen if name.is_called(text)]
@@ -126,7 +128,7 @@ def _none_of(source: Place, there: Sequence[SetName], config: TransferConfig) ->
     unknown += [(name, splits) for name in config.splits if name not in splits]
     questions = (did_you_mean(name.lower(), known, cutoff=0.5) for name, known in unknown)
     return FeatureSetNotFound(
-        "this place holds no feature set of such a task and split",
+        "this place holds no such feature set",
         where=source.shown,
         expected=", ".join((*config.tasks, *config.splits)),
         found=", ".join(sorted({f"{name.task}/{name.split}" for name in there})),

@@ -45,6 +45,7 @@ def test_a_set_with_a_file_of_another_length_is_listed_as_damaged(three, tmp_pat
     entry = find_entry(tmp_path, three[0].name)
     assert (entry.state, entry.rows) == ("damaged", 7)
     assert entry.problem.startswith("shard-00000.h5: a file of a shard is not as long as its seal says")
+    assert entry.problem.endswith(f"{states.stat().st_size} bytes instead of {states.stat().st_size + 1} bytes")
     shard_paths(three[0], 2)[2].unlink()
     assert find_entry(tmp_path, three[0].name).state == "damaged"
 
