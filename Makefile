@@ -35,7 +35,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull verify doctor choose-views bench bench-gpu bench-top-layers bench-reading bench-heads bench-predict backbones report chaos test lint clean
+.PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull named-remote verify doctor choose-views bench bench-gpu bench-top-layers bench-reading bench-heads bench-predict backbones report chaos test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -113,10 +113,13 @@ prompt: setup ## train soft prompts in front of the frozen network
 report: $(VENV)/.report ## write all runs as one HTML page that needs no network
 	@$(PIPELINE) report --runs-dir '$(RUNS_DIR)' --cache-dir '$(CACHE_DIR)' $(call ARGS_OF,report)
 
-push: $(FOR_REMOTE) ## copy the features of TASKS to REMOTE: a folder, user@host:folder, or a URL
+named-remote:
+	@test -n '$(REMOTE)' || { echo 'make: no place is named to copy features to or from: make $(firstword $(MAKECMDGOALS)) REMOTE=user@host:folder (or a folder, or a URL such as s3://bucket/prefix)' >&2; exit 2; }
+
+push: named-remote $(FOR_REMOTE) ## copy the features of TASKS to REMOTE: a folder, user@host:folder, or a URL
 	@$(PIPELINE) cache push --tasks $(TASKS) --cache-dir '$(CACHE_DIR)' $(call ARGS_OF,push) -- '$(REMOTE)'
 
-pull: $(FOR_REMOTE) ## copy the features of TASKS from REMOTE, each file checked
+pull: named-remote $(FOR_REMOTE) ## copy the features of TASKS from REMOTE, each file checked
 	@$(PIPELINE) cache pull --tasks $(TASKS) --cache-dir '$(CACHE_DIR)' $(call ARGS_OF,pull) -- '$(REMOTE)'
 
 verify: $(VENV)/.base ## read every byte of the cache against its seals

@@ -1,7 +1,7 @@
 """The commands of `pipeline cache`. A room is imported inside the command that needs it."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +16,11 @@ from pipeline.terminal import (
     Yes,
     agree,
     ask,
-    columns,
     missing_package,
     nobody,
+    print_list,
     print_result,
-    say_if_missing,
+    why_empty,
 )
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def cache_ls(
     from pipeline.housekeeping.feature_sets import feature_sets
     from pipeline.housekeeping.tables import feature_sets_table
 
-    say_if_missing(cache.cache_dir)
-    print_result(feature_sets(cache.cache_dir, runs.runs_dir), json, feature_sets_table)
+    why = why_empty(cache.cache_dir, f"no feature set in {cache.cache_dir} yet: pipeline extract writes some")
+    print_list(feature_sets(cache.cache_dir, runs.runs_dir), json, feature_sets_table, why)
 
 
 @cache_app.command(name="diff")
@@ -61,13 +61,12 @@ def cache_diff(a: str, b: str, /, *, cache: Annotated[CacheConfig, Flat] = Cache
         a: a feature set's folder name, the beginning of its fingerprint, or task/split/name.
         b: another.
     """
-    from rich.text import Text
-
     from pipeline.cache.compare import compare
     from pipeline.cache.inventory import find_whole
+    from pipeline.housekeeping.tables import comparison_tables
 
     found = compare(*(find_whole(cache.cache_dir, name)[1] for name in (a, b)))
-    print_result(found.to_dict(), json, lambda _: Text(found.to_text()))
+    print_result(found.to_dict(), json, lambda _: comparison_tables(found))
 
 
 @cache_app.command(name="rm")
@@ -91,10 +90,13 @@ def cache_rm(
 
     if not names:
         raise ConfigError("which feature set is to go was not said", expected="a name", remedy="pipeline cache ls")
-    if not yes and not sys.stdin.isatty():
-        raise ConfigError("there is nobody to ask whether to remove this", where="standard input", remedy="say --yes")
-    gone = remove_feature_sets(names, cache.cache_dir, runs.runs_dir, force=force, ask=agree if yes else ask)
+    answer = agree if yes else ask if sys.stdin.isatty() else _refuse_to_ask
+    gone = remove_feature_sets(names, cache.cache_dir, runs.runs_dir, force=force, ask=answer)
     print_result(gone, json, lambda rows: feature_sets_table(rows, "removed") if rows else "nothing was removed")
+
+
+def _refuse_to_ask(question: str) -> bool:
+    raise ConfigError("there is nobody to ask", where="standard input", found=question, remedy="say --yes")
 
 
 @cache_app.command(name="gc")
@@ -116,8 +118,11 @@ def cache_gc(
     """
     from pipeline.housekeeping.leftovers import collect_leftovers, find_leftovers
     from pipeline.housekeeping.tables import leftovers_table
+    from pipeline.progress import say
 
     answer = agree if yes else ask if sys.stdin.isatty() else nobody
+    if not cache.cache_dir.is_dir():
+        say(why_empty(cache.cache_dir, ""))
     leftovers = find_leftovers(cache.cache_dir, runs.runs_dir, models_dir)
     print_result(collect_leftovers(leftovers, dry_run=dry_run, ask=answer), json, leftovers_table)
 
@@ -159,15 +164,18 @@ def cache_verify(
     """
     from pipeline.cache.inventory import find_entry, list_entries
     from pipeline.cache.verify import damaged, verify_feature_set
+    from pipeline.housekeeping.tables import sets_in_columns
     from pipeline.progress import say
 
-    say_if_missing(cache.cache_dir)
+    if not cache.cache_dir.is_dir():
+        raise CacheError("there is no such cache", where=cache.cache_dir, expected="a folder of feature sets")
     there = [entry for entry in list_entries(cache.cache_dir) if entry.is_called_as_a_set or entry.link]
     entries = [find_entry(cache.cache_dir, name) for name in names] if names else there
     reports = []
     for entry in entries:
         reports.append(verify_feature_set(entry.folder, deep=deep))
-        say(f"{entry.place}: {reports[-1].status}")
+        if reports[-1].damages:  # a deep look at a large cache takes long: what is wrong need not wait for its end
+            say(f"{entry.place}: damaged")
     trouble = None
     if canaries:
         try:
@@ -185,9 +193,9 @@ def cache_verify(
             report.set_aside(timeout=lock_timeout)
         except CacheError as error:
             say(f"{report.folder.name} is not taken out of use: {error}")
-    print_result(
-        [r.to_dict() for r in reports], json, lambda rows: columns(rows, ("task", "split", "name", "shards", "status"))
-    )
+    names = ("task", "split", "name", "shards", "status")
+    why = f"no feature set in {cache.cache_dir}"
+    print_list([report.to_dict() for report in reports], json, lambda rows: sets_in_columns(rows, names), why)
     if any(report.damages for report in reports):
         raise damaged(reports)
 
@@ -239,5 +247,8 @@ def cache_pull(
     print_result(pull(remote, names, what, cache.cache_dir), json, _transfers_table)
 
 
-def _transfers_table(records: Iterable[dict[str, Any]]) -> "Table":
-    return columns(records, ("task", "split", "name", "files", "bytes", "sent", "skipped", "status"))
+def _transfers_table(records: Sequence[dict[str, Any]]) -> "Table":
+    from pipeline.housekeeping.tables import sets_in_columns
+
+    names = ("task", "split", "name", "files", "bytes", "sent", "skipped", "status")
+    return sets_in_columns(records, names, dispensable=("files", "skipped", "bytes"))

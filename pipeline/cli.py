@@ -185,10 +185,11 @@ def extract(
         from pipeline.extract.run import extract as run
     except ModuleNotFoundError as error:
         raise missing_package(error, "extract") from error
+    from pipeline.housekeeping.tables import sets_in_columns
+
     result = run(what, data, backbone, tokens, passes, cache, share)
-    print_result(
-        result, json, lambda rows: columns(rows, ("task", "split", "name", "rows", "tokens", "truncated", "status"))
-    )
+    names = ("task", "split", "name", "rows", "tokens", "truncated", "status")
+    print_result(result, json, lambda rows: sets_in_columns(rows, names))
 
 
 @app.command

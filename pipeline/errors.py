@@ -1,5 +1,7 @@
 """One root error, one class per kind of trouble; a command prints the message and exits with code 2."""
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -10,6 +12,16 @@ def shortened(text: str, most: int) -> str:
         most: characters.
     """
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
+def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The question for a name that is not known, where one that is known is like it.
+
+    Args:
+        cutoff: how like it, from 0 to 1 (`difflib.get_close_matches`).
+    """
+    near = difflib.get_close_matches(name, [*known], n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}?" if near else None
 
 
 class PipelineError(Exception):

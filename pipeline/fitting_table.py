@@ -51,8 +51,11 @@ class FittingTable(Table):
             shown.columns = [column for column in shown.columns if column.header != header]
             gone.append(header)
         said = [note for header, note in notes.items() if header not in gone]
-        said += [f"left out for want of width: {', '.join(gone)}"] if gone else []
-        shown.caption = ". ".join([*([str(self.caption)] if self.caption else []), *said]) or None
+        apart = "; " if any("," in header for header in gone) else ", "
+        said += [f"left out for want of width: {apart.join(gone)}"] if gone else []
+        about = str(self.caption) if self.caption else ""
+        lines = [about, ". ".join(said)] if "\n" in about else [". ".join(filter(None, [about, *said]))]
+        shown.caption = "\n".join(filter(None, lines)) or None
         widths = fitting_widths(shown._measured(console, options), shown._room(options))
         shown.columns = [copy(column) for column in shown.columns]
         for column, width in zip(shown.columns, widths, strict=True):

@@ -7,7 +7,9 @@ from cyclopts import App, Parameter
 
 from pipeline.config import LedgerConfig
 from pipeline.runs_config import LinesConfig
-from pipeline.terminal import LISTS, Flat, Json, columns, print_result, say_if_missing
+from pipeline.terminal import LISTS, Flat, Json, columns, print_list, print_result, why_empty
+
+NO_RUN = "no run in {} yet: pipeline heads trains some, on features of pipeline extract"
 
 runs_app = App(
     name="runs",
@@ -27,20 +29,17 @@ def runs_ls(
 
     Example: `pipeline runs ls --tasks cola --where "score>=0.4" --sort score`
     """
-    from pipeline.progress import say
-    from pipeline.results.choosing import choose_lines
+    from pipeline.results.choosing import choose_lines, why_none
     from pipeline.results.ledger import read_run
     from pipeline.results.lines import read_ledger
     from pipeline.results.table import runs_table
 
-    say_if_missing(runs.runs_dir)
     ledger = read_ledger(runs.runs_dir)
-    if not ledger.num_rows:
-        say(f"no run in {runs.runs_dir} yet: pipeline heads trains some, on features of pipeline extract")
     chosen = choose_lines(ledger, which)
-    names = dict.fromkeys(chosen["run"].to_pylist())
-    records = [read_run(runs.runs_dir / name).to_dict() for name in names] if json else []
-    print_result(records, json, lambda _: runs_table(chosen, ledger["run"].unique().to_pylist()))
+    names = [*dict.fromkeys(chosen["run"].to_pylist())]
+    records = [read_run(runs.runs_dir / name).to_dict() for name in names] if json else names
+    why = why_none(ledger, which) if ledger.num_rows else why_empty(runs.runs_dir, NO_RUN.format(runs.runs_dir))
+    print_list(records, json, lambda _: runs_table(chosen, ledger["run"].unique().to_pylist()), why)
 
 
 @runs_app.command(name="export")
@@ -61,12 +60,16 @@ def runs_export(
         file: ends in .csv, .parquet or .md, which says what is written.
         force: overwrite a file that is there.
     """
-    from pipeline.results.choosing import choose_lines
+    from pipeline.progress import say
+    from pipeline.results.choosing import choose_lines, why_none
     from pipeline.results.export import export_lines
     from pipeline.results.lines import read_ledger
 
-    say_if_missing(runs.runs_dir)
-    chosen = choose_lines(read_ledger(runs.runs_dir), which)
+    ledger = read_ledger(runs.runs_dir)
+    chosen = choose_lines(ledger, which)
+    if not chosen.num_rows:
+        why = why_none(ledger, which) if ledger.num_rows else why_empty(runs.runs_dir, NO_RUN.format(runs.runs_dir))
+        say(why)
     export_lines(chosen, file, overwrite=force)
     result = [{"file": str(file), "lines": chosen.num_rows}]
     print_result(result, json, lambda rows: columns(rows, ("file", "lines")))
@@ -146,6 +149,10 @@ def runs_saved(*, runs: Annotated[LedgerConfig, Flat] = LedgerConfig(), json: Js
     from pipeline.results.ledger import read_runs
     from pipeline.results.savings import savings_of, savings_table
 
-    say_if_missing(runs.runs_dir)
-    found = savings_of(read_runs(runs.runs_dir))
-    print_result([each.to_dict() for each in found], json, lambda _: savings_table(found))
+    there = read_runs(runs.runs_dir)
+    found = savings_of(there)
+    none = (
+        f"the costs of the features of no run in {runs.runs_dir} are known" if there else NO_RUN.format(runs.runs_dir)
+    )
+    why = why_empty(runs.runs_dir, none)
+    print_list([each.to_dict() for each in found], json, lambda _: savings_table(found), why)

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,10 +41,21 @@ def print_result(result: Any, as_json: bool, for_people: Callable[[Any], "Render
     console.print(for_people(result))
 
 
-def say_if_missing(folder: Path) -> None:
-    """Say that a folder is not there, where an empty list would be all that is seen of it."""
-    if not folder.is_dir():
-        print(f"there is no folder {folder}", file=sys.stderr)
+def print_list(records: Sequence[Any], as_json: bool, for_people: Callable[[Any], "RenderableType"], why: str) -> None:
+    """Print a list as `print_result` does; of an empty one people see no table, but why it is empty.
+
+    Args:
+        why: it is, should it be empty; said on standard error.
+    """
+    if not records:
+        print(why, file=sys.stderr)
+    if records or as_json:
+        print_result(records, as_json, for_people)
+
+
+def why_empty(folder: Path, otherwise: str) -> str:
+    """Why nothing is found in a folder: it is not there, or else as is said."""
+    return otherwise if folder.is_dir() else f"there is no folder {folder}"
 
 
 def columns(rows: Iterable[dict[str, Any]], names: tuple[str, ...]) -> "Table":

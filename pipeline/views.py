@@ -1,11 +1,10 @@
 """A view: which layer's hidden states are kept, and how the tokens of a row are pooled."""
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
 
 Pooling = Literal["last", "mean", "first", "tokens"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -66,8 +65,7 @@ def check_pooling(name: str) -> Pooling:
     for pooling in POOLINGS:
         if pooling == name:
             return pooling
-    near = difflib.get_close_matches(name, POOLINGS, n=1)
-    remedy = f"did you mean {near[0]}?" if near else None
+    remedy = did_you_mean(name, POOLINGS)
     raise ConfigError("no such pooling", where="pooling", expected=" | ".join(POOLINGS), found=name, remedy=remedy)
 
 

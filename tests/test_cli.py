@@ -259,6 +259,7 @@ def test_a_pulled_cache_trains_the_same_heads_elsewhere(command, tmp_path, monke
     assert code == 0
     assert {record["status"] for record in json.loads(pushed)} == {"copied"}
     assert "push: done, " in err
+    refused(command("cache", "pull", tmp_path / "remote", "--tasks", "colla"), "colla", "did you mean cola?")
     (tmp_path / "cpu-machine").mkdir()
     monkeypatch.chdir(tmp_path / "cpu-machine")
     code, pulled, _ = command("cache", "pull", f"file://{tmp_path}/remote", "--splits", "train", "validation", "--json")
@@ -276,6 +277,9 @@ def test_a_pulled_cache_trains_the_same_heads_elsewhere(command, tmp_path, monke
         (("cache", "pull", "."), ("there are no feature sets", "manifest.json")),
         (("cache", "push", "elsewhere"), ("there is no such place", "data/cache")),
         (("cache", "pull", ""), ("no place is named",)),
+        (("cache", "pull", __file__), ("this is a file, not a folder", "test_cli.py")),
+        (("cache", "push", f"{__file__}/inner"), ("this is a file, not a folder", "test_cli.py")),
+        (("cache", "verify", "--cache-dir", "nowhere"), ("there is no such cache", "nowhere")),
         (("cache", "pull", "hf://datasets/org/name"), ("cannot be reached", "HF_HUB_OFFLINE")),
         (("cache", "push", "-x", "."), ("-x",)),
         (("cache", "pull"), ("REMOTE",)),
@@ -283,6 +287,17 @@ def test_a_pulled_cache_trains_the_same_heads_elsewhere(command, tmp_path, monke
 )
 def test_a_place_that_cannot_be_used_is_one_message(command, words, parts):
     refused(command(*words), *parts)
+
+
+@pytest.mark.parametrize(
+    "words", [("cache", "ls", "--cache-dir"), ("runs", "ls", "--runs-dir"), ("runs", "saved", "--runs-dir")]
+)
+def test_a_list_of_nothing_is_one_message_and_no_table(command, tmp_path, words):
+    code, out, err = command(*words, "nowhere")
+    assert (code, out, err) == (0, "", "there is no folder nowhere\n")
+    code, out, err = command(*words, tmp_path, "--json")
+    assert (code, json.loads(out)) == (0, [])
+    assert "yet: pipeline " in err
 
 
 def test_a_pull_that_is_stopped_goes_on(command, tmp_path, monkeypatch):
@@ -347,6 +362,10 @@ def test_damage_is_named_taken_out_of_use_and_written_again_alone(command, tmp_p
     assert "shard 1 (shard-00001.h5)" in err
     assert "shard 2 (shard-00002.parquet)" in err
     assert [len(record["damages"]) for record in json.loads(out) if record["name"] == folder.name] == [2]
+    code, _, err = command("cache", "verify")
+    assert (code, "set aside as damaged, and not written again yet" in err) == (2, True)
+    states = {record["name"]: record["state"] for record in json.loads(command("cache", "ls", "--json")[1])}
+    assert states[folder.name] == "damaged"
     refused(command("heads", "--data", "glue", "--views", "L1-mean"), "no such features of cola/train")
     code, out, err = command(*extract, "--json")
     assert code == 0
@@ -428,7 +447,8 @@ def test_a_feature_set_goes_when_a_person_agrees(command, people):
     command("extract", "--tasks", "cola", "--splits", "test", "--layers", "1", "--poolings", "mean", "last", "--json")
     _, out, _ = command("cache", "ls", "--json")
     one, two = names_in(out)
-    refused(command("cache", "rm", one), "nobody to ask", "--yes")
+    refused(command("cache", "rm", one), "nobody to ask", f"cola/test/{one}", "--yes")
+    refused(command("cache", "rm", "nosuch"), "no feature set of this name")
     refused(command("cache", "rm"), "which feature set is to go")
     people("n")
     code, out, err = command("cache", "rm", one, "--json")
@@ -451,6 +471,7 @@ def test_features_that_runs_refer_to_are_listed_so_and_kept(command, people):
         "train": [run["run"]], "validation": [run["run"]], "test": [run["run"]]
     }  # fmt: skip
     train = next(record["name"] for record in listed if record["split"] == "train")
+    refused(command("cache", "rm", train), "runs refer to these features", run["run"], "--force")
     refused(command("cache", "rm", train, "--yes"), "runs refer to these features", run["run"], "--force")
     code, out, _ = command("cache", "rm", train, "--yes", "--force", "--json")
     assert (code, names_in(out)) == (0, [train])

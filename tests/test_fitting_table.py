@@ -64,3 +64,18 @@ def test_cells_are_shortened_before_a_column_goes_and_what_is_not_shown_is_not_e
     assert "12.5" in narrow and "86dc19" in narrow and "lora-86dc18" not in narrow and "run: its end" in narrow
     assert "left out" not in narrow and "of training" in narrow
     assert "left out for want of width: seconds" in least and "of training" not in least
+
+
+def test_headers_with_commas_are_told_apart_and_lines_of_a_caption_stay_lines():
+    table = FittingTable(
+        ("live, s", "saved"), caption="in all: 2\none: damaged", notes={"task": "task: what is learned"}
+    )
+    table.caption_justify = "left"
+    for name in ("task", "live, s", "saved"):
+        table.add_column(name, no_wrap=True)
+    table.add_row("cola" * 4, "1" * 16, "2" * 16)
+    text = _shown(table, 34)
+    assert "left out for want of width: live, s; saved" in " ".join(text.split())
+    lines = [line.strip() for line in text.splitlines()]
+    assert "one: damaged" in lines
+    assert lines[lines.index("one: damaged") + 1].startswith("task: what is")

@@ -182,6 +182,16 @@ def test_the_files_that_the_readme_links_to_exist():
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("target", ["push", "pull"])
+def test_a_place_that_is_not_named_is_said_before_anything_is_installed(target, tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    result = run(["make", target], tmp_path)
+    assert result.returncode == 2
+    assert f"make {target} REMOTE=" in result.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_a_missing_python_is_named_with_its_remedy(tmp_path):
     for name in ("Makefile", "pyproject.toml", ".constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.cache.identity import ABSENT, Difference, difference_table, differences, flatten
+from pipeline.cache.identity import ABSENT, Difference, differences, flatten
 from pipeline.cache.manifest import Manifest
 
 FOLLOWING = ("fingerprint", "seals", "digest")
@@ -35,20 +35,6 @@ class Comparison:
             "identity": [_sides(difference) for difference in self.identity],
             "recorded": [_sides(difference) for difference in self.recorded],
         }
-
-    def to_text(self) -> str:
-        """The comparison for people, with one table for the identity and one for what is recorded beside it."""
-        lines = [f"{side}: {m.task}/{m.split}/{m.name}" for side, m in (("A", self.a), ("B", self.b))]
-        for title, rows, equal in (
-            ("identity", self.identity, "equal: the same features, by every fact that can change a value"),
-            ("recorded", self.recorded, "equal"),
-        ):
-            if not rows:
-                lines.append(f"{title}: {equal}")
-                continue
-            lines.append(f"{title}: {len(rows)} field{'s' if len(rows) > 1 else ''} differ{'' if rows[1:] else 's'}")
-            lines.append(difference_table(rows, ("A", "B")))
-        return "\n".join(lines)
 
 
 def compare(a: Manifest, b: Manifest) -> Comparison:

@@ -114,6 +114,12 @@ def set_aside(path: Path, *, forget: bool = False) -> None:
     path.replace(aside)
 
 
+def set_aside_from(folder: Path) -> list[Path]:
+    """Where something damaged was set aside in a folder, and nothing stands in its place yet; sorted."""
+    places = (aside.with_name(aside.name.removesuffix(DAMAGED)) for aside in sorted(folder.glob(f"*{DAMAGED}")))
+    return [path for path in places if not os.path.lexists(path)]
+
+
 def make_way(path: Path) -> None:
     """Set a folder aside that stands where a file belongs: neither writing nor removing a file would replace it."""
     if _is_folder(path):

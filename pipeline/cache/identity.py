@@ -141,7 +141,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 def difference_table(rows: Sequence[Difference], names: tuple[str, str] = ("wanted", "found")) -> str:
     """Differences as aligned text: field, wanted, found (or by other names)."""
-    cells = [("field", *names), *((row.field, *_short(row.wanted, row.found)) for row in rows)]
+    cells = [("field", *names), *((row.field, *shown_values(row.wanted, row.found)) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(3)]
     return "\n".join(
         "    " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -149,7 +149,7 @@ def difference_table(rows: Sequence[Difference], names: tuple[str, str] = ("want
     )
 
 
-def _short(wanted: Any, found: Any) -> tuple[str, str]:
+def shown_values(wanted: Any, found: Any) -> tuple[str, str]:
     """Two values on one line each; long ones from shortly before the place where they part."""
     texts = [
         value.encode("unicode_escape").decode() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

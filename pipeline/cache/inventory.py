@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipeline.cache.files import set_aside_from
 from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
 from pipeline.cache.seal import Seal
+from pipeline.cache.sealed_files import SealedFiles
 from pipeline.errors import CacheError, DamagedFeatureSet, FeatureSetNotFound
 
 State = Literal["whole", "unfinished", "damaged"]
@@ -25,12 +27,14 @@ class Entry:
 
     Args:
         folder: `<cache>/<task>/<split>/<feature-set>`.
-        state: `whole` where a sound manifest says so, `unfinished` where there is none, else `damaged`.
-        manifest: of a whole set.
+        state: `whole` where a sound manifest says so and every file is as long as its seal says; `unfinished` where
+            there is no manifest; `damaged` where one of them is not sound, or was set aside and not written again.
+        manifest: of a whole set, or of one whose shards are damaged.
         problem: of a damaged one.
         rows: of the whole set, or of the shards that are sealed so far.
         size_bytes: of all its files.
         changed: when it was last written to (of a whole set, when it became whole), in seconds since 1970.
+        set_aside: names of damaged files that were taken out of use; stage one goes on from the rest.
     """
 
     folder: Path
@@ -40,6 +44,7 @@ class Entry:
     rows: int
     size_bytes: int
     changed: float
+    set_aside: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -122,13 +127,19 @@ def find_whole(cache_dir: Path, name: str) -> tuple[Path, Manifest]:
     Raises:
         FeatureSetNotFound: there is none.
         CacheError: there are several, or it is not finished.
-        DamagedFeatureSet: its manifest cannot be trusted.
+        DamagedFeatureSet: its manifest cannot be trusted, or was set aside.
     """
     entry = find_entry(cache_dir, name)
     if entry.manifest is not None:
         return entry.folder, entry.manifest
     if entry.state == "damaged":
-        raise DamagedFeatureSet("this feature set is damaged", where=entry.folder, found=entry.problem)
+        remedy = "run the same pipeline extract again: it writes what is damaged and nothing else"
+        raise DamagedFeatureSet(
+            "this feature set is damaged",
+            where=entry.folder,
+            found=entry.problem,
+            remedy=None if entry.link else remedy,
+        )
     raise CacheError(
         "this feature set is not finished",
         where=entry.folder,
@@ -183,15 +194,29 @@ def _look_at(folder: Path) -> Entry | None:
     changed = max((status.st_mtime for status in found), default=begun)
     written = lstat_or_none(folder / MANIFEST)
     if written is None:
-        return Entry(folder, "unfinished", None, "", _sealed_rows(files), size_bytes, changed)
+        aside = tuple(path.name for path in set_aside_from(folder))
+        state: State = "damaged" if aside else "unfinished"
+        named = ", ".join(name for name in aside if name != MANIFEST) or MANIFEST
+        problem = f"set aside as damaged, and not written again yet: {named}" if aside else ""
+        return Entry(folder, state, None, problem, _sealed_rows(files), size_bytes, changed, aside)
+    manifest = None
     try:
         manifest = Manifest.read(folder)
+        SealedFiles(folder, manifest)
     except DamagedFeatureSet as error:
         if lstat_or_none(folder / MANIFEST) is None:  # removed since
             return _look_at(folder)
-        problem = f"{error.what}: {error.found}".splitlines()[0]
-        return Entry(folder, "damaged", None, problem, _sealed_rows(files), size_bytes, changed)
+        return Entry(folder, "damaged", manifest, _in_short(error), _sealed_rows(files), size_bytes, changed)
     return Entry(folder, "whole", manifest, "", manifest.rows, size_bytes, written.st_mtime)
+
+
+def _in_short(error: DamagedFeatureSet) -> str:
+    """What is wrong on one line, with the file's name where it is a shard's."""
+    name = error.where.name if isinstance(error.where, Path) else ""
+    if not name.startswith("shard-"):
+        return f"{error.what}: {error.found}".splitlines()[0]
+    instead = f" instead of {error.expected}" if error.expected and not name.endswith(".json") else ""
+    return f"{name}: {error.what}: {error.found}{instead}".splitlines()[0]
 
 
 def size_bytes(path: Path) -> int:

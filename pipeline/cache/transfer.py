@@ -27,7 +27,7 @@ from pipeline.cache.transfer_plan import Plan, holds, plan_copy
 from pipeline.cache.verify import damages_of_shard
 from pipeline.config import TransferConfig
 from pipeline.digests import sha256_of_file
-from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound, TransferError
+from pipeline.errors import CacheError, ConfigError, FeatureSetNotFound, TransferError, did_you_mean
 from pipeline.progress import BytesLine, say
 
 LOCK_SECONDS = 60.0
@@ -106,6 +106,10 @@ def _choose(source: Place, names: Sequence[str], config: TransferConfig) -> list
         for name in there
         if (not config.tasks or name.task in config.tasks) and (not config.splits or name.split in config.splits)
     ]
+    if not chosen:
+        raise _none_of(source, there, config)
+    for task in set(config.tasks) - {name.task for name in chosen}:
+        say(f"of {task} there is nothing to copy at {source.shown}")
     called: set[SetName] = set()
     for text in names:
         found = [name for name in chosen if name.is_called(text)]
@@ -114,9 +118,23 @@ def _choose(source: Place, names: Sequence[str], config: TransferConfig) -> list
         if not found:
             raise _not_found(source, there, text)
         called.update(found)
-    if not chosen:
-        raise _not_found(source, there, ", ".join((*config.tasks, *config.splits)))
     return sorted(called) or chosen
+
+
+def _none_of(source: Place, there: Sequence[SetName], config: TransferConfig) -> FeatureSetNotFound:
+    """The error for tasks and splits of which there is no feature set."""
+    tasks, splits = (sorted({getattr(name, which) for name in there}) for which in ("task", "split"))
+    unknown = [(name, tasks) for name in config.tasks if name not in tasks]
+    unknown += [(name, splits) for name in config.splits if name not in splits]
+    questions = (did_you_mean(name.lower(), known, cutoff=0.5) for name, known in unknown)
+    return FeatureSetNotFound(
+        "this place holds no such feature set",
+        where=source.shown,
+        expected=", ".join((*config.tasks, *config.splits)),
+        found=", ".join(sorted({f"{name.task}/{name.split}" for name in there})),
+        remedy=next((question for question in questions if question), None)
+        or "name some of these, or leave --tasks and --splits out to copy all",
+    )
 
 
 def _not_found(source: Place, there: Sequence[SetName], wanted: str) -> FeatureSetNotFound:
@@ -126,7 +144,8 @@ def _not_found(source: Place, there: Sequence[SetName], wanted: str) -> FeatureS
         where=source.shown,
         expected=wanted,
         found=", ".join(map(str, there[:5])) + more,
-        remedy="name one of these, or leave NAME, --tasks and --splits out to copy all",
+        remedy=did_you_mean(wanted, [name.name for name in there])
+        or "name one of these, or leave NAME, --tasks and --splits out to copy all",
     )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.cache.files import set_aside
+from pipeline.cache.files import set_aside, set_aside_from
 from pipeline.cache.index import read_index
 from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
@@ -24,6 +25,7 @@ from pipeline.digests import sha256_of_file, sha256_of_texts, xxh3_of_file
 from pipeline.errors import DamagedFeatureSet
 
 BLOCK_ROWS = 4096
+SHARD_FILE = re.compile(r"shard-(?P<number>\d{5,})\..+")
 MOST_MISSING = 1000
 """Shards that are missing are named one by one up to so many; beyond that it is the manifest that is wrong."""
 
@@ -36,11 +38,13 @@ class Damage:
         shard: its number, or None for the manifest.
         file: the file's name.
         problem: what is wrong with it.
+        is_aside: whether it was taken out of use before, and nothing stands in its place yet.
     """
 
     shard: int | None
     file: str
     problem: str
+    is_aside: bool = False
 
     def __str__(self) -> str:
         return f"{'manifest' if self.shard is None else f'shard {self.shard}'} ({self.file}): {self.problem}"
@@ -54,7 +58,7 @@ class Report:
         folder: the feature set's.
         is_finished: whether there is a manifest.
         shards: how many shards were looked at.
-        damages: what is wrong; empty for a sound set.
+        damages: what is wrong, also what was set aside and is not written again; empty for a sound set.
         is_link: whether it is, or lies behind, a link: nothing there is looked at or touched.
         again: looks once more, when nobody can write any longer.
     """
@@ -94,7 +98,7 @@ class Report:
         Raises:
             CacheError: another process is writing the set, or the folder cannot be written to.
         """
-        if not self.damages or self.is_link:
+        if self.is_link or all(damage.is_aside for damage in self.damages):
             return
         with FeatureSetLock(self.folder).alone(timeout=timeout):
             damages = self.again().damages if self.again else self.damages
@@ -161,10 +165,20 @@ def verify_feature_set(folder: Path, *, deep: bool) -> Report:
             damages.append(Damage(None, MANIFEST, "it is not about these shards"))
         elif dict(manifest.passport) != passport_of_seals(seals):
             damages.append(Damage(None, MANIFEST, "its passport is not that of its shards"))
+    if not is_finished:
+        aside = set_aside_from(folder)
+        of_shards = [path for path in aside if path.name != MANIFEST]  # for which the manifest had to go
+        before = "set aside as damaged, and not written again yet"
+        damages += [Damage(_shard_of(path), path.name, before, is_aside=True) for path in of_shards or aside]
     if deep and manifest is not None and not damages and (problem := _problem_of_texts(folder, manifest)):
         damages.append(Damage(None, MANIFEST, problem))
     again = partial(verify_feature_set, folder, deep=deep)
     return Report(folder, is_finished, len(numbers), tuple(damages), again=again)
+
+
+def _shard_of(path: Path) -> int | None:
+    match = SHARD_FILE.fullmatch(path.name)
+    return int(match["number"]) if match else None
 
 
 def _in_short(error: DamagedFeatureSet) -> str:

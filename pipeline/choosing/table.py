@@ -33,13 +33,19 @@ def _table(comparison: Comparison, task: TaskSpec) -> Table:
     table = FittingTable(
         dispensable=DISPENSABLE,
         title="; ".join(str(sample) for sample in comparison.samples if sample.task == task.name),
-        caption=f"{metric}: of the head that did best on training rows held out (held-out; * the best there: chosen "
-        "without looking at validation), scored on validation once. s: in the backbone, for a thousand sentences; "
-        "CPU s: of all threads together, which other work beside them hardly changes. front: nothing is both cheaper, "
-        f"in s, and better. Measured on {'; '.join(machines) or 'nothing'}"
-        f"{' (seconds of different ones do not compare)' if len(machines) > 1 else ''}. peak: memory of stage one. "
-        "cache: the head's views, for a thousand sentences. LogME: of the head's views, from training rows alone; then "
-        "of each view",
+        notes={
+            metric: f"{escape(metric)}: of the head that did best on training rows held out, scored on validation once",
+            "held-out": "held-out: the head's score there (* the best: chosen without looking at validation)",
+            "s": "s: in the backbone, for a thousand sentences",
+            "CPU s": "CPU s: of all threads together, which other work beside them hardly changes",
+            "front": "front: nothing is both cheaper, in s, and better",
+            "peak, MB": "peak: memory of stage one",
+            "cache, MB": "cache: the head's views, for a thousand sentences",
+            "LogME": "LogME: of the head's views, from training rows alone",
+            "LogME, mean / last": "LogME, mean / last: of each view",
+            "contender": f"Measured on {escape('; '.join(machines)) or 'nothing'}"
+            f"{' (seconds of different ones do not compare)' if len(machines) > 1 else ''}",
+        },
     )
     table.title_justify = table.caption_justify = "left"
     for name in ("contender", "blocks", "head", "views", metric, *NUMBERS, "front"):

@@ -1,6 +1,5 @@
 """Features that the cache does not hold: what to do about it, down to the command that writes them."""
 
-import difflib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from pipeline.cache import FeatureCache
 from pipeline.cache.remote.trouble import shown_url
 from pipeline.config import SOURCES, CacheConfig, FeaturesConfig, parse_settings, source_name
-from pipeline.errors import DamagedFeatureSet, FeatureSetNotFound
+from pipeline.errors import DamagedFeatureSet, FeatureSetNotFound, did_you_mean
 from pipeline.tasks.spec import TaskSpec
 from pipeline.views import View
 
@@ -53,9 +52,8 @@ def with_remedy(
     source = source_name(config.data)
     if source == "files" and not Path(config.data).is_dir():
         if not _holds(cache, task, source):
-            near = difflib.get_close_matches(config.data, SOURCES, n=1)
             what = f"{config.data} is neither a source ({' | '.join(SOURCES)}) nor a folder here"
-            remedy = f"did you mean {near[0]}?" if near else "name a source, or the folder of your own files"
+            remedy = did_you_mean(config.data, SOURCES) or "name a source, or the folder of your own files"
     elif command is not None:
         remedy = f"{remedy}. To write them: {command}"
     return FeatureSetNotFound(what, where=error.where, expected=error.expected, found=error.found, remedy=remedy)

@@ -1,6 +1,5 @@
 """Any scikit-learn classifier by its class name, behind the one interface that all heads have."""
 
-import difflib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -12,7 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from pipeline.errors import HeadError
+from pipeline.errors import HeadError, did_you_mean
 from pipeline.heads.params import with_params
 from pipeline.heads.rows import as_matrix
 from pipeline.results.calibration import probabilities_of
@@ -65,13 +64,12 @@ class SklearnHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         known: dict[str, type[ClassifierMixin]] = dict(all_estimators(type_filter="classifier"))
         if self.name not in known:
-            near = difflib.get_close_matches(self.name, [*beside, *known], n=1)
             raise HeadError(
                 "no such head",
                 where="heads",
                 expected=" | ".join((*beside, "a scikit-learn classifier, such as LinearSVC")),
                 found=self.name,
-                remedy=f"did you mean {near[0]}?" if near else None,
+                remedy=did_you_mean(self.name, [*beside, *known]),
             )
         try:
             classifier = known[self.name]()

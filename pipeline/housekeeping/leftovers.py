@@ -72,8 +72,8 @@ def find_leftovers(cache_dir: Path, runs_dir: Path, models_dir: Path) -> list[Le
     for entry in list_entries(cache_dir):
         if not entry.is_called_as_a_set or entry.link is not None:
             continue
-        found += _in_a_set(entry.folder)
-        if entry.state == "unfinished":
+        found += _in_a_set(entry)
+        if entry.state == "unfinished" or entry.set_aside:
             why = _written_by_another(entry.folder) or unknown
             if not why and users_of(entry, users):
                 why = (
@@ -85,9 +85,14 @@ def find_leftovers(cache_dir: Path, runs_dir: Path, models_dir: Path) -> list[Le
     return found + _trainings(runs_dir)
 
 
-def _in_a_set(folder: Path) -> list[Leftover]:
-    """The partial files of a feature set, nobody's where its locks are free, and what was set aside there."""
-    partials, aside = sorted(folder.glob(".*.partial")), sorted(folder.glob(f"*{DAMAGED}"))
+def _in_a_set(entry: Entry) -> list[Leftover]:
+    """The partial files of a feature set, nobody's where its locks are free, and what was set aside there.
+
+    What was set aside and is not written again says that the set is damaged: it stays, or goes with the set.
+    """
+    folder, missing = entry.folder, {name + DAMAGED for name in entry.set_aside}
+    partials = sorted(folder.glob(".*.partial"))
+    aside = [path for path in sorted(folder.glob(f"*{DAMAGED}")) if path.name not in missing]
     why = _written_by_another(folder) if partials else ""
     return [
         *(Leftover(path, "partial", 0, size_bytes(path), why, within=folder) for path in partials),

@@ -1,7 +1,6 @@
 """Which lines of the ledger, and in which order."""
 
 import datetime
-import difflib
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -9,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
+from pipeline.progress import counted
 from pipeline.results.lines import SCHEMA
 from pipeline.runs_config import LinesConfig
 
@@ -57,6 +57,18 @@ def choose_lines(ledger: pa.Table, config: LinesConfig) -> pa.Table:
     return pa.Table.from_pylist(lines, SCHEMA)
 
 
+def why_none(ledger: pa.Table, config: LinesConfig) -> str:
+    """Why no line of a ledger was chosen: a task or head that it does not have, or conditions that none fulfils."""
+    for what, names in (("task", config.tasks), ("head", config.heads)):
+        known = sorted({name for name in ledger[what].to_pylist() if name is not None})
+        unknown = [name for name in names if name not in known]
+        if unknown and len(unknown) == len(names):
+            question = did_you_mean(unknown[0].lower(), known, cutoff=0.5)
+            there = f"no run has the {what} {' or '.join(unknown)}: the ledger has {', '.join(known)}"
+            return f"{there}; {question}" if question else there
+    return f"none of the {counted(ledger.num_rows, 'line')} of the ledger fulfils all of this"
+
+
 def _condition(text: str) -> tuple[str, Callable[[Any, Any], bool], Any]:
     match = CONDITION.fullmatch(text)
     if match is None:
@@ -69,13 +81,12 @@ def _condition(text: str) -> tuple[str, Callable[[Any, Any], bool], Any]:
 
 def _column(name: str, where: str) -> str:
     if name not in SCHEMA.names:
-        near = difflib.get_close_matches(name, SCHEMA.names, n=1)
         raise ConfigError(
             "the ledger has no such column",
             where=where,
             expected=" | ".join(SCHEMA.names),
             found=name,
-            remedy=f"did you mean {near[0]}?" if near else None,
+            remedy=did_you_mean(name, SCHEMA.names),
         )
     return name
 

@@ -113,9 +113,14 @@ def savings_table(found: Sequence[Saving]) -> Table:
     """Savings for people: one line for each set of features."""
     table = FittingTable(
         dispensable=("backbone, s", "experiments, s", "live, s"),
-        caption="stage one: what the features took once, of that in the backbone. experiments: reading and training, "
-        "all runs together. live: as many experiments that each compute the hidden states again, once. break-even: "
-        "from so many experiments on the cache is cheaper. Seconds as measured, each on the machine that took them",
+        notes={
+            "stage one, s": "stage one: what the features took, once",
+            "backbone, s": "backbone: of that, in the backbone",
+            "experiments, s": "experiments: reading and training, all runs together",
+            "live, s": "live: as many experiments that each compute the hidden states again, once",
+            "break-even": "break-even: from so many experiments on the cache is cheaper",
+            "saved, s": "Seconds as measured, each on the machine that took them",
+        },
     )
     numbers = ("runs", "stage one, s", "backbone, s", "experiments, s", "live, s", "saved, s", "break-even")
     for name in ("task", "weights, data", *numbers):

@@ -1,13 +1,12 @@
 """A task: its classes, the prompt around its sentences, its score, and the views that suit it."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
 from pipeline.views import View
 
 Split = Literal["train", "validation", "test"]
@@ -236,8 +235,8 @@ def find_tasks(names: tuple[str, ...], task_files: tuple[Path, ...] = ()) -> lis
             raise ConfigError("two tasks have one name", where="task file", found=task.name)
         known[task.name] = task
     if unknown := [name for name in names if name not in known]:
-        near = difflib.get_close_matches(unknown[0].lower(), known, n=1, cutoff=0.5)
-        meant = f"did you mean {near[0]}? Else " if near else ""
+        question = did_you_mean(unknown[0].lower(), known, cutoff=0.5)
+        meant = f"{question} Else " if question else ""
         raise ConfigError(
             "no such task",
             expected=" | ".join(known),

@@ -1,12 +1,15 @@
 """Two feature sets side by side: every field in which they differ, and no other."""
 
 import dataclasses
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 from pipeline.cache.compare import compare
 from pipeline.cache.identity import flatten
+from pipeline.housekeeping.tables import comparison_tables
 
 
 @pytest.fixture
@@ -19,6 +22,12 @@ def manifest(corpus, tmp_path):
     return write
 
 
+def text_of(found, width=200):
+    console = Console(width=width, file=io.StringIO())
+    console.print(comparison_tables(found))
+    return console.file.getvalue()
+
+
 def fields(rows):
     return [row.field for row in rows]
 
@@ -27,8 +36,8 @@ def test_a_set_compared_with_itself_differs_in_nothing(manifest):
     found = compare(manifest(), manifest())
     assert found.identity == found.recorded == ()
     assert found.to_dict()["same_identity"] is True
-    assert "identity: equal" in found.to_text()
-    assert "recorded: equal" in found.to_text()
+    assert "identity: equal" in text_of(found)
+    assert "recorded: equal" in text_of(found)
 
 
 def test_what_differs_beside_equal_identities_is_said_apart(manifest):
@@ -42,7 +51,7 @@ def test_what_differs_beside_equal_identities_is_said_apart(manifest):
     record = found.to_dict()
     assert {"field": "recorded.device", "b": "cpu"} in record["recorded"]
     assert {"field": "source", "a": "sample", "b": "glue"} in record["recorded"]
-    assert "(absent)" in found.to_text()
+    assert "(absent)" in text_of(found)
 
 
 def test_every_field_of_the_identity_is_compared(manifest, identity):
@@ -87,8 +96,19 @@ def test_a_field_that_only_one_has_stands_on_its_side(manifest):
 
 def test_long_prompts_are_shown_where_they_part(manifest):
     prompts = [f"{'Examples that both begin with. ' * 9}{end}: {{}}" for end in ("Sentence", "Text")]
-    text = compare(*(manifest(changes={"prompt": prompt}) for prompt in prompts)).to_text()
-    [line] = [line for line in text.split("\n") if line.startswith("    prompt")]
+    text = text_of(compare(*(manifest(changes={"prompt": prompt}) for prompt in prompts)))
+    [line] = [line for line in text.split("\n") if line.startswith("│ prompt")]
     assert "Sentence: {}" in line
     assert "Text: {}" in line
     assert len(line) < 150
+
+
+def test_in_a_narrow_terminal_values_go_on_within_their_columns(manifest):
+    found = compare(
+        manifest(changes={"texts": "sha256:" + "a" * 60}), manifest(changes={"texts": "sha256:" + "b" * 60})
+    )
+    text = text_of(found, width=60)
+    assert max(map(len, text.split("\n"))) <= 60
+    rows = [[cell.strip() for cell in line.split("│")[1:4]] for line in text.split("\n") if line.startswith("│")]
+    a, b = ("".join(row[side] for row in rows) for side in (1, 2))
+    assert ("a" * 40 in a, "b" in a, "b" * 40 in b, "a" in b.replace("sha256", "")) == (True, False, True, False)

@@ -39,6 +39,17 @@ def test_each_set_is_listed_as_what_it_is(three, tmp_path):
     assert whole.changed == (whole.folder / MANIFEST).stat().st_mtime
 
 
+def test_a_set_with_a_file_of_another_length_is_listed_as_damaged(three, tmp_path):
+    states = shard_paths(three[0], 0)[0]
+    states.write_bytes(states.read_bytes()[:-1])
+    entry = find_entry(tmp_path, three[0].name)
+    assert (entry.state, entry.rows) == ("damaged", 7)
+    assert entry.problem.startswith("shard-00000.h5: a file of a shard is not as long as its seal says")
+    assert entry.problem.endswith(f"{states.stat().st_size} bytes instead of {states.stat().st_size + 1} bytes")
+    shard_paths(three[0], 2)[2].unlink()
+    assert find_entry(tmp_path, three[0].name).state == "damaged"
+
+
 def test_only_shards_that_are_whole_count_as_done(three, tmp_path):
     _, half, _ = three
     states, index, _ = shard_paths(half, 1)

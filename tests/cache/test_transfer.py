@@ -77,7 +77,7 @@ def test_all_are_copied_or_those_of_some_tasks_and_splits(there, cache_dir, tmp_
     assert names_of(pull(str(there), (), dataclasses.replace(train, tasks=("sst2",)), cache_dir)) == [("sst2", "train")]
     assert len(pull(str(there), (), ALL, cache_dir)) == 3
     assert files(cache_dir) == files(there)
-    refused(there, tmp_path / "x", "no such feature set", "mnli", "cola/train/", config=TransferConfig(tasks=("mnli",)))
+    refused(there, tmp_path / "x", "no such feature set", "mnli", "cola/train", config=TransferConfig(tasks=("mnli",)))
 
 
 def test_a_name_is_a_folders_name_or_the_beginning_of_a_fingerprint(there, cache_dir, tmp_path):

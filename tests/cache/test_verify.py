@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.cache import FeatureCache, FeatureSet, verify
 from pipeline.cache.files import DAMAGED, set_aside
+from pipeline.cache.inventory import find_entry
 from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.manifest import MANIFEST, Manifest, shard_paths
 from pipeline.cache.passport import passport_of_seals
@@ -94,11 +95,19 @@ def test_what_is_set_aside_is_served_no_more_and_written_again_alone(written, fo
         FeatureCache(cache_dir).open("cola", "train")
     assert shard_paths(folder, 1)[0].read_bytes() == damaged_bytes  # to be looked at by a person
     assert (folder / (shard_paths(folder, 1)[2].name + DAMAGED)).exists()
-    assert verify_feature_set(folder, deep=True).status == "unfinished"
+    for deep in (False, True):  # and said as long as it is not written again
+        again = verify_feature_set(folder, deep=deep)
+        assert [(again.status, d.shard, d.file) for d in again.damages] == [("damaged", 1, "shard-00001.json")]
+        again.set_aside(timeout=0.0)
+    entry = find_entry(cache_dir, folder.name)
+    assert (entry.state, entry.set_aside) == ("damaged", (MANIFEST, "shard-00001.json"))
+    assert entry.problem.endswith("yet: shard-00001.json")
     writer = small.writer(cache_dir)
     assert [number for number in range(3) if writer.sealed(number) is None] == [1]
     small.write_shard(writer, 1)
+    assert [damage.file for damage in verify_feature_set(folder, deep=False).damages] == [MANIFEST]
     writer.finish()
+    assert find_entry(cache_dir, folder.name).state == "whole"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     small.check(FeatureSet(folder))
 

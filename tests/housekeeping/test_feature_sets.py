@@ -21,7 +21,13 @@ from pipeline.cache.remove import remove_set
 from pipeline.errors import CacheError, FeatureSetNotFound, RunError
 from pipeline.housekeeping.feature_sets import feature_sets, remove_feature_sets
 from pipeline.housekeeping.leftovers import find_leftovers
-from pipeline.housekeeping.tables import feature_sets_table, readable_age, readable_size
+from pipeline.housekeeping.tables import (
+    feature_sets_table,
+    manifest_tables,
+    readable_age,
+    readable_size,
+    sets_in_columns,
+)
 
 
 def fingerprint_of(folder, cache_dir):
@@ -40,8 +46,8 @@ def files(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def text_of(table):
-    console = Console(width=200, file=io.StringIO())
+def text_of(table, width=200):
+    console = Console(width=width, file=io.StringIO())
     console.print(table)
     return console.file.getvalue()
 
@@ -67,6 +73,35 @@ def test_each_set_is_one_record_whatever_its_state(whole, unfinished, damaged, c
     assert "in all: 3 feature sets, 30 rows" in table
     assert f"{damaged.name}: a manifest cannot be read" in table
     assert [line.split("│")[10].strip() for line in table.split("\n") if whole.name in line] == ["2"]
+
+
+def test_in_a_narrow_terminal_the_state_stays_and_names_are_what_finds_them(whole, damaged, cache_dir, runs_dir):
+    text = text_of(feature_sets_table(feature_sets(cache_dir, runs_dir)), width=80)
+    for folder, state in ((whole, "whole"), (damaged, "damaged")):
+        [line] = [line for line in text.split("\n") if f"│ {folder.name[-12:]} │" in line]
+        assert state in line and find_entry(cache_dir, folder.name[-12:]).folder == folder
+    assert f"{damaged.name}: a manifest cannot be read" in " ".join(text.split())
+    assert max(map(len, text.split("\n"))) <= 80
+
+
+def test_digests_are_whole_in_any_terminal(whole, cache_dir):
+    manifest = find_whole(cache_dir, whole.name)[1]
+    text = text_of(manifest_tables(manifest.to_dict()), width=80)
+    values = "".join(line.split("│")[2].strip() for line in text.split("\n") if line.startswith("│"))
+    assert manifest.fingerprint in values and manifest.seals in values
+    assert "…" not in text
+
+
+def test_what_became_of_sets_is_said_on_whole_lines():
+    def record(split, name):
+        return {"task": "cola", "split": split, "name": name, "tokens": 123_456, "status": "written"}
+
+    long = "smollm2-135m-nf4-L20-mean-"
+    twins = [record("train", f"{long}{'a' * 12}"), record("test", f"{long}{'a' * 12}")]
+    columns = ("task", "split", "name", "tokens", "status")
+    text = text_of(sets_in_columns([record("train", f"{long}{'b' * 12}")], columns), width=66)
+    assert f"│ L20-mean {'b' * 12} │ 123456 │" in text
+    assert f"{long}{'a' * 12}" in text_of(sets_in_columns(twins, columns), width=80)  # the digits would find two
 
 
 def test_a_ledger_that_cannot_be_read_hides_no_feature_set(whole, cache_dir, runs_dir, enter_run, capsys):

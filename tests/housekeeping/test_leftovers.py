@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.cache.inventory import find_whole
 from pipeline.cache.manifest import MANIFEST
+from pipeline.cache.verify import verify_feature_set
 from pipeline.housekeeping import leftovers
 from pipeline.housekeeping.leftovers import collect_leftovers, find_leftovers
 from pipeline.housekeeping.tables import leftovers_table
@@ -80,6 +81,17 @@ def test_all_that_is_not_whole_goes_and_nothing_else(full, places, tmp_path, who
     assert {"removed", "kept"} <= set(leftovers_table(records).columns[4]._cells)
     _, again = collected(places, dry_run=False, ask=never)
     assert again == {"kept": text(full["kept"])}
+
+
+def test_what_was_set_aside_stays_with_its_set_until_that_is_written_again(whole, places):
+    (whole / "shard-00001.h5").write_text("short")
+    verify_feature_set(whole, deep=False).set_aside(timeout=0.0)
+    aside = sorted(whole.glob("*.damaged"))
+    _, by_status = collected(places, dry_run=False, ask=lambda question: False)
+    assert by_status == {"kept": {str(whole)}}
+    assert sorted(whole.glob("*.damaged")) == aside != []
+    _, by_status = collected(places, dry_run=False, ask=yes)
+    assert by_status == {"removed": {str(whole)}}
 
 
 def test_a_dry_run_says_the_same_and_touches_nothing(full, places, tmp_path):

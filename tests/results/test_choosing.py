@@ -10,10 +10,21 @@ import pytest
 
 from pipeline import cli
 from pipeline.errors import ConfigError
-from pipeline.results.choosing import choose_lines
+from pipeline.results.choosing import choose_lines, why_none
 from pipeline.results.export import export_lines
 from pipeline.results.lines import ledger_table, lines_of
 from pipeline.runs_config import LinesConfig
+
+
+def test_an_empty_choice_says_why(ledger):
+    def why(**settings):
+        assert not choose_lines(ledger, LinesConfig(**settings)).num_rows
+        return why_none(ledger, LinesConfig(**settings))
+
+    assert why(tasks=("colla",)) == "no run has the task colla: the ledger has cola, sst2; did you mean cola?"
+    assert why(heads=("ml",)).endswith("did you mean mlp?")
+    assert why(heads=("transformer",)) == "no run has the head transformer: the ledger has logreg, mlp"
+    assert why(tasks=("sst2",), where=("seed=77",)) == "none of the 5 lines of the ledger fulfils all of this"
 
 
 @pytest.fixture

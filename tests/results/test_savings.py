@@ -1,12 +1,20 @@
 """What the cache saved, reckoned from what runs say that it took."""
 
+import io
 import json
 import sys
 
 import pytest
+from rich.console import Console
 
 from pipeline import cli
 from pipeline.results.savings import break_even, of_run, savings_of, savings_table
+
+
+def _printed(table, width):
+    console = Console(width=width, file=io.StringIO())
+    console.print(table)
+    return " ".join(console.file.getvalue().split())
 
 
 def cost(backbone=100.0, seconds=120.0, reading=1.0, passes="sha256:aa"):
@@ -53,7 +61,9 @@ def test_runs_that_share_passes_share_what_they_cost(make_run):
     assert second.saved_seconds < 0  # one run alone has not paid for its features
     assert of_run(runs[0], runs) == {"cola": {"shared_by": 2, "break_even": 2}}
     assert of_run(runs[3], runs) == {}
-    assert savings_table([first, second]).row_count == 2
+    text = {width: _printed(savings_table([first, second]), width) for width in (80, 200)}
+    assert "left out for want of width: backbone, s" in text[80] and "in the backbone" not in text[80]
+    assert "in the backbone" in text[200] and "cola" in text[200]
 
 
 def test_each_task_of_a_run_has_its_own(make_run):
