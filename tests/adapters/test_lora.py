@@ -290,6 +290,14 @@ def test_a_head_that_saw_an_adapted_backbone_is_refused(live):
     assert "\n    adapter " in str(caught.value)
 
 
+def test_a_head_that_is_not_of_pytorch_is_refused_with_what_is(live):
+    live.extract(layers=("1", "-1"), poolings=("mean", "last"))
+    (head,) = live.heads(held_out=0.25, heads=("logreg",))
+    with pytest.raises(ConfigError, match="found: logreg") as caught:
+        live.lora(head_from=(head.run,))
+    assert "do: train one: pipeline heads --tasks cola --heads linear" in str(caught.value)
+
+
 def test_a_head_of_fewer_classes_than_the_task_has_is_refused(live, monkeypatch):
     live.extract(layers=("1", "-1"), poolings=("mean", "last"))
     (head,) = live.heads(held_out=0.25)

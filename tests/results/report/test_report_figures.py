@@ -185,6 +185,10 @@ def test_only_an_earlier_report_is_written_over(report, tmp_path, capsys):
     with pytest.raises(ConfigError, match="no report"):
         write_report(path, gather(report.runs_dir, labels={}, features={}))
     assert path.read_text() == "<html>somebody's own</html>"
+    with pytest.raises(ConfigError, match=r"expected: \.html \| \.htm") as caught:
+        write_report(tmp_path / "page.txt", gather(report.runs_dir, labels={}, features={}))
+    assert "page.html" in str(caught.value)
+    assert not (tmp_path / "page.txt").exists()
 
 
 def test_runs_can_be_named(report, tmp_path):
