@@ -1,5 +1,6 @@
 """From a backbone's name to a folder with its files: the embedded one, a Hub id with a revision, a local folder."""
 
+import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.backbone.embedded import EMBEDDED, embedded_folder
-from pipeline.config import BackboneConfig, backbone_slug
+from pipeline.config import CATALOGUE, BackboneConfig, backbone_slug
 from pipeline.errors import BackboneError, MissingPackage
 
 HUB_IDS: Mapping[str, str] = {"deepseek-r1-distill-llama-8b": "deepseek-ai/DeepSeek-R1-Distill-Llama-8B"}
@@ -55,11 +56,12 @@ def find_backbone(config: BackboneConfig) -> BackboneSource:
         hub_id = HUB_IDS.get(name, name)
         snapshot = _fetch(hub_id, config.revision)
         return BackboneSource(backbone_slug(hub_id), _checked(snapshot), commit=snapshot.name)
+    near = difflib.get_close_matches(name.lower(), CATALOGUE, n=1)
     raise BackboneError(
         "no such backbone",
         expected=f"{EMBEDDED} | {' | '.join(HUB_IDS)} | a Hub id such as org/name | a local folder",
         found=repr(name),
-        remedy="check the name; a folder must be there, and a Hub id has a slash",
+        remedy=f"did you mean {near[0]}?" if near else "a folder must be there, and a Hub id has a slash",
     )
 
 
