@@ -124,6 +124,19 @@ def write_network(path: Path, network: nn.Module, record: Mapping[str, Any]) -> 
     save_file(tensors, path, metadata={"head": json.dumps(record)})
 
 
+def stored_kind(path: Path) -> str:
+    """The kind of the network that `write_network` wrote; the oldest files name none, and hold classifiers.
+
+    Raises:
+        HeadError: the file is no such network.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            return str(json.loads((file.metadata() or {})["head"]).get("kind", KIND))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise HeadError("a head cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
+
+
 def read_network(
     path: Path, kind: str, build: Callable[[Mapping[str, Any]], Network]
 ) -> tuple[Network, dict[str, Any]]:

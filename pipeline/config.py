@@ -88,6 +88,8 @@ class FetchConfig(DataConfig):
 
 
 SOURCES = ("glue", "hub", "sample")
+CATALOGUE = ("smollm2-135m", "deepseek-r1-distill-llama-8b")
+"""Backbones that have names."""
 
 
 def source_name(data: str) -> str:

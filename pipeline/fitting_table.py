@@ -56,7 +56,8 @@ class FittingTable(Table):
         about = str(self.caption) if self.caption else ""
         lines = [about, ". ".join(said)] if "\n" in about else [". ".join(filter(None, [about, *said]))]
         shown.caption = "\n".join(filter(None, lines)) or None
-        widths = fitting_widths(shown._measured(console, options), shown._room(options))
+        whole = [column.no_wrap for column in shown.columns]
+        widths = fitting_widths(shown._measured(console, options), shown._room(options), whole)
         shown.columns = [copy(column) for column in shown.columns]
         for column, width in zip(shown.columns, widths, strict=True):
             column.width, column.no_wrap = width, False
@@ -91,15 +92,17 @@ def _least_comfortable(measured: Sequence[tuple[int, int]]) -> list[int]:
     return [min(most, max(least, COMFORTABLE)) for least, most in measured]
 
 
-def fitting_widths(measured: Sequence[tuple[int, int]], room: int) -> list[int]:
+def fitting_widths(measured: Sequence[tuple[int, int]], room: int, whole: Sequence[bool] = ()) -> list[int]:
     """Widths of columns that together have so much room.
 
     None is wider than its longest line, and none breaks a word while another has more than it. Where not even all
-    longest words fit, the longest of these are broken.
+    longest words fit, the longest of these are broken: of columns that are not to be `whole` alone, as long as these
+    keep `COMFORTABLE / 2`.
 
     Args:
         measured: of each column its longest word and its longest line.
         room: characters for all of them.
+        whole: of each column whether its lines are broken last; by default of none.
     """
 
     def at(level: int) -> list[int]:
@@ -108,7 +111,13 @@ def fitting_widths(measured: Sequence[tuple[int, int]], room: int) -> list[int]:
     def broken(level: int) -> list[int]:
         return [max(1, min(least, level)) for least, _ in measured]
 
+    def broken_elsewhere(level: int) -> list[int]:
+        wide = [max(1, min(least, max(level, COMFORTABLE // 2))) for least, _ in measured]
+        return [least if last else each for (least, _), each, last in zip(measured, wide, whole, strict=True)]
+
     longest = max((most for _, most in measured), default=0)
     widths = at if sum(at(0)) <= room else broken
+    if widths is broken and any(whole) and sum(broken_elsewhere(0)) <= room:
+        widths = broken_elsewhere
     level = max((each for each in range(longest + 1) if sum(widths(each)) <= room), default=0)
     return widths(level)

@@ -258,7 +258,7 @@ class StepsLine(_Line):
         super().__init__(label, steps, MofNCompleteColumn(), TextColumn("steps, {task.fields[speed]}"))
         self._done = self._before = done
         self._loss: float | None = None
-        self._held_out = ""
+        self._held_out = self._why = ""
 
     def advance(self, loss: float) -> None:
         """One more step is done; the loss shown is a running mean."""
@@ -274,6 +274,10 @@ class StepsLine(_Line):
         else:
             say(f"{self.label}, step {self._done}: {held_out}")
 
+    def stops_early(self, best: int) -> None:
+        """Say at the end that steps are left out because held-out rows have done no better since step `best`."""
+        self._why = f", stopped early: no better on held-out rows since step {best}"
+
     def _now(self) -> str:
         return "training loss -" if self._loss is None else f"training loss {self._loss:.4f}"
 
@@ -285,7 +289,7 @@ class StepsLine(_Line):
         return f"step {self._done} of {self.total}, {self._now()}, {left:,.0f} s left"
 
     def _result(self) -> str:
-        return f"step {self._done} of {self.total}, {self._now()}, in {self.seconds:,.1f} s"
+        return f"step {self._done} of {self.total}{self._why}, {self._now()}, in {self.seconds:,.1f} s"
 
 
 class TrialsLine(_Line):

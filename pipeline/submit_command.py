@@ -125,6 +125,12 @@ def _of_file(task: str, path: Path) -> "Predicted":
     from pipeline.results.submission import Predicted
     from pipeline.tasks.tables import read_table
 
+    if not path.exists():
+        raise DataError(
+            f"{task}: there is no such file of predictions",
+            where=path,
+            remedy=f"check the name; pipeline predict RUN --file test.tsv --to {path} writes one, of a run of {task}",
+        )
     table = read_table(path)
     _check_labels(task, table)
     numbers = {}
@@ -167,8 +173,9 @@ def _of_run(task: str, named: "Sequence[Run]", runs_dir: Path, any_rows: bool, o
     of_task = [run for run in named if task in run.tasks]
     if named and len(of_task) != 1:
         raise RunError(
-            f"{task}: one of the runs must be of it",
+            f"{task}: exactly one of the runs must be of it",
             where="runs",
+            expected="one run of each task, or one of both",
             found=", ".join(run.run for run in of_task) or "none",
             remedy=f"name one run of it, or leave the task out: --tasks with the others, without {task}",
         )

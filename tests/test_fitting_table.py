@@ -44,6 +44,13 @@ def test_where_nothing_more_can_go_the_longest_words_alone_are_broken():
     assert max(map(len, text.splitlines())) <= 30
 
 
+def test_where_words_are_broken_columns_that_are_whole_are_broken_last():
+    measured, whole = [(24, 24), (30, 30), (4, 4)], [True, False, False]
+    assert fitting_widths(measured, 40, whole) == [24, 12, 4]
+    assert fitting_widths(measured, 40) == [18, 18, 4]
+    assert max(fitting_widths(measured, 30, whole)) < 24  # no room for them
+
+
 @pytest.mark.parametrize("room", [1, 12, 20, 33, 50, 400])
 def test_widths_fill_the_room_and_no_more(room):
     measured = [(4, 4), (6, 35), (5, 20), (10, 10)]

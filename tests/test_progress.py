@@ -47,6 +47,20 @@ def test_loss_and_the_last_score_stay_on_the_bar():
     assert any(line.startswith("cola, lora: done, step 3 of 3, training loss 0.4756") for line in lines)
 
 
+def test_a_training_that_stops_early_says_so(capsys):
+    for early in (True, False):
+        with progress.StepsLine("x", 3) as line:
+            line.advance(0.5)
+            if early:
+                line.stops_early(0)
+    done = [line for line in capsys.readouterr().err.splitlines() if "done" in line]
+    why = ", stopped early: no better on held-out rows since step 0"
+    assert [line.partition(", training loss")[0] for line in done] == [
+        f"x: done, step 1 of 3{why}",
+        "x: done, step 1 of 3",
+    ]
+
+
 BARS = """
 from pipeline.progress import ProgressLine, StepsLine, TrialsLine
 with TrialsLine("cola, sweep", 13125) as line:

@@ -22,7 +22,7 @@ from pipeline.backbone.blocks import blocks_of
 from pipeline.backbone.load import Backbone
 from pipeline.backbone.quiet import quiet_loading
 from pipeline.config import parse_settings
-from pipeline.errors import AdapterError, MissingPackage
+from pipeline.errors import AdapterError, MissingPackage, did_you_mean
 from pipeline.live_config import LoraOptions
 
 OF_OWN_FLAGS = {
@@ -80,7 +80,7 @@ def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, pas
         MissingPackage: peft is not installed.
     """
     peft, further = import_peft(), peft_settings(options)
-    _check_targets(backbone, options.target_modules, range(first, past))
+    check_targets(backbone.model, backbone.num_hidden_layers, options.target_modules, range(first, past))
     try:
         config = peft.LoraConfig(
             **{
@@ -102,7 +102,10 @@ def put_adapters_on(backbone: Backbone, options: LoraOptions, *, first: int, pas
             where="peft",
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
         ) from error
-    above = tuple(f"{_name_of_blocks(backbone)}.{number}." for number in range(past, backbone.num_hidden_layers))
+    above = tuple(
+        f"{_name_of_blocks(backbone.model, backbone.num_hidden_layers)}.{number}."
+        for number in range(past, backbone.num_hidden_layers)
+    )
     for name, parameter in backbone.model.named_parameters():
         if name.startswith(above):
             parameter.requires_grad_(False)  # no view looks so high: bias=all would train what gets no gradient
@@ -147,14 +150,14 @@ def _add_in_one_pass(adapted: Any) -> None:
 
 
 def _trained_outside(backbone: Backbone, blocks: range) -> list[str]:
-    inside = tuple(f"{_name_of_blocks(backbone)}.{number}." for number in blocks)
+    inside = tuple(f"{_name_of_blocks(backbone.model, backbone.num_hidden_layers)}.{number}." for number in blocks)
     names = (name for name, parameter in backbone.model.named_parameters() if parameter.requires_grad)
     return sorted(name for name in names if not name.startswith(inside))
 
 
-def _name_of_blocks(backbone: Backbone) -> str:
-    blocks = blocks_of(backbone.model, backbone.num_hidden_layers)
-    return next(str(name) for name, module in backbone.model.named_modules() if module is blocks)
+def _name_of_blocks(model: Any, num_hidden_layers: int) -> str:
+    blocks = blocks_of(model, num_hidden_layers)
+    return next(str(name) for name, module in model.named_modules() if module is blocks)
 
 
 def import_peft() -> Any:
@@ -178,8 +181,18 @@ def _check_values(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> N
             raise AdapterError("expected true or false", where=f"peft: {name}", found=value)
 
 
-def _check_targets(backbone: Backbone, names: Sequence[str], blocks: range) -> None:
-    of_blocks, prefix = blocks_of(backbone.model, backbone.num_hidden_layers), _name_of_blocks(backbone)
+def check_targets(model: Any, num_hidden_layers: int, names: Sequence[str], blocks: range) -> None:
+    """Refuse names that match no linear layer of these blocks.
+
+    Args:
+        model: a backbone's, with or without its weights.
+        num_hidden_layers: its blocks.
+        blocks: those that get adapters, counted from 0.
+
+    Raises:
+        AdapterError: a name matches none, or there is no block.
+    """
+    of_blocks, prefix = blocks_of(model, num_hidden_layers), _name_of_blocks(model, num_hidden_layers)
     linear = [
         f"{prefix}.{number}.{name}"
         for number in blocks
@@ -195,6 +208,7 @@ def _check_targets(backbone: Backbone, names: Sequence[str], blocks: range) -> N
                 where="target_modules",
                 expected=" | ".join(ends),
                 found=target,
+                remedy=did_you_mean(target, ends),
             )
     if not blocks:
         raise AdapterError("no block is left for adapters", where="top_layers", expected="at least one")
@@ -207,7 +221,7 @@ def _targets(backbone: Backbone, names: Sequence[str], first: int, past: int) ->
     """
     if (first, past) == (0, backbone.num_hidden_layers):
         return list(names)
-    within = _name_of_blocks(backbone)
+    within = _name_of_blocks(backbone.model, backbone.num_hidden_layers)
     numbers, ends = "|".join(map(str, range(first, past))), "|".join(map(re.escape, names))
     return rf"(.*\.)?{re.escape(within)}\.({numbers})\.(.*\.)?({ends})"
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from pipeline.adapters.cached import CachedRows
 from pipeline.adapters.gate import Gate, digest_of_frozen, find_gate
-from pipeline.adapters.lora import peft_settings
+from pipeline.adapters.lora import check_targets, peft_settings
 from pipeline.adapters.rows import TaskRows
 from pipeline.adapters.session import Session, deciding, divide, settle
 from pipeline.adapters.starting_heads import stored_heads, views_of
+from pipeline.backbone.load import without_weights
 from pipeline.cache import FeatureCache, FeatureSet
 from pipeline.classifier import StoredClassifier
 from pipeline.config import BackboneConfig, CacheConfig, DataConfig, RunsConfig, TokensConfig
@@ -107,6 +108,8 @@ def _plan(
     views = {task.name: tuple(v.resolved(blocks) for v in views_of(settings.lora, task)) for task in tasks}
     top = max(int(view.layer) for of_task in views.values() for view in of_task)
     first = _first_block(settings.lora.top_layers, top, views)
+    if (network := without_weights(session.source)) is not None:
+        check_targets(network, blocks, settings.lora.target_modules, range(first, top))
     prompts = {task.name: settings.tokens.prompt or task.prompt for task in tasks}
     rows = {
         task.name: divide(session.read(task, settings.data, settings.tokens, prompts[task.name]), settings.training)

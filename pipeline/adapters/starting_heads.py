@@ -10,7 +10,7 @@ from pipeline.adapters.rows import TaskRows
 from pipeline.adapters.session import Session
 from pipeline.cache import FeatureCache
 from pipeline.cache.identity import difference_table, differences
-from pipeline.classifier import Classifier, StoredClassifier
+from pipeline.classifier import KIND, Classifier, StoredClassifier, stored_kind
 from pipeline.config import RunsConfig, TokensConfig, backbone_slug
 from pipeline.errors import CacheError, ConfigError
 from pipeline.live_config import LoraOptions
@@ -82,11 +82,11 @@ def stored_heads(
             _check_sees_the_same(run, where, task, views_of(lora, wanted[task]), session)
             _check_saw_the_same(run, where, task, tokens, tokens.prompt or wanted[task].prompt, session, cache)
             path = folder / "head.safetensors"
-            if not path.is_file():
+            if not path.is_file() or stored_kind(path) != KIND:  # logreg and others store themselves so, too
                 raise ConfigError(
                     "this run has no head of PyTorch's",
                     where=where,
-                    expected="a run of linear or mlp heads",
+                    expected="a run of a linear or an mlp head",
                     found=run.head,
                     remedy=f"train one: pipeline heads --tasks {task} --heads linear",
                 )

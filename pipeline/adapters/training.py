@@ -167,6 +167,7 @@ class Training:
             for step in self._steps_left():
                 if self._waited_enough:
                     stopped_early = True
+                    self._line.stops_early(self._evaluations.records[self._evaluations.best]["step"])
                     break
                 loss, rate = self._do(step), self._scheduler.get_last_lr()[0]
                 self._log({tag_of(step.task, "training", "loss"): loss, "learning_rate": rate})

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.backbone.embedded import EMBEDDED, embedded_folder
-from pipeline.config import BackboneConfig, backbone_slug
-from pipeline.errors import BackboneError, MissingPackage
+from pipeline.config import CATALOGUE, BackboneConfig, backbone_slug
+from pipeline.errors import BackboneError, MissingPackage, did_you_mean
 
 HUB_IDS: Mapping[str, str] = {"deepseek-r1-distill-llama-8b": "deepseek-ai/DeepSeek-R1-Distill-Llama-8B"}
 FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
@@ -59,7 +59,7 @@ def find_backbone(config: BackboneConfig) -> BackboneSource:
         "no such backbone",
         expected=f"{EMBEDDED} | {' | '.join(HUB_IDS)} | a Hub id such as org/name | a local folder",
         found=repr(name),
-        remedy="check the name; a folder must be there, and a Hub id has a slash",
+        remedy=did_you_mean(name.lower(), CATALOGUE) or "a folder must be there, and a Hub id has a slash",
     )
 
 

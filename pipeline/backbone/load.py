@@ -145,6 +145,18 @@ def load_backbone(
     )
 
 
+def without_weights(source: BackboneSource) -> Any | None:
+    """A backbone's network as its config describes it, on torch's meta device, or None where it is not built so."""
+    try:
+        from transformers import AutoConfig, AutoModel
+
+        with quiet_loading(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
+            return AutoModel.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, NotImplementedError):
+        return None  # loading it says what is wrong
+
+
 def _fits_dequantized(model: nn.Module, dtype: torch.dtype, device: str) -> bool:
     free_bytes = _free_bytes(device)
     needed_bytes = sum(

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.cache import FeatureCache
+from pipeline.cache.manifest import Manifest
 from pipeline.cache.remote.trouble import shown_url
-from pipeline.config import SOURCES, CacheConfig, FeaturesConfig, parse_settings, source_name
-from pipeline.errors import DamagedFeatureSet, FeatureSetNotFound, did_you_mean
+from pipeline.config import CATALOGUE, SOURCES, CacheConfig, FeaturesConfig, backbone_slug, parse_settings, source_name
+from pipeline.errors import ConfigError, DamagedFeatureSet, FeatureSetNotFound, did_you_mean
 from pipeline.tasks.spec import TaskSpec
 from pipeline.views import View
 
@@ -47,20 +48,69 @@ def extract_command(cache: FeatureCache, task: TaskSpec, views: Sequence[View], 
 def with_remedy(
     error: FeatureSetNotFound, cache: FeatureCache, task: TaskSpec, views: Sequence[View], config: FeaturesConfig
 ) -> FeatureSetNotFound:
-    """The error, with the command that writes what is missing; or with a word on `--data`, where it names nothing."""
-    command, what, remedy = extract_command(cache, task, views, config), error.what, error.remedy
-    source = source_name(config.data)
-    if source == "files" and not Path(config.data).is_dir():
-        if not _holds(cache, task, source):
-            what = f"{config.data} is neither a source ({' | '.join(SOURCES)}) nor a folder here"
-            remedy = did_you_mean(config.data, SOURCES) or "name a source, or the folder of your own files"
-    elif command is not None:
+    """The error, with the command that writes what is missing.
+
+    Where no command could, because `--data` or `--backbone` names nothing or the backbone has no such layer, the error
+    says so instead.
+    """
+    command, what, remedy, expected, found = (
+        extract_command(cache, task, views, config), error.what, error.remedy, error.expected, error.found
+    )  # fmt: skip
+    manifests = _manifests(cache)
+    if manifests is not None and (
+        wrong := _wrong_source(manifests, task, config) or _wrong_backbone(manifests, config)
+    ):
+        what, remedy = wrong
+    elif layer := _wrong_layer(manifests or [], views, config):
+        what, expected, found = f"{backbone_slug(config.backbone)}: {layer.what}", layer.expected, layer.found
+        remedy = "name a layer that it has"
+    elif command is not None and not _is_missing_folder(config):
         remedy = f"{remedy}. To write them: {command}"
-    return FeatureSetNotFound(what, where=error.where, expected=error.expected, found=error.found, remedy=remedy)
+    return FeatureSetNotFound(what, where=error.where, expected=expected, found=found, remedy=remedy)
 
 
-def _holds(cache: FeatureCache, task: TaskSpec, source: str) -> bool:
+def _manifests(cache: FeatureCache) -> list[Manifest] | None:
+    """All of the cache, or None where one is damaged: nobody knows of what it is."""
     try:
-        return any(manifest.source == source for manifest in cache.manifests(task.name, "train"))
+        return cache.manifests()
     except DamagedFeatureSet:
-        return True  # nobody knows of the damaged one
+        return None
+
+
+def _is_missing_folder(config: FeaturesConfig) -> bool:
+    return source_name(config.data) == "files" and not Path(config.data).is_dir()
+
+
+def _wrong_source(manifests: Sequence[Manifest], task: TaskSpec, config: FeaturesConfig) -> tuple[str, str] | None:
+    """What is wrong with `--data` and what to do, where it names nothing and the cache has no files' features."""
+    of_task = [manifest for manifest in manifests if (manifest.task, manifest.split) == (task.name, "train")]
+    if not _is_missing_folder(config) or any(manifest.source == "files" for manifest in of_task):
+        return None
+    return (
+        f"{config.data} is neither a source ({' | '.join(SOURCES)}) nor a folder here",
+        did_you_mean(config.data, SOURCES) or "name a source, or the folder of your own files",
+    )
+
+
+def _wrong_backbone(manifests: Sequence[Manifest], config: FeaturesConfig) -> tuple[str, str] | None:
+    """What is wrong with `--backbone` and what to do, where neither stage one nor the cache knows such a name."""
+    name, known = config.backbone, list(dict.fromkeys([*CATALOGUE, *(manifest.backbone for manifest in manifests)]))
+    if backbone_slug(name) in known or "/" in name or Path(name).expanduser().is_dir():
+        return None
+    return (
+        f"no backbone is called {name}",
+        did_you_mean(name.lower(), known) or f"name one of {', '.join(known)}, a Hub id such as org/name, or a folder",
+    )
+
+
+def _wrong_layer(manifests: Sequence[Manifest], views: Sequence[View], config: FeaturesConfig) -> ConfigError | None:
+    """What is wrong with a layer, where the cache has other features of the backbone, which tell its depth."""
+    of_backbone = (each for each in manifests if each.backbone == backbone_slug(config.backbone))
+    if (known := next(of_backbone, None)) is None:
+        return None
+    try:
+        for view in views:
+            view.resolved(int(known.identity.architecture["num_hidden_layers"]))
+    except ConfigError as error:
+        return error
+    return None

@@ -205,7 +205,8 @@ class _Training:
                 if self.best == len(self.evaluations) - 1:
                     kept = [parameter.detach().clone() for parameter in self.trained]
                 elif step - self.evaluations[self.best]["step"] >= self.config.patience * self.config.evaluation_steps:
-                    stopped_early = step < self.config.max_steps
+                    if stopped_early := step < self.config.max_steps:
+                        line.stops_early(self.evaluations[self.best]["step"])
                     break
         with torch.no_grad():
             for parameter, value in zip(self.trained, kept, strict=True):

@@ -1,13 +1,11 @@
 """Heads on disk, without pickle: the project's own as safetensors, scikit-learn's as skops."""
 
-import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
+from pipeline.classifier import stored_kind
 from pipeline.errors import HeadError
 from pipeline.heads.attention_pooling import AttentionPoolingHead
 from pipeline.heads.linear_head import LinearHead
@@ -105,12 +103,9 @@ def _load_joint(folder: Path, task: str | None) -> TorchHead:
 
 def _kind_of(path: Path) -> Any:
     """The class of the head in a safetensors file."""
-    try:
-        with safe_open(path, framework="np") as file:
-            kind = json.loads((file.metadata() or {})["head"]).get("kind", TorchHead.kind)
-        return KINDS[kind]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise HeadError("a head cannot be read", where=path, found=f"{type(error).__name__}: {error}") from error
+    if (kind := stored_kind(path)) not in KINDS:
+        raise HeadError("a head cannot be read", where=path, expected=" | ".join(KINDS), found=kind)
+    return KINDS[kind]
 
 
 def _refuse_untrusted(path: Path) -> list[str]:

@@ -1,6 +1,8 @@
 """Sentences of a file, predicted into another: its columns, and beside them what the run says."""
 
 import contextlib
+import difflib
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -67,7 +69,7 @@ class SentenceFile:
             names = tuple(sheet.columns)
             column = column or _text_column(path, names)
             if column not in names:
-                raise _no_column(path, names, f"a column {column!r}")
+                raise _no_column(path, names, f"a column {column!r}", column)
             if to is not None:
                 types = writer_of(to).types_of(sheet, types, to)
             rows += len(Sentences.of(sheet.values(column), sheet.lines, str(path)))
@@ -106,13 +108,24 @@ def _text_column(path: Path, names: tuple[str, ...]) -> str:
     raise _no_column(path, names, " or ".join(f"a column {name!r}" for name in TEXT_COLUMNS))
 
 
-def _no_column(path: Path, names: tuple[str, ...], expected: str) -> DataError:
+def _no_column(path: Path, names: tuple[str, ...], expected: str, asked: str | None = None) -> DataError:
+    """The error for a file without the column that was `asked` for, or that is looked for by itself."""
+    remedy = "name the column with --text-column"
+    if asked is not None:
+        near = difflib.get_close_matches(asked, names, n=1)
+        usual = [name for name in TEXT_COLUMNS if name in names]
+        remedy = "give --text-column the name of a column that is there"
+        remedy = f"leave --text-column out: {usual[0]!r} is taken by itself" if usual else remedy
+        remedy = f"did you mean --text-column {shlex.quote(near[0])}?" if near else remedy
+        header = ""
+    else:
+        header = HEADERLESS if path.suffix.lower() in (".csv", ".tsv") else ""
     return DataError(
         "the file has no such column of sentences",
         where=path,
         expected=expected,
         found=", ".join(map(repr, names)),
-        remedy="name the column with --text-column" + (HEADERLESS if path.suffix.lower() in (".csv", ".tsv") else ""),
+        remedy=remedy + header,
     )
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.tasks.tables import check_names, check_suffix, open_rows
+from pipeline.tasks.tables import check_names, check_suffix, not_parquet, open_rows
 
 Column: TypeAlias = list[Any] | pa.ChunkedArray
 Types: TypeAlias = Mapping[str, pa.DataType]
@@ -79,7 +79,7 @@ def _parquet_sheets(path: Path, rows: int) -> Iterator[Sheet]:
             if waiting is not None and waiting.num_rows:
                 yield _sheet(waiting, done)
     except (pa.ArrowException, OSError) as error:
-        raise DataError("the file is not Parquet", where=path, found=error) from error
+        raise not_parquet(path, error) from error
 
 
 def _sheet(table: pa.Table, before: int) -> Sheet:

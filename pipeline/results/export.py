@@ -1,5 +1,6 @@
 """Lines of the ledger as a file that other programs, or papers, take."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ PEOPLES = (
 
 
 def export_lines(ledger: pa.Table, path: Path, *, overwrite: bool = False) -> None:
-    """Write lines to a file, by the ending of its name: .csv, .parquet or .md.
+    """Write lines to a file, by the ending of its name: .csv, .parquet or .md. A folder that is not there is made.
 
     CSV has lists as words with spaces between; Markdown has the columns that people read.
 
@@ -36,6 +37,7 @@ def export_lines(ledger: pa.Table, path: Path, *, overwrite: bool = False) -> No
         raise ConfigError("the file is there already", where=path, remedy="name another, or overwrite it with --force")
     partial = partial_path(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".parquet":
             pq.write_table(ledger, partial)
         elif path.suffix == ".csv":
@@ -46,8 +48,14 @@ def export_lines(ledger: pa.Table, path: Path, *, overwrite: bool = False) -> No
             partial.write_text(_markdown(ledger), "utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise RunError("the runs cannot be written", where=path, found=error.strerror or error) from error
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise RunError(
+            "the runs cannot be written",
+            where=path,
+            found=error.strerror or error,
+            remedy="name a file in a folder that may be written to",
+        ) from error
 
 
 def _markdown(ledger: pa.Table) -> str:

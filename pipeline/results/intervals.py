@@ -23,6 +23,8 @@ METHODS = ("bca", "percentile")
 NOT_BCA = "percentile, as bca is not defined"
 ROUNDING = 1e-12
 """Scores nearer to each other than this are equal."""
+MOST_DIGITS = 12
+"""Of a number that is shown: so that what is not 0 does not look like it."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,32 @@ class Interval:
         return replace(self, estimate=-self.estimate, low=low, high=high)
 
     def __format__(self, spec: str) -> str:
-        """The score and both ends in one format: `f"{interval:+.3f}"` is such as `+0.412 [+0.361, +0.463]`."""
+        """The score and both ends in one format: `f"{interval:+.3f}"` is such as `+0.412 [+0.361, +0.463]`.
+
+        What would be rounded to 0 has as many digits more as show on which side of 0 it is; 0 itself has no minus.
+        """
         if not spec:
             return str(self)
-        bounds = "" if self.low is None else f" [{self.low:{spec}}, {self.high:{spec}}]"
-        return f"{self.estimate:{spec}}{bounds}"
+        bounds = "" if self.low is None or self.high is None else f" [{_end(self.low, spec)}, {_end(self.high, spec)}]"
+        return f"{_end(self.estimate, spec)}{bounds}"
 
     def __str__(self) -> str:
         """Such as `0.412 [0.36, 0.46]`."""
-        bounds = "" if self.low is None else f" [{self.low:.2f}, {self.high:.2f}]"
+        bounds = (
+            "" if self.low is None or self.high is None else f" [{_end(self.low, '.2f')}, {_end(self.high, '.2f')}]"
+        )
         return f"{self.estimate:.3f}{bounds}"
+
+
+def _end(value: float, spec: str) -> str:
+    text = format(value, spec)
+    if not spec.endswith("f") or float(text):
+        return text
+    if abs(value) < ROUNDING:
+        return format(0.0, spec)
+    sign, _, digits = spec.removesuffix("f").partition(".")
+    finer = (format(value, f"{sign}.{more}f") for more in range(int(digits or 6) + 1, MOST_DIGITS + 1))
+    return next((each for each in finer if float(each)), text)
 
 
 @dataclass(frozen=True)

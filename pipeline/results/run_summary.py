@@ -71,7 +71,7 @@ def _of_task(run: Run, line: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
     chosen = {name: value for name, value in run.selection.items() if _is_short(value) and name != "tried"}
     if chosen:
-        yield "chosen", ", ".join(f"{name.replace('_', ' ')} {shown_value(value)}" for name, value in chosen.items())
+        yield "chosen", ", ".join(_chosen(name.replace("_", " "), value) for name, value in chosen.items())
 
 
 def _of_cache(run: Run, line: Mapping[str, Any], saved: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -95,6 +95,12 @@ def _of_cache(run: Run, line: Mapping[str, Any], saved: Mapping[str, Mapping[str
                 else f"caching is cheaper than live passes from experiment {even} on"
             ),
         )
+
+
+def _chosen(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return name if value else f"not {name}"
+    return f"{name} {shown_value(value)}"
 
 
 def _is_short(value: Any) -> bool:

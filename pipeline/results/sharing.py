@@ -159,8 +159,10 @@ def sharing_table(found: Sequence[Sharing]) -> Table:
         + ". Against separate: what sharing gained (+) or cost (-), with its 95 % interval over validation rows "
         "(paired bootstrap" + (")" if number == 1 else ", the seeds' differences averaged)"),
     )
-    for name in ("task", "heads", "score", "against separate"):
-        table.add_column(name, justify="right" if name in ("score", "against separate") else "left", no_wrap=True)
+    for name in ("task", "heads"):
+        table.add_column(name, no_wrap=True)
+    for name in ("score" if number == 1 else "score [95 % over seeds]", "against separate [95 % over rows]"):
+        table.add_column(escape(name), justify="right", no_wrap=True)
     for task in dict.fromkeys(each.task for each in found):
         of_task = [each for each in found if each.task == task]
         table.add_row(escape(task), "separate", escape(f"{of_task[0].separate.interval:.3f}"), "-")

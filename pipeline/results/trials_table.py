@@ -16,7 +16,7 @@ def leaderboard_table(run: Run, standings: Sequence[Standing], metric: str, show
     selection, scores = run.selection, run.scores[task]["validation"]
     bounds = run.statistics[task]["validation"]["intervals"][metric]
     table = FittingTable(
-        dispensable=("f1", "balanced accuracy", "accuracy"),
+        dispensable=("f1", "balanced accuracy", "accuracy", "validation"),
         title=f"{task}: {selection['tried']:,} tried, {selection['views']} sets of views, {selection['trials']:,} fits",
         caption=f"by {selection['by']}, [95 % interval] of each alone: the best of {selection['tried']:,} looks better "
         f"there than it is; selected and scored once on validation: {metric} "
@@ -24,7 +24,9 @@ def leaderboard_table(run: Run, standings: Sequence[Standing], metric: str, show
     )
     numbers = ("held-out", "accuracy", "balanced accuracy", "f1", "validation")
     for name in ("", "views", "head", *numbers):
-        table.add_column(name, justify="right" if name in ("", *numbers) else "left", overflow="fold")
+        table.add_column(
+            name, justify="right" if name in ("", *numbers) else "left", overflow="fold", no_wrap=name != "views"
+        )
     for place, each in placed(standings, show):
         setting = "" if each.setting is None else f" {each.setting}={each.strength:.3g}"
         others = [f"{each.scores[name]:.3f}" for name in ("accuracy", "balanced_accuracy", "f1")]

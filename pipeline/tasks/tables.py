@@ -113,10 +113,16 @@ def _tsv_rows(path: Path, columns: Sequence[str] | None = None) -> Rows:
 def _csv_rows(path: Path) -> Rows:
     def rows() -> Iterator[tuple[int, list[str]]]:
         reader = csv.reader((text + "\n" for _, text in _lines(path)), strict=True)
+        width, empty = 0, list[int]()
         try:
             for row in reader:
-                if row:
-                    yield reader.line_num, row
+                if not row:
+                    empty.append(reader.line_num)
+                    continue
+                if width == 1:  # an empty line is an empty cell there, unless nothing comes behind it
+                    yield from ((line, [""]) for line in empty)
+                width, empty = width or len(row), []
+                yield reader.line_num, row
         except csv.Error as error:
             raise DataError(
                 "the file is not CSV",
@@ -231,8 +237,15 @@ def _read_parquet(path: Path) -> Table:
             table = file.read()
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
-        raise DataError("the file is not Parquet", where=path, found=error) from error
+        raise not_parquet(path, error) from error
     return Table(path, table.to_pydict(), list(range(1, table.num_rows + 1)))
+
+
+def not_parquet(path: Path, error: Exception) -> DataError:
+    """The error for a file that is not there, or not what its suffix says."""
+    if isinstance(error, FileNotFoundError):
+        return DataError("there is no such file", where=path)
+    return DataError("the file is not Parquet", where=path, found=error)
 
 
 def read_table(path: Path) -> Table:

@@ -13,6 +13,7 @@ from transformers import AutoModel
 from pipeline.adapters import training
 from pipeline.adapters.loading import LiveRun
 from pipeline.adapters.lora import _AddedInOnePass, put_adapters_on
+from pipeline.adapters.session import Session
 from pipeline.backbone.catalogue import BackboneSource
 from pipeline.backbone.load import load_backbone
 from pipeline.cache import FeatureCache
@@ -290,6 +291,14 @@ def test_a_head_that_saw_an_adapted_backbone_is_refused(live):
     assert "\n    adapter " in str(caught.value)
 
 
+def test_a_head_that_is_not_of_pytorch_is_refused_with_what_is(live):
+    live.extract(layers=("1", "-1"), poolings=("mean", "last"))
+    (head,) = live.heads(held_out=0.25, heads=("logreg",))
+    with pytest.raises(ConfigError, match="found: logreg") as caught:
+        live.lora(head_from=(head.run,))
+    assert "do: train one: pipeline heads --tasks cola --heads linear" in str(caught.value)
+
+
 def test_a_head_of_fewer_classes_than_the_task_has_is_refused(live, monkeypatch):
     live.extract(layers=("1", "-1"), poolings=("mean", "last"))
     (head,) = live.heads(held_out=0.25)
@@ -359,6 +368,12 @@ def test_a_wrong_setting_is_one_clear_message(live, changed, error, says):
         live.lora(**changed)
     assert all(word in str(caught.value) for word in says), str(caught.value)
     assert not list(live.runs_dir.glob("2*"))
+
+
+def test_a_module_name_is_refused_before_anything_is_loaded(live, monkeypatch):
+    monkeypatch.setattr(Session, "load", lambda self: pytest.fail("the backbone was loaded"))
+    with pytest.raises(AdapterError, match=r"did you mean q_proj\?"):
+        live.lora(target_modules=("qq_proj",))
 
 
 def test_all_numbers_that_are_wrong_are_named_at_once():

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.backbone.catalogue import find_backbone
+from pipeline.backbone.catalogue import HUB_IDS, find_backbone
 from pipeline.backbone.digest import digest_of_files, digest_of_tokenizer
+from pipeline.backbone.embedded import EMBEDDED
 from pipeline.backbone.facts import read_facts, resolve_device, resolve_dtype
-from pipeline.config import BackboneConfig
+from pipeline.config import CATALOGUE, BackboneConfig
 from pipeline.digests import sha256_of_record
 from pipeline.errors import BackboneError
 
@@ -35,6 +36,9 @@ def test_a_local_folder_is_a_backbone(tiny_backbone, tmp_path):
 def test_an_unknown_name_lists_what_there_is(tmp_path):
     with pytest.raises(BackboneError, match=r"no such backbone(.|\n)*smollm2-135m(.|\n)*Hub id(.|\n)*nonsense"):
         find_backbone(config("nonsense", tmp_path))
+    with pytest.raises(BackboneError, match=r"did you mean smollm2-135m\?"):
+        find_backbone(config("SmolLM", tmp_path))
+    assert (EMBEDDED, *HUB_IDS) == CATALOGUE
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):

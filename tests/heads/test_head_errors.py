@@ -103,8 +103,8 @@ def test_a_view_that_the_cache_does_not_hold_is_not_replaced_by_the_nearest(cach
     lines = [line.split() for line in str(caught.value).splitlines()]
     assert ["field", "wanted", "found"] in lines
     assert ["layer", "1", "2"] in lines or ["pooling", "last", "mean"] in lines
-    with pytest.raises(FeatureSetNotFound, match=r"layer +3 +[12]"):
-        train_heads(replace(config, views=("L3-mean",)), cache, RunsConfig(runs_dir))
+    with pytest.raises(FeatureSetNotFound, match=r"layer +0 +[12]"):
+        train_heads(replace(config, views=("L0-mean",)), cache, RunsConfig(runs_dir))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_features_that_are_not_there_are_told_by_the_fields_that_differ(cache, c
 
 def test_the_command_that_would_write_what_is_missing_is_one_of_stage_one(cache, config, runs_dir):
     where = ("quantization.compute_dtype=bfloat16", "max_length=99")
-    wanted = replace(config, views=("L3-mean+L2-last",), quantization="int8", prompt="Is it so? {}", where=where)
+    wanted = replace(config, views=("L0-mean+L2-last",), quantization="int8", prompt="Is it so? {}", where=where)
     with pytest.raises(FeatureSetNotFound) as caught:
         train_heads(wanted, cache, RunsConfig(runs_dir))
     words = shlex.split(caught.value.remedy.partition("To write them: ")[2])
@@ -138,13 +138,30 @@ def test_the_command_that_would_write_what_is_missing_is_one_of_stage_one(cache,
     settings = bound.arguments
     assert (settings["data"].data, settings["backbone"].quantization) == ("glue", "int8")
     assert (settings["what"].tasks, settings["tokens"].prompt) == (("cola",), "Is it so? {}")
-    assert (settings["what"].layers, settings["what"].poolings) == (("3", "2"), ("mean", "last"))
+    assert (settings["what"].layers, settings["what"].poolings) == (("0", "2"), ("mean", "last"))
     assert (settings["backbone"].compute_dtype, settings["tokens"].max_length) == ("bfloat16", 99)
     assert settings["cache"].cache_dir == cache.cache_dir
     with pytest.raises(FeatureSetNotFound) as caught:  # of this field stage one has no option
         train_heads(replace(config, where=("tokenizer=sha256:00",)), cache, RunsConfig(runs_dir))
     assert "pipeline extract" in caught.value.remedy
     assert "To write them" not in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("setting", "what", "remedy"),
+    [
+        ({"backbone": "smollm"}, "no backbone is called smollm", "did you mean smollm2-135m?"),
+        ({"backbone": "gpt"}, "no backbone is called gpt", "deepseek-r1-distill-llama-8b, a Hub id"),
+        ({"views": ("L77-mean",)}, "smollm2-135m: the backbone has no such layer", "name a layer that it has"),
+    ],
+)
+def test_a_remedy_that_could_not_work_is_not_given(cache, config, runs_dir, setting, what, remedy):
+    with pytest.raises(FeatureSetNotFound) as caught:
+        train_heads(replace(config, **setting), cache, RunsConfig(runs_dir))
+    assert what in caught.value.what
+    assert remedy in caught.value.remedy
+    assert "pipeline extract" not in caught.value.remedy
+    assert ("0 (embeddings) to" in str(caught.value.expected)) == ("views" in setting)
 
 
 @pytest.mark.parametrize(("data", "words"), [("sampel", "did you mean sample?"), ("nowhere", "your own files")])

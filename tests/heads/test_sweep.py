@@ -1,9 +1,11 @@
 """A sweep selects on rows held out of training, tells how many it tried, goes on where it stopped, and streams."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from pipeline.config import CacheConfig, RunsConfig
 from pipeline.errors import CacheError, ConfigError, HeadError
@@ -14,6 +16,7 @@ from pipeline.heads.sweep import sweep
 from pipeline.heads_config import SweepConfig
 from pipeline.results.ledger import read_runs
 from pipeline.results.trials import TRIALS, by_layer, leaderboard, placed, read_trials
+from pipeline.results.trials_table import leaderboard_table
 from pipeline.views import View
 
 CONFIG = SweepConfig(tasks=("cola",), heads=("logreg", "lda", "centroid"), strengths=(0.01, 1.0), seeds=3)
@@ -55,6 +58,22 @@ def test_the_best_of_every_head_stands_below_the_first_lines(swept):
     for _, line in lines[2:]:
         assert line is next(each for each in standings if each.head == line.head)
     assert placed(standings, len(standings)) == list(enumerate(standings, start=1))
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_scores_and_heads_stay_whole_in_a_narrow_terminal(swept, width):
+    found, _ = swept
+    views = "L16-mean+L20-mean+L24-mean"
+    standings = [
+        replace(each, views=views, head="mlp", setting="weight_decay", strength=0.01) for each in found.standings
+    ]
+    console = Console(width=width, file=io.StringIO())
+    console.print(leaderboard_table(found.run, standings, "mcc", 3))
+    said = console.file.getvalue()
+    for each in standings[:3]:
+        assert f" mcc {each.held_out.interval:.3f} " in said
+        assert f" mlp weight_decay={each.strength:.3g} " in said
+    assert (f" {views} " in said) == (width == 100)
 
 
 def test_scores_by_layer_are_the_best_of_each_single_view(swept):

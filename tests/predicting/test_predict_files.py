@@ -96,6 +96,7 @@ def test_what_is_there_is_not_overwritten_unless_that_is_asked_for(words, tmp_pa
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
+        ("in.csv", "sentence\nFine .\n\nGood .\n", ("a sentence is empty", "in.csv, row 3")),
         ("in.csv", "sentence,n\nFine .,1\n,2\n", ("a sentence is empty", "in.csv, row 3")),
         ("in.tsv", "index\tsentence\n0\tFine .\n1\n", ("wrong number of columns", "row 3")),
         ("in.jsonl", '{"text": "Fine ."}\n{"text": null}\n', ("not a text", "row 2", "None")),
@@ -113,6 +114,26 @@ def test_what_cannot_be_predicted_is_refused_before_anything_is_computed(tmp_pat
     with pytest.raises(DataError) as caught:
         SentenceFile.check(tmp_path / name)
     assert all(part in str(caught.value) for part in parts), caught.value
+
+
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [
+        ("review_txt", "did you mean --text-column 'review text'?"),
+        ("body", "leave --text-column out: 'sentence' is taken by itself"),
+    ],
+)
+def test_a_column_that_is_not_there_is_refused_with_what_is(tmp_path, asked, part):
+    path = write(tmp_path / "in.csv", {"sentence": TEXTS, "review text": TEXTS})
+    with pytest.raises(DataError, match="found: 'sentence', 'review text'") as caught:
+        SentenceFile.check(path, asked)
+    assert part in str(caught.value)
+    assert "name the column" not in str(caught.value)
+
+
+def test_a_parquet_file_that_is_not_there_is_not_called_a_broken_one(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        SentenceFile.check(tmp_path / "none.parquet")
 
 
 def test_a_prediction_that_breaks_off_leaves_nothing(words, tmp_path, monkeypatch):

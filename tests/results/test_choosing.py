@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import cli
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
 from pipeline.results.choosing import choose_lines, why_none
 from pipeline.results.export import export_lines
 from pipeline.results.lines import ledger_table, lines_of
@@ -131,6 +131,10 @@ def test_a_file_that_is_there_is_not_overwritten_unless_asked(ledger, tmp_path):
     with pytest.raises(ConfigError, match="does not say what to write"):
         export_lines(ledger, tmp_path / "runs.xlsx")
     assert [each.name for each in tmp_path.iterdir()] == ["runs.md"]
+    export_lines(ledger, tmp_path / "new" / "runs.csv")
+    assert [each.name for each in (tmp_path / "new").iterdir()] == ["runs.csv"]
+    with pytest.raises(RunError, match="in a folder"):
+        export_lines(ledger, path / "runs.csv")
 
 
 def test_a_pipe_in_a_cell_does_not_break_the_table(make_run, tmp_path):

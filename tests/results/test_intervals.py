@@ -233,3 +233,15 @@ def test_one_seed_has_no_interval_and_none_is_refused():
     assert (same.interval.low, same.interval.high, same.std) == (0.5, 0.5, 0.0)
     with pytest.raises(RunError, match="no score"):
         seeds_interval([])
+
+
+def test_an_end_that_is_not_0_does_not_look_like_it_and_0_has_no_minus():
+    def shown(low: float, high: float, spec: str = "+.3f") -> str:
+        return f"{Interval(-0.022, low, high, 0.95, 'bca'):{spec}}"
+
+    assert shown(-0.056, -0.0) == "-0.022 [-0.056, +0.000]"
+    assert shown(-0.056, -1e-17) == "-0.022 [-0.056, +0.000]"
+    assert shown(-0.056, -0.00044) == "-0.022 [-0.056, -0.0004]"
+    assert shown(0.00002, 0.0123) == "-0.022 [+0.00002, +0.012]"
+    assert shown(-0.0, 0.5, ".3f") == "-0.022 [0.000, 0.500]"
+    assert str(Interval(0.1, -0.001, 0.2, 0.95, "bca")) == "0.100 [-0.001, 0.20]"

@@ -1,12 +1,16 @@
 """What sharing gained or cost: a mean over seeds of differences on the same rows, with an interval over rows."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from pipeline.errors import ConfigError, RunError
+from pipeline.results.intervals import Interval, seeds_interval
 from pipeline.results.metrics import score
 from pipeline.results.paired import paired_bootstrap
-from pipeline.results.sharing import difference_over_seeds
+from pipeline.results.sharing import Sharing, difference_over_seeds, sharing_table
 
 
 def predictions(random, y, share, seeds):
@@ -68,3 +72,16 @@ def test_what_cannot_be_compared(random):
         difference_over_seeds("mcc", y, a, a[:1])
     with pytest.raises(ConfigError, match="no metric of predicted classes"):
         difference_over_seeds("auroc", y, a, a)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_table_says_over_what_each_interval_is(seeds):
+    scores = [seeds_interval([0.3, 0.4, 0.5][:seeds])] * 2
+    gain = Interval(0.1, -0.0, 0.2, 0.95, "bca")
+    found = Sharing("cola", "mcc", "none", 9, tuple(range(seeds)), (), (), *scores, gain)
+    console = Console(width=120, file=io.StringIO())
+    console.print(sharing_table([found]))
+    said = console.file.getvalue()
+    assert "against separate [95 % over rows]" in said
+    assert "+0.100 [+0.000, +0.200]" in said
+    assert ("score [95 % over seeds]" in said) == (seeds == 3)

@@ -91,9 +91,11 @@ def test_what_is_missing_is_said_with_the_commands_that_make_it_and_nothing_is_w
     assert "pipeline predict 20260101-cola --file data/glue/CoLA/test.tsv --to cola.parquet" in err
     assert "pipeline extract --splits test" in err
     assert "expected: 1,821 rows" in submit("--tasks", "sst2")[2]
-    assert "one of the runs must be of it" in submit("20260101-sst2")[2]
+    assert "exactly one of the runs must be of it" in submit("20260101-sst2")[2]
+    entered("20260102-sst2", "sst2")
+    assert "found: 20260101-sst2, 20260102-sst2\n" in submit("20260101-sst2", "20260102-sst2", "--tasks", "sst2")[2]
     assert not (tmp_path / "submission.zip").exists()
-    assert submit("--tasks", "sst2", "--any-rows")[0] == 0
+    assert submit("20260101-sst2", "--tasks", "sst2", "--any-rows")[0] == 0
 
 
 def test_what_is_to_be_done_is_of_the_runs_own_data_with_the_options_that_were_given(entered, submit, monkeypatch):
@@ -122,6 +124,9 @@ def test_predictions_of_a_file_stand_in_for_a_runs_own(entered, submit, tmp_path
         assert archive.read("CoLA.tsv").decode().split("\n")[5] == f"4\t{classes('cola')[4]}"
     (tmp_path / "cola.tsv").write_text("index\tprediction\n0\t1\none\t1\n")
     assert "cola.tsv, row 3" in submit("--predictions", "cola=cola.tsv", "--force")[2]
+    err = submit("--predictions", "cola=none.parquet", "--force")[2]
+    assert "no such file of predictions" in err
+    assert "--to none.parquet" in err
     assert "names no task's predictions" in submit("--predictions", "mnli=cola.tsv")[2]
 
 

@@ -134,6 +134,17 @@ def test_an_empty_line_of_a_csv_file_is_no_example(own_folder, tone):
     assert read_task(tone, data, ("train",))["train"].texts == ("one", "two")
 
 
+def test_an_empty_line_of_a_csv_file_of_one_column_is_an_empty_sentence_unless_it_is_the_last(own_folder, tone):
+    for between, after in (("", "\n"), ("", "\n\n"), ("\n", "")):
+        data = own_folder({"test.csv": f'sentence\n"one\ntwo"\n{between}three\n{after}'})
+        if not between:
+            assert read_task(tone, data, ("test",))["test"].texts == ("one\ntwo", "three")
+            continue
+        with pytest.raises(DataError, match="a sentence is empty") as caught:
+            read_task(tone, data, ("test",))
+        assert "test.csv, row 4" in str(caught.value)
+
+
 @pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0b", "\x0c", "\x1e"])
 def test_line_separators_of_unicode_do_not_cut_a_sentence(own_folder, tone, form, separator):
     """Only a newline ends a row: `str.splitlines` would cut these sentences in two."""

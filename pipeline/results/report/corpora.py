@@ -73,10 +73,14 @@ class Corpus:
         return METRIC_NAMES.get(self.metric, self.metric)
 
     @property
+    def trained(self) -> tuple[Entry, ...]:
+        """Those of the peers that are no baselines; these only where there is nothing else."""
+        return tuple(each for each in self.peers if each.kind != "baseline") or self.peers
+
+    @property
     def best(self) -> Entry:
-        """The best on validation of those that can be compared; a baseline only where there is nothing else."""
-        trained = [each for each in self.peers if each.kind != "baseline"]
-        return max(trained or self.peers, key=lambda each: each.estimate)
+        """The best on validation of those that can be compared."""
+        return max(self.trained, key=lambda each: each.estimate)
 
     @property
     def majority(self) -> float | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.results.report.corpora import Corpus
-from pipeline.results.report.entries import KINDS, Entry
+from pipeline.results.report.entries import KINDS, Entry, legend_names
 from pipeline.results.report.figure import (
     SYMBOLS,
     TEXT,
@@ -61,7 +61,8 @@ def cost_figure(corpus: Corpus) -> Figure | None:
     if counts_features:
         on_front.append({known[p][0].name for p in front_places([e for e, _ in known], [s for _, s in known])})
     front = [drawn[place] for place in front_places(drawn, alone)]
-    words = "; ".join(f"{each.title} {_of(each)} in {each.run.seconds:.3g} s" for each in front)
+    names = legend_names(front)
+    words = "; ".join(f"{names[each.name]} {_of(each)} in {each.run.seconds:.3g} s" for each in front)
     return Figure(
         id=f"cost-{corpus.id}",
         title=f"{corpus.title}: {corpus.metric_title} against cost",
@@ -105,6 +106,7 @@ def _of(entry: Entry) -> str:
 
 def _variant(corpus: Corpus, name: str, entries: Sequence[Entry], seconds: Sequence[float]) -> Variant:
     front = front_places(entries, seconds)
+    names = legend_names([entries[place] for place in front])
     axis, ticks = seconds_axis(seconds)
     traces = []
     steps = [(seconds[place], entries[place].estimate) for place in front]
@@ -150,7 +152,7 @@ def _variant(corpus: Corpus, name: str, entries: Sequence[Entry], seconds: Seque
         "y": {"title": corpus.metric_title, "range": short([min(drawn) - room, max(drawn) + room])},
         "ticks": ticks,
         "labels": [
-            {"x": x, "y": y, "text": escape(entries[place].run.head)}
+            {"x": x, "y": y, "text": escape(names[entries[place].name])}
             for place, (x, y) in zip(front, steps, strict=False)
         ],
         "lines": [] if corpus.majority is None else [{"y": corpus.majority, "name": "commonest class"}],

@@ -35,7 +35,7 @@ def card(corpus: Corpus, places: list[Place], *, is_one_of_several: bool = False
     of += f", trained on {esc(best.trained_on)}" if best.trained_on else ""
     return (
         f'<article class="card" aria-labelledby="card-{esc(corpus.id)}"><h3 id="card-{esc(corpus.id)}">'
-        f"{esc(corpus.title)}{_of_runs(len(corpus.peers))}</h3>"
+        f"{esc(corpus.title)}{_of_runs(corpus)}</h3>"
         f'<p class="score"><b>{score.estimate:.3f}</b> <span>{esc(corpus.metric_title)} on '
         f"{counted(corpus.rows, 'validation row')}<br>{interval}</span></p>"
         f'<p class="who">{kind_tag(best)} <strong>{esc(best.title)}</strong>{views}{of}</p>'
@@ -43,9 +43,17 @@ def card(corpus: Corpus, places: list[Place], *, is_one_of_several: bool = False
     )
 
 
-def _of_runs(number: int) -> str:
-    """Of how many it is the best, where that says something."""
-    return f": the best of {number:,} runs" if number > 1 else ": one run"
+def _of_runs(corpus: Corpus) -> str:
+    """Of how many it is the best, and which of the corpus' runs are not counted, where that says something."""
+    number = len(corpus.trained)
+    counted_names = {each.name for each in corpus.trained}
+    others = [each for each in corpus.entries if each.name not in counted_names]
+    left_out = [
+        *(["baselines"] if any(each.kind == "baseline" for each in others) else []),
+        *(["runs of other rows"] if any(each.kind != "baseline" for each in others) else []),
+    ]
+    note = f" ({' and '.join(left_out)} not counted)" if left_out else ""
+    return f": the best of {number:,} runs{note}" if number > 1 else f": one run{note}"
 
 
 def _of_each_kind(corpus: Corpus) -> str:
@@ -108,9 +116,9 @@ def _facts(corpus: Corpus, places: list[Place]) -> dict[str, tuple[str, str]]:
 def _note(corpus: Corpus, places: list[Place]) -> str:
     """That the best of many looks better than it is, and what was selected without looking at validation."""
     selected = [place for place in places if place.is_selected and place.entry.score is not None]
-    if len(corpus.peers) < 2:
+    if len(corpus.trained) < 2:
         return ""
-    words = f"The best of {len(corpus.peers):,} by validation looks better there than it is."
+    words = f"The best of {len(corpus.trained):,} by validation looks better there than it is."
     if selected:
         first = max(selected, key=lambda place: place.rivals)
         score = first.entry.score

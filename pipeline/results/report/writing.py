@@ -8,6 +8,7 @@ from pipeline.partials import partial_path
 from pipeline.results.report.gather import Gathered
 from pipeline.results.report.page import GENERATOR, page_of
 
+SUFFIXES = (".html", ".htm")
 HEAD_BYTES = 4096
 """Of a file that is there: its first lines say whether it is a report."""
 
@@ -20,7 +21,7 @@ def write_report(path: Path, gathered: Gathered) -> dict[str, Any]:
         `corpora` (what each is called, the most important first).
 
     Raises:
-        ConfigError: the file is there, and is no report.
+        ConfigError: the file's name does not end in .html or .htm, or the file is there, and is no report.
         RunError: the file cannot be written.
         ModuleNotFoundError: plotly is not installed.
     """
@@ -45,11 +46,19 @@ def write_report(path: Path, gathered: Gathered) -> dict[str, Any]:
 
 
 def _refuse_others(path: Path) -> None:
-    """Refuse to write over what is no report.
+    """Refuse a name that browsers do not take for a page, and to write over what is no report.
 
     Raises:
-        ConfigError: there is such a file, or a folder.
+        ConfigError: the name ends otherwise, or there is such a file, or a folder.
     """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(
+            "the report is an HTML page, and the file's name says something else",
+            where=path,
+            expected=" | ".join(SUFFIXES),
+            found=path.suffix or "a name without an ending",
+            remedy=f"name it {path.with_suffix('.html') if path.name else 'report.html'}",
+        )
     if not path.exists():
         return
     is_report = False

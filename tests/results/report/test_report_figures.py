@@ -12,10 +12,12 @@ from pipeline.report_command import report as report_command
 from pipeline.results.calibration import expected_calibration_error
 from pipeline.results.metrics import score
 from pipeline.results.report.confusion import confusion
-from pipeline.results.report.cost import pareto_front
+from pipeline.results.report.corpora import Corpus
+from pipeline.results.report.cost import cost_figure, pareto_front
 from pipeline.results.report.entries import choose, entry_of, legend_names
 from pipeline.results.report.figure import Figure, short
 from pipeline.results.report.gather import gather
+from pipeline.results.report.glance import card
 from pipeline.results.report.markup import embedded_json
 from pipeline.results.report.page import _filled
 from pipeline.results.report.phenomena import LENGTHS, PHENOMENA, band_name, marked
@@ -117,6 +119,35 @@ def test_a_short_name_says_as_much_as_tells_runs_apart(make_run):
     assert list(legend_names(entries).values()) == ["mlp, nf4", "mlp, int8", "ridge", "svm, dddddd", "svm, eeeeee"]
 
 
+def test_a_card_says_which_runs_it_is_the_best_of(make_run):
+    entries = [_entry(make_run, f"run-{n}", "mlp", 0.5 - n / 10) for n in range(3)]
+    baseline = _entry(make_run, "base", "majority", 0.9)
+
+    def said(entries, peers):
+        corpus = Corpus("cola", "glue", 3, 3, "mcc", ("0", "1"), tuple(entries), tuple(peers), (), {}, "cola", "CoLA")
+        return card(corpus, [])
+
+    assert '<h3 id="card-cola">CoLA: the best of 3 runs</h3>' in said(entries, entries)
+    shown = said([*entries, baseline], [*entries[:2], baseline])
+    assert "CoLA: the best of 2 runs (baselines and runs of other rows not counted)</h3>" in shown
+    assert "The best of 2 by validation" in shown
+    assert "CoLA: one run</h3>" in said([baseline], [baseline])
+
+
+def test_names_on_the_front_tell_its_runs_apart(make_run):
+    entries = [
+        _entry(make_run, "run-a", "joint", 0.3, seconds=1.0),
+        _entry(make_run, "run-b", "joint", 0.4, seconds=2.0, selection={"freeze": "cola"}),
+        _entry(make_run, "run-cccccc", "joint", 0.5, seconds=3.0, selection={"freeze": "cola"}),
+    ]
+    corpus = Corpus("cola", "glue", 3, 3, "mcc", ("0", "1"), tuple(entries), tuple(entries), (), {}, "cola", "CoLA")
+    figure = cost_figure(corpus)
+    assert figure is not None
+    names = [each["text"] for each in figure.variants[0].panels[0]["labels"]]
+    assert names[0] == "joint" and len(set(names)) == 3
+    assert all(name.startswith("joint, cola frozen, ") for name in names[1:])
+
+
 def test_data_in_the_page_holds_no_markup_and_comes_back_as_it_was():
     record = {"text": "</script><!-- & \u2028 \u00e9", "number": 0.5, "none": None}
     text = embedded_json(record)
@@ -185,6 +216,10 @@ def test_only_an_earlier_report_is_written_over(report, tmp_path, capsys):
     with pytest.raises(ConfigError, match="no report"):
         write_report(path, gather(report.runs_dir, labels={}, features={}))
     assert path.read_text() == "<html>somebody's own</html>"
+    with pytest.raises(ConfigError, match=r"expected: \.html \| \.htm") as caught:
+        write_report(tmp_path / "page.txt", gather(report.runs_dir, labels={}, features={}))
+    assert "page.html" in str(caught.value)
+    assert not (tmp_path / "page.txt").exists()
 
 
 def test_runs_can_be_named(report, tmp_path):

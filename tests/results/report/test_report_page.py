@@ -215,6 +215,31 @@ LOW = """() => {
 }"""
 
 
+NARROW = """() => {
+  for (const each of document.querySelectorAll('#glance .plain .kind')) each.textContent = 'random features';
+  for (const each of document.querySelectorAll('#explorer td:nth-child(3)')) each.textContent = '✗ unacceptable';
+  const box = (each) => each.getBoundingClientRect();
+  const inside = (each) => { const range = document.createRange(); range.selectNodeContents(each); return box(range); };
+  const rows = [...document.querySelectorAll('#explorer tbody tr')];
+  return {
+    kinds: [...document.querySelectorAll('#glance .plain tbody tr')].map(
+      row => [inside(row.querySelector('.kind')).right, box(row.querySelector('.whisker')).left]),
+    lefts: rows.map(row => [...row.querySelectorAll('td')].map(cell => box(cell).left)),
+    cells: rows.flatMap(row => [[inside(row.cells[2]).right, box(row.cells[3]).left]]),
+    selects: [...document.querySelectorAll('#sentences .bar')].flatMap(
+      bar => [...bar.querySelectorAll('div:not([hidden]) > select')].map(each => [box(bar).width, box(each).width])),
+  };
+}"""
+
+
+def test_on_a_phone_words_end_before_what_stands_beside_them_and_choices_are_whole(look):
+    found = look(390).evaluate(NARROW)
+    assert found["kinds"] and found["cells"] and found["selects"]
+    assert all(right <= left for right, left in found["kinds"] + found["cells"])
+    assert len({tuple(lefts) for lefts in found["lefts"]}) == 1
+    assert all(bar == choice for bar, choice in found["selects"])
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_use_it(look, scheme):
     page = look(scheme=scheme)

@@ -154,26 +154,29 @@ function boxOf([x, y], width, height, [xanchor, yanchor], away) {
 
 const farFrom = ([left, top, right, bottom], [x, y]) => Math.hypot(Math.max(left - x, 0, x - right), Math.max(top - y, 0, y - bottom));
 
-/** The best free place around a point for its name, taken from then on, as plotly's annotation has it; null where none is. */
-function freePlace(label, panel, area, taken, size) {
+/** The best free place around a point for its name, taken from then on, as plotly's annotation has it; null where none is.
+ *  Beside the point if there is room; else farther away, `led` to it by a line, so that it may be nearer to another point. */
+function freePlace(label, panel, area, taken, size, led = false) {
   const at = spot(label.x, label.y, panel, area), width = wideOf(label.text, size) + 4, height = size + 4;
   let best = null;
-  for (const away of [8, 17, 28]) {
+  for (const away of led ? [24, 32, 45, 60] : [8, 17]) {
     for (const anchors of ANCHORS) {
       const box = boxOf(at, width, height, anchors, away);
       if (box[0] < 3 || box[2] > area.wide - 1 || box[1] < 1 || box[3] > area.high - 3) continue;
       if (taken.marks.some((mark) => meets(box, mark))) continue;
       const own = farFrom(box, at);  // a name nearer to another point would be taken for that one's
-      if (panel.labels.some((other) => other !== label && farFrom(box, spot(other.x, other.y, panel, area)) < own + 8)) continue;
+      if (!led && panel.labels.some((other) => other !== label && farFrom(box, spot(other.x, other.y, panel, area)) < own + 8)) continue;
       const cost = taken.lines.filter((line) => meets(box, line)).length + (away > 8 ? away / 10 : 0);
       if (!best || cost < best.cost) best = { cost, box, anchors, away };
     }
   }
-  if (!best || best.cost > 4) return null;
+  if (!best || (best.cost > 4 && !led)) return led ? null : freePlace(label, panel, area, taken, size, true);
   taken.marks.push(best.box);
   const [xanchor, yanchor] = best.anchors, { away } = best;
-  return { x: panel.x.type === "log" ? Math.log10(label.x) : label.x, y: label.y, xanchor, yanchor,
-           xshift: xanchor === "right" ? -away : xanchor === "left" ? away : 0, yshift: yanchor === "bottom" ? away : yanchor === "top" ? -away : 0 };
+  const across = xanchor === "right" ? -away : xanchor === "left" ? away : 0, up = yanchor === "bottom" ? away : yanchor === "top" ? -away : 0;
+  const point = { x: panel.x.type === "log" ? Math.log10(label.x) : label.x, y: label.y, xanchor, yanchor };
+  if (!led) return { ...point, showarrow: false, xshift: across, yshift: up };
+  return { ...point, showarrow: true, ax: across, ay: -up, arrowhead: 0, arrowwidth: 1, arrowcolor: colourOf("--text"), standoff: 6 };
 }
 
 /** At which end of a line across the panel, above or below it, its name hides nothing. */
@@ -223,7 +226,7 @@ function layoutOf(figure, variant, width) {
     const taken = (panel.labels || panel.lines) ? marksOf(variant.traces.filter((trace) => trace.panel === number), panel, area) : null;
     for (const each of panel.labels || []) {
       const place = freePlace(each, panel, area, taken, 11.5);
-      if (place) layout.annotations.push({ text: each.text, showarrow: false, xref: `x${suffix}`, yref: `y${suffix}`, font: { size: 11.5, color: text }, borderpad: 0, ...place });
+      if (place) layout.annotations.push({ text: each.text, xref: `x${suffix}`, yref: `y${suffix}`, font: { size: 11.5, color: text }, borderpad: 0, ...place });
     }
     for (const each of panel.lines || []) {
       layout.shapes.push({ type: "line", xref: `x${suffix} domain`, yref: `y${suffix}`, x0: 0, x1: 1, y0: each.y, y1: each.y,
