@@ -16,6 +16,7 @@ from pipeline.backbones_command import backbones_app
 from pipeline.cache_commands import cache_app
 from pipeline.config import (
     BackboneConfig,
+    CorpusConfig,
     DataConfig,
     ExtractConfig,
     FeaturesConfig,
@@ -169,7 +170,7 @@ def data(
 def extract(
     *,
     what: Annotated[ExtractConfig, Flat] = ExtractConfig(),
-    data: Annotated[DataConfig, Flat] = DataConfig(),
+    data: Annotated[CorpusConfig, Flat] = CorpusConfig(),
     backbone: Annotated[BackboneConfig, Flat] = BackboneConfig(),
     tokens: Annotated[TokensConfig, Flat] = TokensConfig(),
     passes: Annotated[PassConfig, Flat] = PassConfig(),

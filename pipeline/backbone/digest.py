@@ -1,21 +1,14 @@
 """What a backbone's files are, as digests: content of local files, the commit of the Hub's."""
 
-import contextlib
-import json
-import os
 import re
-import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from pipeline.digests import sha256_of_file, sha256_of_record
-from pipeline.partials import partial_path
+from pipeline.file_memory import Facts, FileMemory
 from pipeline.progress import say
 
 MEMORY = "digests.json"
-SETTLED_SECONDS = 2.0
-"""A file that changed later than this before it was hashed is not remembered: it may change again in the same tick."""
 LARGE_BYTES = 1_000_000_000
 """Files from this size on take so long to hash that it is said."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -70,67 +63,22 @@ def digest_of_tokenizer(folder: Path) -> str:
 
 
 class DigestMemory:
-    """Remembers the SHA-256 of files, so that weights are hashed once.
-
-    An entry holds for as long as its file has the same path, size, times of change (of the content, and of the file's
-    record, which nobody can set back) and inode. The memory only saves time: where it is damaged, belongs to another
-    user or cannot be written, files are hashed again.
+    """Remembers the SHA-256 of files, as `FileMemory` does, so that weights are hashed once.
 
     Args:
         path: the JSON file that it is kept in.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._memory = FileMemory(path, lambda facts: SHA256.fullmatch(facts["sha256"]) is not None)
 
     def digests(self, files: Iterable[Path]) -> dict[Path, str]:
         """The SHA-256 of each file, 64 hex digits; those that are not known are hashed, and remembered."""
-        known, found = self._read(), {}
-        for path in files:
-            place, state = str(path.resolve()), _state(path)
-            entry = known.get(place)
-            if entry is None or entry["state"] != state:
-                if path.stat().st_size >= LARGE_BYTES:
-                    say(f"hashing {path.name}, {path.stat().st_size / 1e9:.1f} GB: once, as long as it does not change")
-                entry = {"state": state, "sha256": sha256_of_file(path)}
-                if _is_settled(state):
-                    known = {**self._read(), place: entry}  # another process may have learnt something meanwhile
-                    self._write(known)
-            found[path] = entry["sha256"]
-        return found
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            if self.path.is_symlink() or self.path.stat().st_uid != os.getuid():
-                return {}
-            record = json.loads(self.path.read_text("utf-8"))
-            files = record["files"]
-            if record["check"] != sha256_of_record(files):  # a flipped bit
-                return {}
-            if all(SHA256.fullmatch(entry["sha256"]) and isinstance(entry["state"], list) for entry in files.values()):
-                return dict(files)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            pass
-        return {}
-
-    def _write(self, known: dict[str, Any]) -> None:
-        there = {place: entry for place, entry in known.items() if Path(place).exists()}
-        record = {"files": there, "check": sha256_of_record(there)}
-        partial = partial_path(self.path)
-        with contextlib.suppress(OSError):
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                partial.write_text(json.dumps(record, indent=1, sort_keys=True), "utf-8")
-                partial.replace(self.path)
-            finally:
-                partial.unlink(missing_ok=True)
+        return {path: str(facts["sha256"]) for path, facts in self._memory.facts(files, _hash).items()}
 
 
-def _state(path: Path) -> list[int]:
-    """What tells whether a file may have changed: device, inode, bytes, times of change in nanoseconds."""
-    stat = path.stat()
-    return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-
-
-def _is_settled(state: list[int]) -> bool:
-    return time.time_ns() - max(state[3:]) > SETTLED_SECONDS * 1e9
+def _hash(path: Path) -> Facts:
+    size_bytes = path.stat().st_size
+    if size_bytes >= LARGE_BYTES:
+        say(f"hashing {path.name}, {size_bytes / 1e9:.1f} GB: once, as long as it does not change")
+    return {"sha256": sha256_of_file(path)}

@@ -27,9 +27,9 @@ def default_shard_rows(rows: int) -> int:
     return shard_rows
 
 
-def ordered_rows(tokens: TokenRows, order: Order) -> np.ndarray:
-    """`[n]` int64, the rows of a split as they are cut into shards."""
-    return np.arange(len(tokens)) if order == "split" else order_by_ids(_behind_what_all_share(tokens))
+def ordered_rows(tokens: TokenRows) -> np.ndarray:
+    """`[n]` int64, the rows of a split ordered by their tokens."""
+    return order_by_ids(_behind_what_all_share(tokens))
 
 
 def choose_order(tokens: TokenRows, shard_rows: int) -> Order:

@@ -18,12 +18,12 @@ from pipeline.cache.upload import Upload
 from pipeline.cache.verify import verify_feature_set
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.config import Dtype, PassConfig, TokensConfig
-from pipeline.digests import sha256_of_texts
 from pipeline.errors import DamagedFeatureSet, DataError
 from pipeline.extract.cut import choose_order, default_shard_rows, ordered_rows
 from pipeline.progress import say
 from pipeline.tasks.examples import Examples
 from pipeline.tasks.spec import TaskSpec
+from pipeline.tasks.stream import StreamedCorpus
 from pipeline.views import POOLINGS, View, check_pooling, parse_layer, resolve_layer
 
 UNSETTLED = 0
@@ -40,7 +40,7 @@ class Job:
         views: with non-negative layers.
     """
 
-    corpus: Examples
+    corpus: Examples | StreamedCorpus
     writers: tuple[FeatureSetWriter, ...]
     views: tuple[View, ...]
 
@@ -68,33 +68,36 @@ class Job:
         Labels that changed since are brought up to date on the way, and a set of which only the manifest is missing
         gets it: neither needs the model.
         """
-        columns = label_columns(self.corpus)
+        columns = label_columns(self.corpus) if isinstance(self.corpus, Examples) else None
         left = []
         for writer, view in zip(self.writers, self.views, strict=True):
             _set_damage_aside(writer, passes)
-            _update_labels(writer, columns, passes.lock_timeout)
+            if columns is not None:
+                _update_labels(writer, columns, passes.lock_timeout)
+            elif not writer.is_whole and all(writer.sealed(n) for n in range(writer.manifest.shards)):
+                writer.finish(timeout=passes.lock_timeout)  # labels of a stream are known by its digest
             if not writer.is_whole:
                 left.append((writer, view))
         return Job(self.corpus, *zip(*left, strict=True)) if left else None
 
-    def cut(self, tokens: TokenRows, order: Order | None) -> list["Job"]:
+    def cut(self, tokens: TokenRows | None, order: Order | None) -> list["Job"]:
         """Settle how the split is cut, one job for each cut: one that was begun is kept.
 
         Args:
-            tokens: of the split's rows.
+            tokens: of the split's rows; None where these are not in memory, and stand as in the split.
             order: how its rows are ordered; None for what computes the fewest tokens.
         """
         jobs: dict[Cut, list[tuple[FeatureSetWriter, View]]] = {}
         for writer, view in zip(self.writers, self.views, strict=True):
             cut = writer.cut
             if not writer.is_cut:
-                order = order or choose_order(tokens, cut.shard_rows)
+                order = order or ("split" if tokens is None else choose_order(tokens, cut.shard_rows))
                 cut = Cut(cut.shard_rows, order, UNSETTLED)
             jobs.setdefault(cut, []).append((writer, view))
         return [
             Job(self.corpus, tuple(writer.cut_as(cut, ordered) for writer, _ in pairs), tuple(v for _, v in pairs))
             for cut, pairs in jobs.items()
-            for ordered in [ordered_rows(tokens, cut.order)]
+            for ordered in [None if tokens is None or cut.order == "split" else ordered_rows(tokens)]
         ]
 
     def with_token_budget(self, find: Callable[[], int]) -> "Job":
@@ -219,7 +222,7 @@ def choose_views(
 
 
 def make_job(
-    examples: Examples,
+    corpus: Examples | StreamedCorpus,
     views: tuple[View, ...],
     *,
     source: BackboneSource,
@@ -242,8 +245,7 @@ def make_job(
         ConfigError: the backbone was not made for texts of `max_length` tokens.
     """
     max_length = resolve_max_length(tokens.max_length, facts.max_positions)
-    prompt = tokens.prompt if tokens.prompt is not None else examples.task.prompt
-    texts = f"sha256:{sha256_of_texts(examples.texts)}"
+    prompt = tokens.prompt if tokens.prompt is not None else corpus.task.prompt
     writers = []
     for view in views:
         identity = Identity(
@@ -256,22 +258,22 @@ def make_job(
             layer_norm="final" if view.layer == facts.num_hidden_layers else "none",
             pooling=view.pooling,
             storage_dtype=storage_dtype,
-            texts=texts,
+            texts=corpus.digest,
         )
         writers.append(
             FeatureSetWriter.open(
                 cache_dir,
                 identity=identity,
                 upload=upload,
-                task=examples.task.name,
-                split=examples.split,
-                labels=examples.task.labels,
-                labelled=examples.labels is not None,
+                task=corpus.task.name,
+                split=corpus.split,
+                labels=corpus.task.labels,
+                labelled=corpus.labelled,
                 source=data_source,
                 backbone=source.name,
-                rows=len(examples),
-                shard_rows=passes.shard_rows or default_shard_rows(len(examples)),
+                rows=len(corpus),
+                shard_rows=passes.shard_rows or default_shard_rows(len(corpus)),
                 recorded=recorded,
             )
         )
-    return Job(examples, tuple(writers), views)
+    return Job(corpus, tuple(writers), views)

@@ -1,12 +1,15 @@
 """What a shard is made of: its own rows, their sentences and tokens, whoever has the rest of the split."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.backbone.tokens import TokenRows
+from pipeline.backbone.tokens import TokenRows, tokenize
+from pipeline.cache.identity import Identity
 from pipeline.tasks.examples import Examples
+from pipeline.tasks.stream import StreamedCorpus
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,51 @@ class PartsInMemory:
         """Counted."""
         text_bytes = sum(len(self.examples.texts[row].encode()) for row in rows)
         return Size(int(self.tokens.own_lengths[rows].sum()), text_bytes)
+
+
+SAMPLED_BLOCKS, BLOCK_ROWS = 8, 128
+"""Of a stream so many blocks of neighbouring rows are read to estimate how large its rows are."""
+
+
+@dataclass(frozen=True)
+class PartsOfStream:
+    """A split of which each shard is read and tokenised when it is computed.
+
+    Args:
+        corpus: the split.
+        tokenizer: the backbone's.
+        identity: of one of its feature sets: the prompt and what else decides the tokens.
+    """
+
+    corpus: StreamedCorpus
+    tokenizer: Any
+    identity: Identity
+
+    def part(self, rows: np.ndarray) -> Part:
+        """Neighbouring rows, as in `Parts`."""
+        examples = self.corpus.read(int(rows[0]), int(rows[-1]) + 1)
+        tokens = tokenize(
+            self.tokenizer,
+            examples.texts,
+            self.identity.prompt,
+            max_length=self.identity.max_length,
+            truncation=self.identity.truncation,
+            special_tokens=self.identity.special_tokens,
+            origin=examples.origin,
+            lines=examples.lines,
+        )
+        return Part(rows, examples, tokens)
+
+    def size(self, rows: np.ndarray) -> Size:
+        """Estimated from blocks of rows."""
+        own_tokens, text_bytes = self._of_a_row
+        return Size(round(own_tokens * len(rows)), round(text_bytes * len(rows)))
+
+    @cached_property
+    def _of_a_row(self) -> tuple[float, float]:
+        most = max(0, len(self.corpus) - BLOCK_ROWS)
+        firsts = sorted({most * block // (SAMPLED_BLOCKS - 1) for block in range(SAMPLED_BLOCKS)})
+        blocks = [self.part(np.arange(first, min(first + BLOCK_ROWS, len(self.corpus)))) for first in firsts]
+        rows = sum(map(len, blocks))
+        text_bytes = sum(len(text.encode()) for block in blocks for text in block.examples.texts)
+        return sum(int(block.tokens.own_lengths.sum()) for block in blocks) / rows, text_bytes / rows

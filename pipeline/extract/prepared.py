@@ -8,10 +8,12 @@ from pipeline.backbone.known import KnownBackbone
 from pipeline.backbone.tokens import tokenize
 from pipeline.cache.shard import RAW
 from pipeline.config import PassConfig
+from pipeline.errors import ConfigError
 from pipeline.extract.cut import note_on_cut
 from pipeline.extract.job import Job
-from pipeline.extract.part import Parts, PartsInMemory
+from pipeline.extract.part import Parts, PartsInMemory, PartsOfStream
 from pipeline.progress import say
+from pipeline.tasks.examples import Examples
 
 
 @dataclass(frozen=True)
@@ -39,22 +41,26 @@ def prepare(jobs: Sequence[Job], tokenizer: Any, passes: PassConfig) -> list[Pre
     """
     prepared = []
     for job in jobs:
-        identity = job.writers[0].manifest.identity
+        identity, corpus = job.writers[0].manifest.identity, job.corpus
+        order = None if passes.order == "auto" else passes.order
+        if not isinstance(corpus, Examples):
+            if order == "tokens":
+                raise ConfigError("a streamed corpus is cut as it stands", where="order", expected="split", found=order)
+            prepared += [Prepared(part, PartsOfStream(corpus, tokenizer, identity)) for part in job.cut(None, "split")]
+            continue
         tokens = tokenize(
             tokenizer,
-            job.corpus.texts,
+            corpus.texts,
             identity.prompt,
             max_length=identity.max_length,
             truncation=identity.truncation,
             special_tokens=identity.special_tokens,
-            origin=job.corpus.origin,
-            lines=job.corpus.lines or None,
+            origin=corpus.origin,
+            lines=corpus.lines or None,
         )
         tokens.say_if_cut(job.label, identity.max_length)
-        parts = PartsInMemory(job.corpus, tokens)
-        prepared += [
-            Prepared(part, parts) for part in job.cut(tokens, None if passes.order == "auto" else passes.order)
-        ]
+        parts = PartsInMemory(corpus, tokens)
+        prepared += [Prepared(part, parts) for part in job.cut(tokens, order)]
     return prepared
 
 

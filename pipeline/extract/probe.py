@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import platform
 import time
 from pathlib import Path
@@ -16,9 +15,10 @@ from pipeline.backbone.plan import SLOT_TOKENS
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.partials import partial_path
 from pipeline.progress import say
+from pipeline.user_cache import in_user_cache
 
-MEMORY = Path("feature-cache-pipeline", "token-budgets.json")
-"""In the user's own cache folder (`$XDG_CACHE_HOME` or `~/.cache`): all checkouts of this machine agree."""
+MEMORY = "token-budgets.json"
+"""In the user's own cache folder: all checkouts of this machine agree."""
 CANDIDATES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192, 16384, 32768)}
 BLOCKS = 4
 """So many of the backbone's blocks are timed: they are alike."""
@@ -99,14 +99,10 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _path() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / MEMORY
-
-
 def remembered_budgets() -> dict[str, int]:
     """Tokens a batch, by what they were probed for (device, backbone, numbers, torch); none where none is noted."""
     try:
-        known = json.loads(_path().read_text("utf-8"))
+        known = json.loads(in_user_cache(MEMORY).read_text("utf-8"))
         return {key: budget for key, budget in known.items() if type(budget) is int and 0 < budget <= 2**20}
     except (OSError, ValueError, AttributeError, RuntimeError):
         return {}
@@ -115,7 +111,7 @@ def remembered_budgets() -> dict[str, int]:
 def _write(known: dict[str, int]) -> None:
     """Remember; where nothing can be written the probe is made again."""
     with contextlib.suppress(OSError, RuntimeError):
-        path = _path()
+        path = in_user_cache(MEMORY)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = partial_path(path)
         try:

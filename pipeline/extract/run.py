@@ -14,7 +14,15 @@ from pipeline.cache.manifest import Manifest
 from pipeline.cache.passport import passport_of_seals
 from pipeline.cache.upload import Upload
 from pipeline.cache.writer import FeatureSetWriter
-from pipeline.config import BackboneConfig, CacheConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
+from pipeline.config import (
+    BackboneConfig,
+    CacheConfig,
+    CorpusConfig,
+    DataConfig,
+    ExtractConfig,
+    PassConfig,
+    TokensConfig,
+)
 from pipeline.engine_config import ShareConfig
 from pipeline.extract.finish import finish_jobs
 from pipeline.extract.here import compute_here
@@ -26,6 +34,7 @@ from pipeline.shard_choice import parse_choice
 from pipeline.tasks.examples import Examples
 from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
+from pipeline.tasks.stream import StreamedCorpus, stream_task
 
 PACKAGES = (
     "feature-cache-pipeline",
@@ -51,12 +60,16 @@ def extract(
 ) -> list[dict[str, Any]]:
     """Write every feature set that is asked for and not there yet: `extract_splits` of all splits of the tasks."""
     tasks = find_tasks(config.tasks, config.task_files)
-    splits = (each for task in tasks for each in read_task(task, data, config.splits or None).values())
+    splits: Iterable[Examples | StreamedCorpus]
+    if isinstance(data, CorpusConfig) and data.stream:
+        splits = (each for task in tasks for each in stream_task(task, data, config.splits).values())
+    else:
+        splits = (each for task in tasks for each in read_task(task, data, config.splits or None).values())
     return extract_splits(splits, config, data.source, backbone, tokens, passes, cache, share)
 
 
 def extract_splits(
-    splits: Iterable[Examples],
+    splits: Iterable[Examples | StreamedCorpus],
     config: ExtractConfig,
     data_source: str,
     backbone: BackboneConfig,
@@ -92,7 +105,7 @@ def extract_splits(
 
 
 def _extract(
-    splits: Iterable[Examples],
+    splits: Iterable[Examples | StreamedCorpus],
     config: ExtractConfig,
     data_source: str,
     known: KnownBackbone,
@@ -106,8 +119,8 @@ def _extract(
     cache_dir = cache.cache_dir if upload is None else upload.copy.folder
     jobs = [
         make_job(
-            examples,
-            choose_views(examples.task, config.layers, config.poolings, known.facts.num_hidden_layers),
+            corpus,
+            choose_views(corpus.task, config.layers, config.poolings, known.facts.num_hidden_layers),
             source=known.source,
             facts=known.facts,
             tokens=tokens,
@@ -118,7 +131,7 @@ def _extract(
             storage_dtype=known.dtype if passes.storage_dtype == "auto" else passes.storage_dtype,
             recorded=_recorded(known.device),
         )
-        for examples in _said(splits)
+        for corpus in _said(splits)
     ]
     missing = [left for job in jobs if (left := job.missing(passes))]
     status = {writer.folder: _status(writer) for job in jobs for writer in job.writers}
@@ -132,10 +145,10 @@ def _extract(
     return [_describe(writer, status[writer.folder]) for job in jobs for writer in job.writers]
 
 
-def _said(splits: Iterable[Examples]) -> Iterable[Examples]:
-    for examples in splits:
-        say(f"{examples.task.name}/{examples.split}: {len(examples)} rows from {examples.origin}")
-        yield examples
+def _said(splits: Iterable[Examples | StreamedCorpus]) -> Iterable[Examples | StreamedCorpus]:
+    for corpus in splits:
+        say(f"{corpus.task.name}/{corpus.split}: {len(corpus)} rows from {corpus.origin}")
+        yield corpus
 
 
 def _status(writer: FeatureSetWriter) -> str:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline.digests import sha256_of_texts
 from pipeline.errors import DataError, SentenceError
 from pipeline.tasks.spec import Split, TaskSpec
 
@@ -37,6 +39,16 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its rows have labels."""
+        return self.labels is not None
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the sentences in order, as an identity has it."""
+        return f"sha256:{sha256_of_texts(self.texts)}"
 
     def take(self, rows: Iterable[int]) -> "Examples":
         """Some of its rows, in this order."""

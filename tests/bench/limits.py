@@ -27,7 +27,8 @@ def planned(tokens: TokenRows, token_budget: int) -> tuple[int, int]:
     """How many tokens the plan of a whole split computes, each shard's prefix included, and how many are padding."""
     computed = padding = 0
     shard_rows = default_shard_rows(len(tokens))
-    ordered = ordered_rows(tokens, choose_order(tokens, shard_rows))
+    by_tokens = choose_order(tokens, shard_rows) == "tokens"
+    ordered = ordered_rows(tokens) if by_tokens else np.arange(len(tokens))
     for first in range(0, len(tokens), shard_rows):
         rows = np.sort(ordered[first : first + shard_rows])
         shared = len(shared_ids(tokens, rows))

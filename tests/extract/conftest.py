@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.config import BackboneConfig, DataConfig, ExtractConfig, PassConfig, TokensConfig
+from pipeline.config import BackboneConfig, CorpusConfig, ExtractConfig, PassConfig, TokensConfig
 from pipeline.engine_config import ShareConfig
 from pipeline.extract.run import extract
 from pipeline.store_config import StoreConfig
@@ -19,7 +19,7 @@ def stage_one(tiny_backbone, small_glue, tmp_path):
 
         return extract(
             settings(ExtractConfig, layers=("1", "-1"), poolings=("last", "mean")),
-            settings(DataConfig, glue_dir=small_glue),
+            settings(CorpusConfig, glue_dir=small_glue),
             settings(BackboneConfig, backbone=str(tiny_backbone), models_dir=tmp_path / "models"),
             settings(TokensConfig),
             settings(PassConfig, shard_rows=16, token_budget=256),

@@ -61,7 +61,7 @@ def test_it_is_probed_once_and_remembered(stage_one, probes, tmp_path, capsys):
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"%s": 0}', '{"%s": "512"}', '{"%s": true}'])
 def test_a_memory_that_says_nothing_is_none(stage_one, probes, tmp_path, content):
     stage_one(**ONE, token_budget=0)
-    memory = tmp_path / "xdg" / probe.MEMORY
+    memory = tmp_path / "xdg" / "feature-cache-pipeline" / probe.MEMORY
     (key,) = json.loads(memory.read_text())
     memory.write_text(content.replace("%s", key))
     stage_one(tmp_path / "other", **ONE, token_budget=0)
