@@ -16,7 +16,6 @@ from pipeline.backbones_command import backbones_app
 from pipeline.cache_commands import cache_app
 from pipeline.config import (
     BackboneConfig,
-    CorpusConfig,
     DataConfig,
     ExtractConfig,
     FeaturesConfig,
@@ -26,6 +25,7 @@ from pipeline.config import (
     RunsConfig,
     TokensConfig,
 )
+from pipeline.corpus_config import CorpusConfig
 from pipeline.doctor_command import doctor_app
 from pipeline.engine_config import ShareConfig
 from pipeline.errors import ConfigError, DataError, PipelineError

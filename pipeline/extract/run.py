@@ -17,12 +17,12 @@ from pipeline.cache.writer import FeatureSetWriter
 from pipeline.config import (
     BackboneConfig,
     CacheConfig,
-    CorpusConfig,
     DataConfig,
     ExtractConfig,
     PassConfig,
     TokensConfig,
 )
+from pipeline.corpus_config import CorpusConfig
 from pipeline.engine_config import ShareConfig
 from pipeline.extract.finish import finish_jobs
 from pipeline.extract.here import compute_here

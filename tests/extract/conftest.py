@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.config import BackboneConfig, CorpusConfig, ExtractConfig, PassConfig, TokensConfig
+from pipeline.config import BackboneConfig, ExtractConfig, PassConfig, TokensConfig
+from pipeline.corpus_config import CorpusConfig
 from pipeline.engine_config import ShareConfig
 from pipeline.extract.run import extract
 from pipeline.store_config import StoreConfig

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cache import FeatureCache
-from pipeline.config import CorpusConfig
+from pipeline.corpus_config import CorpusConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.tasks.row_files import MOST_OFFSETS, measured
 from pipeline.tasks.spec import BUILT_IN
