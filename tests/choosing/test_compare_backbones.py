@@ -13,7 +13,7 @@ from pipeline.choosing import measure, stage_one
 from pipeline.choosing.stage_one import Request, make_features
 from pipeline.choosing_config import BackbonesConfig
 from pipeline.config import CacheConfig
-from pipeline.errors import BackboneError, HeadError
+from pipeline.errors import ConfigError, HeadError
 from pipeline.progress import be_quiet
 from pipeline.results.ledger import read_runs
 from pipeline.results.logme import logme
@@ -155,7 +155,7 @@ def test_a_process_of_its_own_says_what_it_took_and_to_people_nothing_where_they
 def test_what_goes_wrong_in_a_process_is_told_to_its_parent(request_of, monkeypatch, capsys):
     receiver, sender = multiprocessing.Pipe(duplex=False)
     stage_one._work(sender, request_of("{}:none@7"))
-    assert isinstance(error := receiver.recv(), BackboneError)
+    assert isinstance(error := receiver.recv(), ConfigError)
     assert "no such layer" in str(error)
     monkeypatch.setattr(stage_one, "extract_request", lambda request: 1 / 0)
     stage_one._work(sender, request_of("{}:none"))

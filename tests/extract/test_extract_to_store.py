@@ -1,5 +1,6 @@
 """Stage one that writes to a store, killed and run again, and heads that read from there."""
 
+import os
 import time
 from datetime import UTC, datetime
 
@@ -40,10 +41,11 @@ def test_killed_while_it_writes_to_s3_it_goes_on_and_heads_read_from_there(
     command += ["--backbone", str(tiny_backbone), "--glue-dir", str(small_glue), "--models-dir", str(tmp_path / "m")]
     command += ["--shard-rows", "8", "--token-budget", "64", "--threads", "1"]
     store = ["--cache-dir", str(tmp_path / "here"), "--store", "s3://features/some", "--local-limit", "30kB"]
+    credentials = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     whole = forked.pipeline([*command, "--cache-dir", str(tmp_path / "whole")], tmp_path, {})
     assert whole.returncode == 0, whole.stderr
     expected = files_of(tmp_path / "whole")
-    process, _ = forked.begin([*command, *store], tmp_path, {}, tmp_path)
+    process, _ = forked.begin([*command, *store], tmp_path, credentials, tmp_path)
     while process.is_alive() and sum(name.endswith(".h5") for name in listed(with_s3)) < 3:
         time.sleep(0.02)
     process.kill()
@@ -53,7 +55,7 @@ def test_killed_while_it_writes_to_s3_it_goes_on_and_heads_read_from_there(
     assert there.items() <= expected.items()  # every object has the bytes of the uninterrupted run
     assert not [name for name in there if name.endswith("manifest.json")]
     time.sleep(max(0.0, 1.01 - (datetime.now(UTC) - max(before.values())).total_seconds()))
-    done = forked.pipeline([*command, *store], tmp_path, {})
+    done = forked.pipeline([*command, *store], tmp_path, credentials)
     assert done.returncode == 0, done.stderr
     assert files_there(with_s3) == expected
     assert before.items() <= listed(with_s3).items()  # what stood there was not written again
