@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from collections.abc import Iterable
 from functools import cache as cache_result
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,9 +15,7 @@ from pipeline.backbones_command import backbones_app
 from pipeline.cache_commands import cache_app
 from pipeline.config import (
     BackboneConfig,
-    DataConfig,
     ExtractConfig,
-    FeaturesConfig,
     FetchConfig,
     HeadsConfig,
     PassConfig,
@@ -28,8 +25,9 @@ from pipeline.config import (
 from pipeline.corpus_config import CorpusConfig
 from pipeline.doctor_command import doctor_app
 from pipeline.engine_config import ShareConfig
-from pipeline.errors import ConfigError, DataError, PipelineError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.heads_config import BaselinesConfig, JointConfig, SweepConfig
+from pipeline.own_rows import own_rows
 from pipeline.predict_command import predict_app
 from pipeline.predict_config import PlaceConfig
 from pipeline.report_command import report_app
@@ -41,7 +39,6 @@ from pipeline.terminal import LISTS, Flat, Json, columns, missing_package, print
 if TYPE_CHECKING:
     from pipeline.adapters.zero_shot import ZeroShot
     from pipeline.cache import FeatureSet
-    from pipeline.heads.features import Own
     from pipeline.results.ledger import Run
     from pipeline.tasks.spec import TaskSpec
 
@@ -211,7 +208,7 @@ def heads(
     from pipeline.tasks.spec import find_tasks
 
     tasks = find_tasks(what.tasks, what.task_files)
-    done = train_heads(what, cache, runs, _own_rows(what, tasks))
+    done = train_heads(what, cache, runs, own_rows(what, tasks, cache))
     print_result([run.to_dict() for run in done], json, lambda _: runs_table(ledger_table(lines_of(done))))
 
 
@@ -235,7 +232,7 @@ def sweep(
     from pipeline.tasks.spec import find_tasks
 
     tasks = find_tasks(what.tasks, what.task_files)
-    done = run(what, cache, runs, _own_rows(what, tasks))
+    done = run(what, cache, runs, own_rows(what, tasks, cache))
     layers = [by_layer(each.trials, task.metric) for each, task in zip(done, tasks, strict=True)]
     tables = []
     for each, of_layers, task in zip(done, layers, tasks, strict=True):
@@ -269,7 +266,7 @@ def joint(
     from pipeline.results.sharing import sharing_table
     from pipeline.tasks.spec import find_tasks
 
-    done = train_joint(what, cache, runs, _own_rows(what, find_tasks(what.tasks, what.task_files)))
+    done = train_joint(what, cache, runs, own_rows(what, find_tasks(what.tasks, what.task_files), cache))
     result = {
         "runs": [run.to_dict() for run in done.runs],
         "comparisons": [each.to_dict() for each in done.comparisons],
@@ -315,31 +312,7 @@ def baselines(
         except ModuleNotFoundError as error:  # all else can be measured without the live path's packages
             raise missing_package(error, "adapters") from error
 
-    own = _own_rows(what, find_tasks(what.tasks, what.task_files))
+    own = own_rows(what, find_tasks(what.tasks, what.task_files), cache)
     done = measure_baselines(what, cache, runs, own, ask if what.zero_shot else None)
     tables = [baselines_table(each.table) for each in done]
     print_result([each.to_dict() for each in done], json, lambda _: Group(*tables))
-
-
-def _own_rows(what: FeaturesConfig, tasks: "Iterable[TaskSpec]") -> "Own":
-    """What a folder of one's own files holds, where `--data` names one that is here; the cache must hold just that."""
-    from pipeline.config import source_name
-    from pipeline.digests import sha256_of_texts
-    from pipeline.heads.features import OwnRows
-    from pipeline.progress import say
-    from pipeline.tasks.read import read_task
-
-    if source_name(what.data) != "files" or not Path(what.data).is_dir():
-        return {}
-    own = {}
-    for task in tasks:
-        try:
-            splits = read_task(task, DataConfig(data=what.data))
-        except DataError as error:
-            say(f"{task.name}: {what.data} is not read ({error.what}): features of any own files are taken")
-            continue
-        own[task.name] = {
-            split: OwnRows(f"sha256:{sha256_of_texts(rows.texts)}", rows.labels, rows.origin)
-            for split, rows in splits.items()
-        }
-    return own

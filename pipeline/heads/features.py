@@ -59,11 +59,13 @@ class OwnRows:
         texts: the digest of its sentences in order, as an identity has it.
         labels: `[n]` class numbers, or None where it is unlabelled.
         origin: where it was read, for people.
+        knows_labels: whether labels were read: those of a stream are part of its digest.
     """
 
     texts: str
     labels: tuple[int, ...] | None
     origin: str
+    knows_labels: bool = True
 
 
 Own = Mapping[str, Mapping[Split, OwnRows]]
@@ -149,7 +151,7 @@ def _open(
     for sets in opened.values():
         check_same_rows(sets)
     for split, rows in own.items():
-        if split in opened:
+        if split in opened and rows.knows_labels:
             _check_labels(opened[split][0], rows)
     return opened
 

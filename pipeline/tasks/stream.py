@@ -14,6 +14,8 @@ from pipeline.tasks.row_files import RowFile, open_row_files
 from pipeline.tasks.spec import SPLITS, Split, TaskSpec
 
 SUFFIXES = (".parquet", ".jsonl")
+DIGEST = "files:"
+"""With which the digest of rows begins that are known by their files."""
 BEGINNINGS: dict[Split, tuple[str, ...]] = {
     "train": ("train",),
     "validation": ("validation", "valid", "dev"),
@@ -142,7 +144,7 @@ def _stream(task: TaskSpec, data: DataConfig, split: Split, paths: Sequence[str]
         task,
         split,
         origin,
-        f"files:{sha256_of_record(record)}",
+        f"{DIGEST}{sha256_of_record(record)}",
         tuple(files),
         text_column,
         label_column if with_labels else None,

@@ -7,8 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cache import FeatureCache
+from pipeline.config import CacheConfig, HeadsConfig, RunsConfig
 from pipeline.corpus_config import CorpusConfig
 from pipeline.errors import ConfigError, DataError
+from pipeline.heads.train import train_heads
+from pipeline.own_rows import own_rows
 from pipeline.tasks.row_files import MOST_OFFSETS, measured
 from pipeline.tasks.spec import BUILT_IN
 from pipeline.tasks.stream import stream_task
@@ -136,3 +139,24 @@ def test_a_data_set_of_the_hub_is_read_where_it_lies(tmp_path):
     assert corpus.read(60, 70).texts == tuple(row["sentence"].strip() for row in ROWS[60:])
     with pytest.raises(DataError, match="cannot be had from the Hub"):
         stream_task(BUILT_IN["cola"], CorpusConfig("hub", hub_dataset="nobody/nothing", stream=True))
+
+
+def test_heads_train_on_what_was_streamed_from_a_folder(stage_one, tmp_path, tiny_backbone):
+    folder = written(tmp_path / "data", "several")
+    pq.write_table(pa.Table.from_pylist(ROWS[:40]), folder / "validation.parquet")
+    asked = {**ASKED, "splits": ("train", "validation")}
+    stage_one(tmp_path / "cache", data=str(folder), stream=True, **asked)
+    heads = HeadsConfig(
+        tasks=("cola",),
+        heads=("logreg",),
+        views=("L1-mean",),
+        data=str(folder),
+        backbone=str(tiny_backbone),
+        held_out=0.5,
+    )
+    cache = CacheConfig(tmp_path / "cache")
+    own = own_rows(heads, [BUILT_IN["cola"]], cache)
+    assert {rows.texts.split(":")[0] for rows in own["cola"].values()} == {"files"}
+    [run] = train_heads(heads, cache, RunsConfig(tmp_path / "runs"), own)
+    assert run.scores["cola"]["validation"]["accuracy"] >= 0
+    assert own_rows(heads, [BUILT_IN["cola"]], CacheConfig(tmp_path / "none")) == {}
