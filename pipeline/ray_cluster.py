@@ -44,7 +44,7 @@ def cluster(config: EngineConfig, threads: int) -> Iterator[Share]:
         import ray
     except ModuleNotFoundError as error:
         raise MissingPackage("ray", "ray") from error
-    if joined := ray.is_initialized():
+    if ray.is_initialized():  # by whoever called this, who also ends it
         yield _share(config, threads)
         return
     try:
@@ -64,8 +64,7 @@ def cluster(config: EngineConfig, threads: int) -> Iterator[Share]:
     try:
         yield _share(config, threads)
     finally:
-        if not joined:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def _share(config: EngineConfig, threads: int) -> Share:

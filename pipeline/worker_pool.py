@@ -30,7 +30,6 @@ class WorkerPool(Generic[Piece]):
         self._make, self._begin, self._most = make, begin, workers
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Piece]] = {}
-        self.replaced = 0
 
     def results(self, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Any]]:
         """Each piece with what came of it, in the order in which they are done.
@@ -63,7 +62,6 @@ class WorkerPool(Generic[Piece]):
     def _replace(self, worker: Any, piece: Piece, deaths: dict[Piece, int], error: Exception) -> None:
         import ray
 
-        self.replaced += 1
         deaths[piece] += 1
         ray.kill(worker)
         say(f"a worker died on {piece}: another one takes its place, and does it again")

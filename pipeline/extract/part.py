@@ -1,5 +1,6 @@
 """What a shard is made of: its own rows, their sentences and tokens, whoever has the rest of the split."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -10,6 +11,22 @@ from pipeline.backbone.tokens import TokenRows, tokenize
 from pipeline.cache.identity import Identity
 from pipeline.tasks.examples import Examples
 from pipeline.tasks.stream import StreamedCorpus
+
+
+def tokenize_as(
+    identity: Identity, tokenizer: Any, texts: Sequence[str], origin: str, lines: Sequence[int] | None = None
+) -> TokenRows:
+    """Tokenise sentences as an identity has it; arguments and errors as of `tokenize`."""
+    return tokenize(
+        tokenizer,
+        texts,
+        identity.prompt,
+        max_length=identity.max_length,
+        truncation=identity.truncation,
+        special_tokens=identity.special_tokens,
+        origin=origin,
+        lines=lines,
+    )
 
 
 @dataclass(frozen=True)
@@ -96,16 +113,7 @@ class PartsOfStream:
     def part(self, rows: np.ndarray) -> Part:
         """Neighbouring rows, as in `Parts`."""
         examples = self.corpus.read(int(rows[0]), int(rows[-1]) + 1)
-        tokens = tokenize(
-            self.tokenizer,
-            examples.texts,
-            self.identity.prompt,
-            max_length=self.identity.max_length,
-            truncation=self.identity.truncation,
-            special_tokens=self.identity.special_tokens,
-            origin=examples.origin,
-            lines=examples.lines,
-        )
+        tokens = tokenize_as(self.identity, self.tokenizer, examples.texts, examples.origin, examples.lines)
         return Part(rows, examples, tokens)
 
     def size(self, rows: np.ndarray) -> Size:

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.backbone.known import KnownBackbone
-from pipeline.backbone.tokens import tokenize
 from pipeline.cache.shard import RAW
 from pipeline.config import PassConfig
 from pipeline.errors import ConfigError
 from pipeline.extract.cut import note_on_cut
 from pipeline.extract.job import Job
-from pipeline.extract.part import Parts, PartsInMemory, PartsOfStream
+from pipeline.extract.part import Parts, PartsInMemory, PartsOfStream, tokenize_as
 from pipeline.progress import say
 from pipeline.tasks.examples import Examples
 
@@ -48,16 +47,7 @@ def prepare(jobs: Sequence[Job], tokenizer: Any, passes: PassConfig) -> list[Pre
                 raise ConfigError("a streamed corpus is cut as it stands", where="order", expected="split", found=order)
             prepared += [Prepared(part, PartsOfStream(corpus, tokenizer, identity)) for part in job.cut(None, "split")]
             continue
-        tokens = tokenize(
-            tokenizer,
-            corpus.texts,
-            identity.prompt,
-            max_length=identity.max_length,
-            truncation=identity.truncation,
-            special_tokens=identity.special_tokens,
-            origin=corpus.origin,
-            lines=corpus.lines or None,
-        )
+        tokens = tokenize_as(identity, tokenizer, corpus.texts, corpus.origin, corpus.lines or None)
         tokens.say_if_cut(job.label, identity.max_length)
         parts = PartsInMemory(corpus, tokens)
         prepared += [Prepared(part, parts) for part in job.cut(tokens, order)]

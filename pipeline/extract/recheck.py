@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.backbone.known import KnownBackbone
 from pipeline.backbone.load import Backbone
 from pipeline.backbone.prefill import PrefillEngine
-from pipeline.backbone.tokens import load_tokenizer, tokenize
+from pipeline.backbone.tokens import load_tokenizer
 from pipeline.cache import FeatureSet
 from pipeline.cache.canary_rows import tolerance_for
 from pipeline.cache.identity import difference_table, differences, flatten
@@ -18,6 +18,7 @@ from pipeline.cache.verify import Damage, Report, verify_feature_set
 from pipeline.config import BackboneConfig
 from pipeline.errors import BackboneError, DamagedFeatureSet
 from pipeline.extract.canaries import Recomputed
+from pipeline.extract.part import tokenize_as
 from pipeline.extract.shard_pass import shared_prefix
 from pipeline.kernels import exact_float32
 from pipeline.progress import say
@@ -76,15 +77,7 @@ def _recheck(folder: Path, backbone: Backbone, tokenizer: Any) -> Report:
 
 def _drifting(feature_set: FeatureSet, backbone: Backbone, tokenizer: Any) -> Iterator[Damage]:
     identity = feature_set.manifest.identity
-    tokens = tokenize(
-        tokenizer,
-        feature_set.texts,
-        identity.prompt,
-        max_length=identity.max_length,
-        truncation=identity.truncation,
-        special_tokens=identity.special_tokens,
-        origin=str(feature_set.folder),
-    )
+    tokens = tokenize_as(identity, tokenizer, feature_set.texts, str(feature_set.folder))
     engine = PrefillEngine(backbone, [identity.layer])
     view = View(identity.layer, check_pooling(identity.pooling))
     for number, (data, rows) in enumerate(zip(feature_set.shards, feature_set.rows_of_shards, strict=True)):

@@ -10,17 +10,13 @@ from pipeline.digests import sha256_of_record
 from pipeline.errors import ConfigError, DataError
 from pipeline.tasks.examples import Examples, parse_examples
 from pipeline.tasks.hub_stream import hub_files
+from pipeline.tasks.read import SPLIT_NAMES
 from pipeline.tasks.row_files import RowFile, open_row_files
 from pipeline.tasks.spec import SPLITS, Split, TaskSpec
 
 SUFFIXES = (".parquet", ".jsonl")
 DIGEST = "files:"
 """With which the digest of rows begins that are known by their files."""
-BEGINNINGS: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "validation": ("validation", "valid", "dev"),
-    "test": ("test",),
-}
 
 
 @dataclass(frozen=True)
@@ -161,7 +157,7 @@ def split_files(task: TaskSpec, data: DataConfig, split: Split) -> list[str]:
     folder = folder / task.name if (folder / task.name).is_dir() else folder
     patterns = [
         pattern
-        for name in BEGINNINGS[split]
+        for name in SPLIT_NAMES[split]
         for suffix in SUFFIXES
         for pattern in (f"{name}{suffix}", f"{name}-*{suffix}", f"{name}/*{suffix}")
     ]
