@@ -32,6 +32,28 @@ def run(monkeypatch, *words):
 COMMANDS = [each for each in commands(cli.app) if len(each[0]) > 1]
 
 
+def test_the_front_page_says_of_each_command_what_its_own_help_begins_with():
+    first = {name: " ".join(cli.app[name].help.split("\n\n")[0].split()) for name in cli.COMMANDS}
+    assert first == {name: summary for name, (_, summary) in cli.COMMANDS.items()}
+
+
+def test_the_front_page_imports_no_command(monkeypatch, capsys):
+    code = """
+import sys
+sys.argv = ["pipeline", "--help"]
+from pipeline import cli
+try:
+    cli.main()
+finally:
+    print(*sorted(name for name in sys.modules if name.startswith(("pipeline.", "rich.markdown"))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    *page, imported = done.stdout.splitlines()
+    assert set(imported.split()) == {f"pipeline.{name}" for name in ("before_torch", "cli", "errors", "terminal")}
+    for name in cli.COMMANDS:
+        assert any(line.startswith(f"│ {name} ") for line in page)
+
+
 def parses(line):
     """Whether a command line is one: the command exists, has these options, and they have such values."""
     words = [word for word in shlex.split(line) if word not in ("--quiet", "-q")]

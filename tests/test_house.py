@@ -312,7 +312,7 @@ def rooms() -> set[str]:
 def test_the_reader_sees_the_imports_of_the_sources(imports, rooms):
     assert {"tasks", "backbone", "cache", "extract", "heads", "results"} <= rooms
     seen = {(i.module, i.target, i.function) for i in imports}
-    assert ("pipeline.cli", "pipeline.heads.train", "heads") in seen
+    assert ("pipeline.stage_commands", "pipeline.heads.train", "heads") in seen
     assert ("pipeline.heads.train", "pipeline.cache", None) in seen
     assert any(i.typing_only and i.target == "torch" for i in imports)
     assert len({i.module for i in imports}) > 30
