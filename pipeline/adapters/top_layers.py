@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.backbone.batch import Batch, plain_batch
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows
-from pipeline.backbone.tree_attention import NO_PREFIX
+from pipeline.backbone.tree import NO_PREFIX
 from pipeline.cache import FeatureSet
 
 

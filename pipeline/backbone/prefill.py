@@ -15,7 +15,7 @@ from pipeline.backbone.blocks import Take, blocks_of, only_where_read, watching
 from pipeline.backbone.light_gradients import lighten_gradients
 from pipeline.backbone.load import Backbone
 from pipeline.backbone.packed import can_pack, pack_linears
-from pipeline.backbone.tree_attention import NO_PREFIX, Prefix, Row, tree_mask
+from pipeline.backbone.tree import NO_PREFIX, Prefix, Row, tree_mask
 from pipeline.errors import BackboneError
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 2e-1}

@@ -1,6 +1,7 @@
 """Which rows of a feature set are canaries, and how far they may be from the same rows computed again."""
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 
@@ -27,19 +28,26 @@ def draw_canaries(identity: Identity, rows: int) -> np.ndarray:
     Returns:
         row numbers, sorted: at most `CANARIES`, of a split of more than `MANY_ROWS` one of each stretch.
     """
-    if rows > MANY_ROWS:
-        seed = _seed(identity)
-        drawn = [int.from_bytes(_key(seed, first)[:8], "little") for first in range(0, rows, STRETCH_ROWS)]
-        firsts = np.arange(0, rows, STRETCH_ROWS)
-        lengths = np.minimum(rows - firsts, STRETCH_ROWS)
-        places = [number % int(length) for number, length in zip(drawn, lengths, strict=True)]
-        return np.asarray(firsts + places, dtype=np.int64)
-    return np.sort(draw_rows(identity, np.arange(rows), CANARIES))
+    return _drawn(_seed(identity), rows).copy()
+
+
+@lru_cache(maxsize=8)  # every shard of a split asks
+def _drawn(seed: bytes, rows: int) -> np.ndarray:
+    if rows <= MANY_ROWS:
+        return np.sort(_first_by_key(seed, np.arange(rows), CANARIES))
+    drawn = [int.from_bytes(_key(seed, first)[:8], "little") for first in range(0, rows, STRETCH_ROWS)]
+    firsts = np.arange(0, rows, STRETCH_ROWS)
+    lengths = np.minimum(rows - firsts, STRETCH_ROWS)
+    places = [number % int(length) for number, length in zip(drawn, lengths, strict=True)]
+    return np.asarray(firsts + places, dtype=np.int64)
 
 
 def draw_rows(identity: Identity, rows: np.ndarray, count: int) -> np.ndarray:
     """`count` of `rows` at most, in the order of a hash of the identity, views aside, and the row's number."""
-    seed = _seed(identity)
+    return _first_by_key(_seed(identity), rows, count)
+
+
+def _first_by_key(seed: bytes, rows: np.ndarray, count: int) -> np.ndarray:
     keys = [_key(seed, int(row)) for row in rows]
     return rows[sorted(range(len(keys)), key=keys.__getitem__)[:count]]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows
-from pipeline.backbone.tree_attention import NO_PREFIX, Prefix
+from pipeline.backbone.tree import NO_PREFIX, Prefix
 from pipeline.cache.canary_rows import draw_canaries, draw_rows
 from pipeline.cache.identity import Identity
 from pipeline.cache.passport import Drift

@@ -11,7 +11,7 @@ from pipeline.backbone.plan import plan_batches
 from pipeline.backbone.pooling import pool
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import TokenRows
-from pipeline.backbone.tree_attention import Prefix
+from pipeline.backbone.tree import Prefix
 from pipeline.cache.index import SCHEMA
 from pipeline.cache.shard import RAW, ShardData
 from pipeline.errors import CacheError

@@ -13,7 +13,7 @@ from pipeline.backbone.facts import check_unchanged, read_facts, resolve_device
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.prefill import PrefillEngine
 from pipeline.backbone.tokens import OF_A_RUN, TokenRows, load_tokenizer, tokenize
-from pipeline.backbone.tree_attention import NO_PREFIX, Prefix
+from pipeline.backbone.tree import NO_PREFIX, Prefix
 from pipeline.cache.identity import Identity, difference_table, differences, flatten
 from pipeline.cache.shard import ShardData, to_float32
 from pipeline.config import BackboneConfig

@@ -11,7 +11,7 @@ from pipeline.backbone.catalogue import BackboneSource, find_backbone
 from pipeline.backbone.load import Backbone, load_backbone
 from pipeline.backbone.plan import plan_batches, plan_live
 from pipeline.backbone.prefill import PrefillEngine
-from pipeline.backbone.tree_attention import NO_PREFIX
+from pipeline.backbone.tree import NO_PREFIX
 from pipeline.config import BackboneConfig
 from pipeline.errors import BackboneError
 
