@@ -35,7 +35,7 @@ export GLUE_DIR
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull named-remote verify doctor choose-views bench bench-gpu bench-top-layers bench-reading bench-heads bench-predict backbones report chaos test lint clean
+.PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull named-remote verify doctor choose-views bench bench-gpu bench-top-layers bench-reading bench-heads bench-predict bench-ray bench-many-rows backbones report chaos test lint clean
 
 help: ## print this
 	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
@@ -153,6 +153,12 @@ bench-heads: $(VENV)/.base ## measure 64 heads fitted together against scikit-le
 
 bench-predict: setup ## measure predict against stage one over SST-2's test file
 	@$(BIN)/python -m tests.bench.predicting --glue-dir '$(GLUE_DIR)' --cache-dir '$(CACHE_DIR)' --backbone '$(BACKBONE)' --quantization $(QUANTIZATION) $(call ARGS_OF,bench-predict)
+
+bench-ray: setup ## measure two workers on Ray against one, the engine's overhead, and what a killed worker costs
+	@$(BIN)/python -m tests.bench.on_ray --data '$(DATA)' --backbone '$(BACKBONE)' $(call ARGS_OF,bench-ray)
+
+bench-many-rows: setup ## measure start-up, planning, sealing and memory over ten million synthetic rows
+	@$(BIN)/python -m tests.bench.many_rows $(call ARGS_OF,bench-many-rows)
 
 chaos: setup ## kill, fill, damage and edit in every way: some 390 faults, and what each of them did
 	@$(BIN)/python -m tests.chaos.campaign $(call ARGS_OF,chaos)

@@ -44,7 +44,7 @@ def write_corpus(path: Path, rows: int, seed: int = 0) -> None:
             writer.write_table(pa.table({"sentence": [" ".join(each) for each in words], "label": labels}, schema))
 
 
-def pass_over(folder: Path, cache_dir: Path) -> None:
+def pass_over(folder: Path, cache_dir: Path, shard_rows: int) -> None:
     """Stage one over a folder of Parquet with a backbone that computes nothing; prints what it took as JSON."""
     began = time.perf_counter()  # Python's own start and the imports below count
     import torch
@@ -107,7 +107,7 @@ def pass_over(folder: Path, cache_dir: Path) -> None:
     )
     known = replace(known, facts=narrow)
     data = CorpusConfig(data=str(folder), stream=True)
-    passes = PassConfig(token_budget=4096, threads=1)
+    passes = PassConfig(token_budget=4096, threads=1, shard_rows=shard_rows)
     run._extract(
         stream_task(BUILT_IN["sst2"], data, ("train",)).values(),
         ExtractConfig(tasks=("sst2",), layers=("1",), poolings=("mean",)),
@@ -138,13 +138,19 @@ def pass_over(folder: Path, cache_dir: Path) -> None:
     print(json.dumps(found))
 
 
-def measure(rows: int, folder: Path) -> dict[str, float]:
-    """Write a corpus, and have a process of its own stream it."""
+def measure(rows: int, folder: Path, shard_rows: int = 0) -> dict[str, float]:
+    """Write a corpus, and have a process of its own stream it.
+
+    Args:
+        folder: for corpus and features.
+        shard_rows: rows a shard; 0 is what stage one takes by itself.
+    """
     data, cache = folder / f"data-{rows}", folder / f"cache-{rows}"
     data.mkdir()
     write_corpus(data / "train.parquet", rows)
     began = time.perf_counter()
     command = [sys.executable, "-m", "tests.bench.many_rows", "--pass-over", str(data), str(cache)]
+    command += ["--shard-rows", str(shard_rows)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout) | {
         "corpus_bytes": (data / "train.parquet").stat().st_size,
@@ -158,16 +164,17 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="for the corpora and features, some gigabytes; a temporary one by default"
     )
+    parser.add_argument("--shard-rows", type=int, default=0, help="0 is what stage one takes by itself")
     parser.add_argument("--pass-over", type=Path, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.pass_over:
-        pass_over(*options.pass_over)
+        pass_over(*options.pass_over, options.shard_rows)
         return
     names = ("rows", "shards", "starts after, s", "planning, rows/s", "sealing, rows/s", "all, s", "peak, MB")
     print(f"| {' | '.join(names)} | manifest, bytes |\n|{'---|' * (len(names) + 1)}", flush=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         for rows in options.rows:
-            each = measure(rows, Path(name))
+            each = measure(rows, Path(name), options.shard_rows)
             speeds = f"{each['planning_rows_per_second']:,.0f} | {each['sealing_rows_per_second']:,.0f}"
             took = f"{each['seconds']:,.0f} | {each['peak_bytes'] / 1e6:,.0f} | {each['manifest_bytes']:,}"
             begins = f"{each['rows']:,} | {each['shards']} | {each['start_seconds']:.1f}"
