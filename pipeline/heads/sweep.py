@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import chain, islice
@@ -16,6 +17,7 @@ import pyarrow as pa
 from pipeline.cache import FeatureCache
 from pipeline.config import CacheConfig, RunsConfig, source_name
 from pipeline.digests import sha256_of_labels
+from pipeline.engine_config import EngineConfig
 from pipeline.errors import HeadError
 from pipeline.heads.candidates import Family, Stacked, families_of
 from pipeline.heads.entry import TrainedHead, enter_run
@@ -101,11 +103,12 @@ def sweep(
     runs: RunsConfig,
     own: Own = MappingProxyType({}),
     noted: Mapping[str, Any] = MappingProxyType({}),
+    engine: EngineConfig = EngineConfig(),
 ) -> list[Sweep]:
     """Try every head of `config` on every view of it, for every task; enter the best of each task as a run.
 
     Validation is looked at once, for the selected head. Where the command was stopped and is given again, it goes on
-    after the last spec of views that was done.
+    after the specs of views that were done, on whatever engine.
 
     Args:
         noted: what else the config of the runs says, such as how their rows were drawn.
@@ -115,9 +118,8 @@ def sweep(
     """
     families = families_of(config.heads, config.seed)
     features = FeatureCache.of(cache)
-    try_all = partial(try_here, features=features)
-    with limited_threads(config.threads):
-        tasks = find_tasks(config.tasks, config.task_files)
+    tasks = find_tasks(config.tasks, config.task_files)
+    with limited_threads(config.threads), _trying(engine, cache, features, config.threads) as try_all:
         plans = [_plan(task, config, cache, features, own, noted) for task in tasks]
         with state_folders(runs, [plan.settled for plan in plans]) as folders:
             return [
@@ -125,6 +127,18 @@ def sweep(
                 or _sweep(plan, config, families, features, folder, runs, own, try_all)
                 for plan, folder in zip(plans, folders, strict=True)
             ]
+
+
+@contextmanager
+def _trying(engine: EngineConfig, cache: CacheConfig, features: FeatureCache, threads: int) -> Iterator[Try]:
+    """Within, what makes attempts is at hand."""
+    if engine.engine == "ray":
+        from pipeline.heads.on_ray import on_ray
+
+        with on_ray(engine, cache, threads) as try_all:
+            yield try_all
+    else:
+        yield partial(try_here, features=features)
 
 
 def _plan(
