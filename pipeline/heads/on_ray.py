@@ -38,7 +38,7 @@ def on_ray(engine: EngineConfig, cache: CacheConfig, threads: int) -> Iterator[T
     with cluster(engine, threads, on_gpus=False) as share:
         import ray
 
-        actor = ray.remote(num_cpus=share.cpus, max_restarts=0)(Worker)
+        actor = ray.remote(num_cpus=share.cpus, max_restarts=0)(SweepWorker)
         pool = WorkerPool(
             lambda: actor.remote(cache, share.cpus, share.together, Path.cwd()),
             share.workers,
@@ -46,16 +46,19 @@ def on_ray(engine: EngineConfig, cache: CacheConfig, threads: int) -> Iterator[T
         )
         say(f"{counted(share.workers, 'worker')} of {counted(share.cpus, 'thread')}, on Ray")
         with pool, part_of_memory(share.together):
-            yield partial(_try, pool=pool)
+            yield partial(_try, pool=pool, workers=share.workers)
 
 
 def _try(
-    rows: TrainRows, attempts: Sequence[Attempt], line: TrialsLine, *, pool: WorkerPool
+    rows: TrainRows, attempts: Sequence[Attempt], line: TrialsLine, *, pool: WorkerPool, workers: int
 ) -> Iterator[tuple[Attempt, pa.Table]]:
     """Make attempts on the workers, those that take longest first."""
     import ray
 
+    if not attempts:
+        return
     there = ray.put(rows)
+    line.now(f"{counted(len(attempts), 'set')} of views on {counted(min(workers, len(attempts)), 'worker')}")
 
     def begin(worker: Any, attempt: Attempt) -> Any:
         return worker.attempt.remote(attempt, there)
@@ -64,11 +67,10 @@ def _try(
     for attempt, (trials, said) in pool.results(widest_first, begin):
         for text in said:
             say(text)
-        line.now(f"{attempt} is done")
         yield attempt, trials
 
 
-class Worker:
+class SweepWorker:
     """A process that makes attempts of any task.
 
     Args:

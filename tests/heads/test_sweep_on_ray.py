@@ -8,7 +8,9 @@ import time
 from dataclasses import replace
 
 import pytest
+from cyclopts import UnknownOptionError
 
+from pipeline import cli, stage_commands
 from pipeline.config import RunsConfig
 from pipeline.engine_config import EngineConfig
 from pipeline.errors import MachineError, MissingPackage
@@ -20,7 +22,7 @@ from pipeline.results.trials import TRIALS
 from pipeline.store_config import StoreConfig
 from tests.ray_nodes import processes_called, ray_nodes
 
-WORKER = "ray::Worker"
+WORKER = "ray::SweepWorker"
 CONFIG = SweepConfig(tasks=("cola",), heads=("logreg", "lda", "mlp"), strengths=(0.01, 1.0), seeds=2, threads=1)
 
 
@@ -128,7 +130,14 @@ def test_workers_of_a_sweep_leave_gpus_alone_and_know_how_many_share_a_machine(d
         sweep(CONFIG, dull, RunsConfig(tmp_path), engine=EngineConfig("ray", 4, address))
 
 
-def test_without_ray_it_is_said_which_package_is_missing(dull, tmp_path, monkeypatch):
+def test_the_command_takes_the_engine_and_says_where_ray_is_missing(dull, tmp_path, monkeypatch):
+    words = ["sweep", "--engine", "ray", "--workers", "2", "--address", "auto"]
+    _, bound, _ = cli.app.parse_args(words, exit_on_error=False, print_error=False)
+    assert bound.arguments["engine"] == EngineConfig("ray", 2, "auto")
+    with pytest.raises(UnknownOptionError, match="--only-shards"):
+        cli.app.parse_args(["sweep", "--only-shards", "0::2"], exit_on_error=False, print_error=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingPackage, match="'ray'"):
-        sweep(CONFIG, dull, RunsConfig(tmp_path), engine=EngineConfig("ray"))
+        stage_commands.sweep(
+            what=CONFIG, cache=StoreConfig(dull.cache_dir), runs=RunsConfig(tmp_path), engine=EngineConfig("ray")
+        )
