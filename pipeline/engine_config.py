@@ -1,4 +1,4 @@
-"""Who computes the shards of stage one: this process, a share of array jobs, or the workers of a cluster."""
+"""Who does the work of a command: this process, the workers of a cluster, or of stage one a share of array jobs."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,14 +10,15 @@ from pipeline.shard_choice import parse_choice
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """Whether this process computes, or the workers of a Ray cluster.
+    """Whether this process does the work, or the workers of a Ray cluster.
 
     Args:
         engine: `local` is this process; `ray` starts workers (extra `ray`), on this machine unless `--address` names
             another cluster.
-        workers: of Ray; 0 is one for each GPU of the cluster, or of a cluster without one for each node.
+        workers: of Ray, each with `--threads`; 0 is one for each node of the cluster, or, of stage one, for each GPU
+            where there are some.
         address: the Ray cluster to join, such as 10.0.0.1:6379, or auto for the one that runs here; all its nodes see
-            the cache and the models under the same paths.
+            the cache and, for stage one, the models under the same paths.
     """
 
     engine: Literal["local", "ray"] = "local"

@@ -3,8 +3,10 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.engine_config import EngineConfig
 from pipeline.errors import MachineError, MissingPackage
@@ -21,19 +23,22 @@ class Share:
         workers: how many.
         cpus: of each; its threads.
         gpus: of each, 0 or 1.
+        together: so many of them, at most, are on one machine.
     """
 
     workers: int
     cpus: int
     gpus: int
+    together: int
 
 
 @contextlib.contextmanager
-def cluster(config: EngineConfig, threads: int) -> Iterator[Share]:
+def cluster(config: EngineConfig, threads: int, *, on_gpus: bool) -> Iterator[Share]:
     """Within, Ray is at hand; gives what each worker has.
 
     Args:
         threads: of each worker; 0 shares a node's cores among its workers.
+        on_gpus: whether each worker takes a GPU where the cluster has some; else none does.
 
     Raises:
         MissingPackage: Ray is not installed.
@@ -45,7 +50,7 @@ def cluster(config: EngineConfig, threads: int) -> Iterator[Share]:
     except ModuleNotFoundError as error:
         raise MissingPackage("ray", "ray") from error
     if ray.is_initialized():  # by whoever called this, who also ends it
-        yield _share(config, threads)
+        yield _share(config, threads, on_gpus)
         return
     try:
         ray.init(
@@ -62,22 +67,24 @@ def cluster(config: EngineConfig, threads: int) -> Iterator[Share]:
             remedy="ray status shows what runs; ray start --head starts a cluster, and --address names it",
         ) from error
     try:
-        yield _share(config, threads)
+        yield _share(config, threads, on_gpus)
     finally:
         ray.shutdown()
 
 
-def _share(config: EngineConfig, threads: int) -> Share:
+def _share(config: EngineConfig, threads: int, on_gpus: bool) -> Share:
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = int(sum(node.get("GPU", 0) for node in nodes))
-    cpus = sorted((int(node.get("CPU", 0)) for node in nodes), reverse=True)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    gpus = sum(_number(node, "GPU") for node in nodes) if on_gpus else 0
+    cpus = sorted((_number(node, "CPU") for node in nodes), reverse=True)
     if not any(cpus):
-        raise MachineError("the Ray cluster has no CPU to give", where=config.address or "this machine", found=nodes)
+        found = [node["Resources"] for node in nodes]
+        raise MachineError("the Ray cluster has no CPU to give", where=config.address or "this machine", found=found)
     if gpus:
         workers = min(config.workers or gpus, gpus)
-        return Share(workers, threads or max(1, sum(cpus) // gpus // 2), 1)
+        each = threads or max(1, sum(cpus) // gpus // 2)
+        return Share(workers, each, 1, min(workers, _most_together(nodes, "GPU", 1)))
     with_cpus = [number for number in cpus if number]
     workers = config.workers or len(with_cpus)
     each = threads or max(1, min(with_cpus) // -(-workers // len(with_cpus)))
@@ -90,4 +97,16 @@ def _share(config: EngineConfig, threads: int) -> Share:
             found=f"{sum(with_cpus)} cores on {len(with_cpus)} nodes: {most} of them",
             remedy="take fewer --workers, or fewer --threads each",
         )
-    return Share(workers, each, 0)
+    return Share(workers, each, 0, min(workers, _most_together(nodes, "CPU", each)))
+
+
+def _number(node: Mapping[str, Any], resource: str) -> int:
+    return int(node["Resources"].get(resource, 0))
+
+
+def _most_together(nodes: Sequence[Mapping[str, Any]], resource: str, each: int) -> int:
+    """How many workers a machine has room for, the one with the most; nodes of one address are one machine."""
+    room: Counter[str] = Counter()
+    for node in nodes:
+        room[node["NodeManagerAddress"]] += _number(node, resource) // each
+    return max(room.values())

@@ -13,7 +13,7 @@ from pipeline.config import (
     TokensConfig,
 )
 from pipeline.corpus_config import CorpusConfig
-from pipeline.engine_config import ShareConfig
+from pipeline.engine_config import EngineConfig, ShareConfig
 from pipeline.heads_config import BaselinesConfig, JointConfig, SweepConfig
 from pipeline.own_rows import own_rows
 from pipeline.predict_config import PlaceConfig
@@ -95,6 +95,7 @@ def sweep(
     what: Annotated[SweepConfig, Flat] = SweepConfig(),
     cache: Annotated[StoreConfig, Flat] = StoreConfig(),
     runs: Annotated[RunsConfig, Flat] = RunsConfig(),
+    engine: Annotated[EngineConfig, Flat] = EngineConfig(),
     json: Json = False,
 ) -> None:
     """Try many heads on many views together; select on rows held out of training, score the selected on validation.
@@ -109,7 +110,7 @@ def sweep(
     from pipeline.tasks.spec import find_tasks
 
     tasks = find_tasks(what.tasks, what.task_files)
-    done = run(what, cache, runs, own_rows(what, tasks, cache))
+    done = run(what, cache, runs, own_rows(what, tasks, cache), engine=engine)
     layers = [by_layer(each.trials, task.metric) for each, task in zip(done, tasks, strict=True)]
     tables = []
     for each, of_layers, task in zip(done, layers, tasks, strict=True):

@@ -9,14 +9,14 @@ import pytest
 
 
 @contextlib.contextmanager
-def ray_nodes(cpus: list[int]) -> Iterator[str]:
-    """Nodes of so many CPUs each; gives the cluster's address."""
+def ray_nodes(cpus: list[int], *, gpus: int = 0) -> Iterator[str]:
+    """Nodes of so many CPUs each, the first of them with so many GPUs, it says; gives the cluster's address."""
     pytest.importorskip("ray", reason="Ray is not installed")
     from ray.cluster_utils import Cluster
 
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     small = {"include_dashboard": False, "object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], **small})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], "num_gpus": gpus, **small})
     try:
         for number in cpus[1:]:
             cluster.add_node(num_cpus=number, object_store_memory=100 * 2**20)

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -48,7 +49,7 @@ def on_ray(config: BackboneConfig, passes: PassConfig, engine: EngineConfig) -> 
         MachineError: the cluster cannot be reached, or has too little for so many workers.
         BackboneError: the backbone is not there.
     """
-    with cluster(engine, passes.threads) as share:
+    with cluster(engine, passes.threads, on_gpus=True) as share:
         yield _find_there(config, share), partial(compute_on_ray, share=share)
 
 
@@ -85,20 +86,27 @@ def compute_on_ray(prepared: Sequence[Prepared], known: KnownBackbone, passes: P
     splits = [ray.put(each) for each in prepared]
     rows, own_tokens = (sum(size[which] for size in sizes.values()) for which in (0, 1))
     say(f"{len(shards)} shards for {share.workers} workers of {share.cpus} threads, on Ray")
-    pool: WorkerPool[Shard] = WorkerPool(
+    pool = WorkerPool(
         lambda: actor.remote(known, passes, share.cpus, Path.cwd()),
-        lambda worker, shard: worker.compute.remote(shard, splits[shard.split]),
         min(share.workers, len(shards)),
+        "fewer --workers or --shard-rows",
     )
-    began = time.monotonic()
-    with pool, ProgressLine(_label(prepared), rows, own_tokens) as line:
-        say(f"{known.source.name}: the first worker is ready after {time.monotonic() - began:.1f} s, on {known.device}")
-        try:
-            for shard, _ in pool.results(shards):
-                line.advance(*sizes[shard])
-        except KeyboardInterrupt:
-            say("what is whole is kept; the shards under way are computed again")
-            raise
+
+    def begin(worker: Any, shard: Shard) -> Any:
+        return worker.compute.remote(shard, splits[shard.split])
+
+    with pool:
+        began = time.monotonic()
+        pool.open()
+        ready = f"the first worker is ready after {time.monotonic() - began:.1f} s, on {known.device}"
+        with ProgressLine(_label(prepared), rows, own_tokens) as line:
+            say(f"{known.source.name}: {ready}")
+            try:
+                for shard, _ in pool.results(shards, begin):
+                    line.advance(*sizes[shard])
+            except KeyboardInterrupt:
+                say("what is whole is kept; the shards under way are computed again")
+                raise
     for each in prepared:
         finish(each.job.as_begun(), passes)  # with the batches that the first worker settled on
 

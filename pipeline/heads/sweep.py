@@ -3,9 +3,10 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import islice
+from functools import cached_property, partial
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,21 +14,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.cache import FeatureCache, FeatureSet
+from pipeline.cache import FeatureCache
 from pipeline.config import CacheConfig, RunsConfig, source_name
-from pipeline.digests import sha256_of_labels, sha256_of_record
+from pipeline.digests import sha256_of_labels
+from pipeline.engine_config import EngineConfig
 from pipeline.errors import HeadError
-from pipeline.heads.candidates import Family, SpecRows, Stacked, families_of
+from pipeline.heads.candidates import Family, Stacked, families_of
 from pipeline.heads.entry import TrainedHead, enter_run
 from pipeline.heads.features import Opened, Own, cached_views, check_same_rows, facts_of, open_features, side_by_side
 from pipeline.heads.fit import check_views
 from pipeline.heads.fused.fit import Candidate, check_width
-from pipeline.heads.fused.stream import FeatureStream
-from pipeline.heads.rows import check_features, labelled
-from pipeline.heads.trials import run_trials
+from pipeline.heads.rows import labelled
+from pipeline.heads.trying import Attempt, TrainRows, Tried, Try, try_here
 from pipeline.heads_config import SweepConfig
 from pipeline.holdout import digest_of_held_out, groups_by, hold_outs, whole_texts
-from pipeline.partials import partial_path
 from pipeline.progress import TrialsLine, counted, say
 from pipeline.results.ledger import Run
 from pipeline.results.trackers import track, tracking
@@ -85,6 +85,16 @@ class _Plan:
         settings = {name: value for name, value in self.settings.items() if name not in ("threads", "show")}
         return {"sweep": settings, "task": self.task.name, "features": self.prints, "labels": labels}
 
+    def attempt(self, views: tuple[View, ...], heads: Iterable[str]) -> Attempt:
+        """Some heads on views of which each is in one of the singles."""
+        return Attempt(views, tuple(self._print_of[view] for view in views), tuple(heads))
+
+    @cached_property
+    def _print_of(self) -> dict[View, str]:
+        """The fingerprint of each view's training rows."""
+        of_specs = [zip(spec, self.prints[name_views(spec)]["train"], strict=True) for spec in self.singles]
+        return dict(chain.from_iterable(of_specs))
+
 
 @tracking()
 def sweep(
@@ -93,11 +103,12 @@ def sweep(
     runs: RunsConfig,
     own: Own = MappingProxyType({}),
     noted: Mapping[str, Any] = MappingProxyType({}),
+    engine: EngineConfig = EngineConfig(),
 ) -> list[Sweep]:
     """Try every head of `config` on every view of it, for every task; enter the best of each task as a run.
 
     Validation is looked at once, for the selected head. Where the command was stopped and is given again, it goes on
-    after the last spec of views that was done.
+    after the specs of views that were done, on whatever engine.
 
     Args:
         noted: what else the config of the runs says, such as how their rows were drawn.
@@ -107,14 +118,27 @@ def sweep(
     """
     families = families_of(config.heads, config.seed)
     features = FeatureCache.of(cache)
-    with limited_threads(config.threads):
-        tasks = find_tasks(config.tasks, config.task_files)
+    tasks = find_tasks(config.tasks, config.task_files)
+    with limited_threads(config.threads), _trying(engine, cache, features, config.threads) as try_all:
         plans = [_plan(task, config, cache, features, own, noted) for task in tasks]
         with state_folders(runs, [plan.settled for plan in plans]) as folders:
             return [
-                _found_before(folder, runs, plan.task) or _sweep(plan, config, families, features, folder, runs, own)
+                _found_before(folder, runs, plan.task)
+                or _sweep(plan, config, families, features, folder, runs, own, try_all)
                 for plan, folder in zip(plans, folders, strict=True)
             ]
+
+
+@contextmanager
+def _trying(engine: EngineConfig, cache: CacheConfig, features: FeatureCache, threads: int) -> Iterator[Try]:
+    """Within, what makes attempts is at hand."""
+    if engine.engine == "ray":
+        from pipeline.heads.on_ray import on_ray
+
+        with on_ray(engine, cache, threads) as try_all:
+            yield try_all
+    else:
+        yield partial(try_here, features=features)
 
 
 def _plan(
@@ -178,68 +202,44 @@ def _sweep(
     folder: Path,
     runs: RunsConfig,
     own: Own,
+    try_all: Try,
 ) -> Sweep:
     began = time.monotonic()
+    task = plan.task
+    rows, scored = _rows(plan, config, own)
+    slow = {kind: family for kind, family in families.items() if isinstance(family, Stacked)}
+    first = {kind: family for kind, family in families.items() if kind not in slow} or families
+    with TrialsLine(f"{task.name}, sweep", _most_heads(plan, config, first, slow)) as line:
+        tried = Tried(rows, folder, try_all, line)
+        tried.add([plan.attempt(views, first) for views in plan.singles])
+        tried.add([plan.attempt(views, first) for views in _side_by_side(plan, config, tried.trials)])
+        if slow and first is not families:
+            best_first = dict.fromkeys(each.views for each in leaderboard(tried.trials, task.metric))
+            tried.add([plan.attempt(parse_views(name), slow) for name in list(best_first)[: config.finalists]])
+        trials = tried.trials
+        standings = leaderboard(trials, task.metric)
+        line.now("training the selected head on all rows")
+        best = standings[0]
+        selected = rows.on(plan.attempt(parse_views(best.views), [best.head]), features)
+        head = families[best.head].fit(selected, Candidate(best.head, best.strength))
+    seconds = time.monotonic() - began
+    run = _enter(plan, config, features, own, standings, trials, head, scored, seconds, folder, runs)
+    track(run, runs)
+    return Sweep(run, standings, trials)
+
+
+def _rows(plan: _Plan, config: SweepConfig, own: Own) -> tuple[TrainRows, str]:
+    """The training rows, held out in ways; and the digest of what is scored."""
     task, train = plan.task, facts_of(plan.opened["train"][0])
     y = train.y
     assert y is not None
     many = f"{counted(config.seeds, 'way')} of holding out about {config.held_out:.0%}"
     say(f"{task.name}: {len(y):,} training rows, {many}")
     ways = hold_outs(train.texts, y, share=config.held_out, seed=config.seed, count=config.seeds, groups=plan.groups)
-    masks = [np.isin(np.arange(len(y)), fit, assume_unique=True) for fit, _ in ways]
+    masks = tuple(np.isin(np.arange(len(y)), fit, assume_unique=True) for fit, _ in ways)
     counts = whole_texts(train.texts) if config.score_on == "whole" else np.ones(len(y), dtype=bool)
     scored = digest_of_held_out(train.texts, [held[counts[held]] for _, held in ways])
-    tables: list[pa.Table] = []
-    before: list[str] = []
-
-    def open_train(views: Sequence[View]) -> list[FeatureSet]:
-        sets = open_features(features, task, views, config, own.get(task.name, {}))["train"]
-        check_same_rows([*plan.opened["train"], *sets])
-        return sets
-
-    def rows_of(sets: Sequence[FeatureSet]) -> SpecRows:
-        stream = FeatureStream.of_feature_sets(sets).within_memory()
-        return SpecRows(stream, y[stream.order], tuple(mask[stream.order] for mask in masks), counts[stream.order])
-
-    def try_on(views: Sequence[View], families: Mapping[str, Family], line: TrialsLine) -> None:
-        name = name_views(tuple(views))
-        sets = open_train(views)
-        key = [name, list(families), [each.fingerprint for each in sets]]
-        state = folder / f"{sha256_of_record(key)[:16]}.parquet"
-        if found := state.is_file():
-            tables.append(read_trials(state))
-            before.append(name)
-        else:
-            if before:
-                say(f"{task.name}: goes on where it was stopped: {len(before)} sets of views were done before")
-                before.clear()
-            rows = rows_of(sets)
-            check_features(rows.stream, f"{task.name}, {name}")
-            tables.append(run_trials(name, rows, families, config.strengths, partial(line.tell, name)))
-            _keep(state, tables[-1])
-        line.advance(tables[-1].num_rows, before=found)
-
-    slow = {kind: family for kind, family in families.items() if isinstance(family, Stacked)}
-    first = {kind: family for kind, family in families.items() if kind not in slow} or families
-    with TrialsLine(f"{task.name}, sweep", _most_heads(plan, config, first, slow)) as line:
-        for views in _specs(plan, config, tables):
-            if len(views) > 1:  # the wider the features, the longer
-                line.changes_pace()
-            try_on(views, first, line)
-        if slow and first is not families:
-            best_first = dict.fromkeys(each.views for each in leaderboard(pa.concat_tables(tables), task.metric))
-            line.changes_pace()
-            for name in list(best_first)[: config.finalists]:
-                try_on(parse_views(name), slow, line)
-        trials = pa.concat_tables(tables)
-        standings = leaderboard(trials, task.metric)
-        line.now("training the selected head on all rows")
-        rows = rows_of(open_train(parse_views(standings[0].views)))
-        head = families[standings[0].head].fit(rows, Candidate(standings[0].head, standings[0].strength))
-    seconds = time.monotonic() - began
-    run = _enter(plan, config, features, own, standings, trials, head, scored, seconds, folder, runs)
-    track(run, runs)
-    return Sweep(run, standings, trials)
+    return TrainRows(task, config, own.get(task.name, {}), y, masks, counts), scored
 
 
 def _most_heads(plan: _Plan, config: SweepConfig, first: Mapping[str, Family], slow: Mapping[str, Family]) -> int:
@@ -253,12 +253,11 @@ def _most_heads(plan: _Plan, config: SweepConfig, first: Mapping[str, Family], s
     return (specs * count(first) + finals * count(slow)) * config.seeds
 
 
-def _specs(plan: _Plan, config: SweepConfig, tables: Sequence[pa.Table]) -> Iterator[tuple[View, ...]]:
-    """What is named, then the best of the single views side by side; `tables` has the trials of what came before."""
-    yield from plan.singles
-    if config.side_by_side < 2 or not tables:
+def _side_by_side(plan: _Plan, config: SweepConfig, trials: pa.Table) -> Iterator[tuple[View, ...]]:
+    """The best of the single views together: two of them, three, and so on."""
+    if config.side_by_side < 2:
         return
-    best_first = dict.fromkeys(each.views for each in leaderboard(pa.concat_tables(tables), plan.task.metric))
+    best_first = dict.fromkeys(each.views for each in leaderboard(trials, plan.task.metric))
     width = plan.opened["train"][0].hidden_size
     singles = [parse_views(name)[0] for name in best_first if "+" not in name]
     chosen: list[View] = []
@@ -286,13 +285,6 @@ def far_apart(views: Iterable[View], apart: int) -> Iterator[View]:
         if all(each.pooling != view.pooling or abs(each.layer - view.layer) >= apart for each in chosen):
             chosen.append(view)
             yield view
-
-
-def _keep(path: Path, trials: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
-    write_trials(partial, trials)
-    partial.replace(path)
 
 
 def _enter(

@@ -10,6 +10,7 @@ from rich.console import Console
 from pipeline.config import CacheConfig, RunsConfig
 from pipeline.errors import CacheError, ConfigError, HeadError
 from pipeline.heads import sweep as sweeping
+from pipeline.heads import trying
 from pipeline.heads.fused import spectrum, stream
 from pipeline.heads.store import load_head
 from pipeline.heads.sweep import sweep
@@ -157,7 +158,7 @@ def test_labels_that_mean_nothing_are_learned_at_chance(corpora, write_cache, tm
 
 def test_a_stopped_sweep_goes_on_and_comes_to_the_same(swept, cache, tmp_path, monkeypatch, capsys):
     found, _ = swept
-    runs, real, calls = RunsConfig(tmp_path / "runs"), sweeping.run_trials, []
+    runs, real, calls = RunsConfig(tmp_path / "runs"), trying.run_trials, []
 
     def stops(name, *rest):
         if len(calls) == 2:
@@ -165,13 +166,13 @@ def test_a_stopped_sweep_goes_on_and_comes_to_the_same(swept, cache, tmp_path, m
         calls.append(name)
         return real(name, *rest)
 
-    monkeypatch.setattr(sweeping, "run_trials", stops)
+    monkeypatch.setattr(trying, "run_trials", stops)
     with pytest.raises(KeyboardInterrupt):
         sweep(CONFIG, cache, runs)
     assert read_runs(runs.runs_dir) == []
     assert "goes on" not in capsys.readouterr().err
     then = []
-    monkeypatch.setattr(sweeping, "run_trials", lambda name, *rest: then.append(name) or real(name, *rest))
+    monkeypatch.setattr(trying, "run_trials", lambda name, *rest: then.append(name) or real(name, *rest))
     [again] = sweep(CONFIG, cache, runs)
     assert capsys.readouterr().err.count("goes on where it was stopped: 2 sets of views were done before") == 1
     assert calls + then == list(dict.fromkeys(each for each in found.trials["views"].to_pylist()))
@@ -218,7 +219,7 @@ def test_a_classifier_of_scikit_learn_takes_part(cache, tmp_path):
 
 @pytest.mark.parametrize("views", ["L2-tokens", "L1-mean+L2-tokens"])
 def test_a_tokens_view_is_refused_before_anything_is_trained(cache, tmp_path, monkeypatch, views):
-    monkeypatch.setattr(sweeping, "run_trials", None)
+    monkeypatch.setattr(trying, "run_trials", None)
     for named in ((views,), ("all", views)):
         with pytest.raises(HeadError, match=r"cannot be trained on these views(.|\n)*pooled views"):
             sweep(replace(CONFIG, views=named), cache, RunsConfig(tmp_path))
@@ -323,7 +324,7 @@ def test_views_that_memory_has_no_room_for_are_not_put_side_by_side(cache, corpo
 
 
 def _stopped_after_two(monkeypatch, cache, runs):
-    real, calls = sweeping.run_trials, []
+    real, calls = trying.run_trials, []
 
     def stops(name, *rest):
         if len(calls) == 2:
@@ -332,7 +333,7 @@ def _stopped_after_two(monkeypatch, cache, runs):
         return real(name, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(sweeping, "run_trials", stops)
+        patched.setattr(trying, "run_trials", stops)
         with pytest.raises(KeyboardInterrupt):
             sweep(CONFIG, cache, runs)
 
