@@ -18,9 +18,10 @@ PURPOSES = {
     "adapters": "the live path",
     "remote": "sftp, s3 and the Hub",
     "report": "pipeline report",
+    "ray": "workers on Ray",
 }
 """What the base and the extras are for; any other extra goes by its name."""
-MADE = {"": "make setup-cpu", "extract": "make setup", "adapters": "make setup", "remote": "make setup"}
+MADE = {"": "make setup-cpu", "extract": "make setup", "adapters": "make setup", "remote": "make setup", "ray": "make setup"}
 DEVELOPERS = {"dev", "bench"}
 """Extras that are not looked at."""
 
