@@ -6,13 +6,21 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Listener
 from pathlib import Path
+
+from tests import forked_client
 
 HEAVY = [
     "tests.forked",
     "torch",
-    "transformers",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.auto",
+    "peft",
+    "bitsandbytes",
     "sklearn.linear_model",
     "pyarrow.parquet",
     "scipy.stats",
@@ -39,6 +47,26 @@ def pipeline(
             raise subprocess.TimeoutExpired(["pipeline", *words], SECONDS)
         out, err = (path.read_text("utf-8") for path in said)
         return subprocess.CompletedProcess(["pipeline", *words], process.exitcode, out, err)
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Within, commands can be run so from outside; gives what to call instead of `pipeline`."""
+    with tempfile.TemporaryDirectory() as place, Listener(f"{place}/socket", authkey=forked_client.AUTHKEY) as listener:
+        threading.Thread(target=_serve, args=(listener,), daemon=True).start()
+        yield f"{sys.executable} {forked_client.__file__} {listener.address}"
+
+
+def _serve(listener: Listener) -> None:
+    while True:
+        try:
+            connection = listener.accept()
+        except OSError:  # it was closed
+            return
+        with connection:
+            words, folder, environment = connection.recv()
+            done = pipeline(words, Path(folder), environment)
+            connection.send((done.returncode, done.stdout, done.stderr))
 
 
 def begin(
