@@ -21,7 +21,7 @@ PURPOSES = {
     "ray": "workers on Ray",
 }
 """What the base and the extras are for; any other extra goes by its name."""
-MADE = {"": "make setup-cpu", "extract": "make setup", "adapters": "make setup", "remote": "make setup", "ray": "make setup"}
+MADE = {"": "make setup-cpu", **dict.fromkeys(("extract", "adapters", "remote", "ray"), "make setup")}
 DEVELOPERS = {"dev", "bench"}
 """Extras that are not looked at."""
 
