@@ -69,7 +69,9 @@ def read_adapter(folder: Path) -> Adapter:
             where=folder,
             expected=f"{CONFIG} and {WEIGHTS}, as peft's save_pretrained writes them",
             found="no such folder" if there is None else ", ".join(there) or "an empty folder",
-            remedy="save the adapter again with save_pretrained, which writes safetensors",
+            remedy="check the path"
+            if there is None
+            else "save the adapter again with save_pretrained: it writes safetensors",
         )
     try:
         config = json.loads((folder / CONFIG).read_text("utf-8"))

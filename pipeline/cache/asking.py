@@ -65,10 +65,18 @@ OPTIONS = {
 """Fields that the command line has options for; any other is a `--where`."""
 
 
-def asking_for(fields: Iterable[str]) -> str:
-    """The options that ask for these fields, as the end of a sentence; nothing where none has an option."""
-    options = [OPTIONS[field] for field in fields if field in OPTIONS]
+def asking_for(differ: Iterable[Difference]) -> str:
+    """The options that ask for what was found, as the end of a sentence; nothing where none has an option."""
+    options = [f"{OPTIONS[each.field]}{_value(each)}" for each in differ if each.field in OPTIONS]
     return f" with {', '.join(options)}" if options else ""
+
+
+def _value(difference: Difference) -> str:
+    """A value that an option takes as it stands in an identity, behind a space; nothing where it takes another."""
+    if difference.field in ("adapter", "prompt"):
+        return ""
+    values = [value for value in str(difference.found).split("+") if value != "files"]  # sources that agree are joined
+    return f" {shlex.quote(values[0])}" if values else ""
 
 
 def choosing(manifest: Manifest, split: str, fields: Sequence[str]) -> str:

@@ -152,7 +152,7 @@ class FeatureCache:
                 where=self.shown,
                 remedy=(f"{VERIFY}; or " if damaged else "")
                 + "run pipeline extract with the wanted settings, or ask for what is there"
-                + asking_for(difference.field for difference in differ),
+                + asking_for(differ),
             )
         if len(matching) > 1:
             apart = telling_apart(matching)

@@ -194,6 +194,6 @@ def find_run(runs_dir: Path, name: str) -> Path:
             "no such run" if not found else "several runs are called so",
             where=runs_dir,
             found=f"{', '.join(reversed(found[-SHOWN:]))}{more}" if found else name or "an empty name",
-            remedy="pipeline runs ls shows their names",
+            remedy="give more of the name" if found else "pipeline runs ls shows their names",
         )
     return runs_dir / found[0]

@@ -101,12 +101,18 @@ def savings_of(runs: Sequence[Run]) -> list[Saving]:
 def of_run(run: Run, runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     """By task, how many runs share a run's features, itself among them, and the break-even."""
     return {
-        task: {
-            "shared_by": sum(other.costs.get(task, {}).get("passes", [None])[0] == cost["passes"][0] for other in runs),
-            "break_even": break_even(cost),
-        }
+        task: {"shared_by": shared_by(run, task, runs), "break_even": break_even(cost)}
         for task, cost in run.costs.items()
     }
+
+
+def shared_by(run: Run, task: str, runs: Sequence[Run]) -> int:
+    """How many of some runs use features of the pass that a run's came out of; none where that is not recorded."""
+
+    def first_pass(of: Run) -> Any:
+        return of.costs.get(task, {}).get("passes", [None])[0]
+
+    return 0 if first_pass(run) is None else sum(first_pass(other) == first_pass(run) for other in runs)
 
 
 def savings_table(found: Sequence[Saving]) -> Table:

@@ -5,6 +5,7 @@ from pipeline.results.report.entries import KINDS, Entry
 from pipeline.results.report.figure import counted, said
 from pipeline.results.report.leaderboard import Place
 from pipeline.results.report.markup import Scale, definitions, esc, kind_tag, seconds_in_words
+from pipeline.results.savings import shared_by
 
 NAMED = 3
 """Runs that are not told apart, by name; the others are counted."""
@@ -103,8 +104,8 @@ def _facts(corpus: Corpus, places: list[Place]) -> dict[str, tuple[str, str]]:
     if best.run.path == "live":
         cost = ("none cached", "live passes are in its own time")
     else:
-        sharing = sum(set(best.fingerprints) <= set(each.fingerprints) for each in corpus.entries)
-        alone = "no other run shares them" if len(corpus.entries) > 1 else ""
+        sharing = shared_by(best.run, corpus.task, [each.run for each in corpus.entries])
+        alone = "no other run shares them" if len(corpus.entries) > 1 and stage_one else ""
         shared = f"{sharing} runs share them" if sharing > 1 else alone
         cost = (seconds_in_words(stage_one), ": ".join(filter(None, ["once", shared])) if stage_one else shared)
     tasks = counted(len(best.run.tasks), "task") if len(best.run.tasks) > 1 else ""
