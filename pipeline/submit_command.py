@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from pipeline.config import LedgerConfig
 from pipeline.errors import ConfigError, DataError, PipelineError, RunError
-from pipeline.terminal import LISTS, Flat, Json, columns, print_result
+from pipeline.terminal import LISTS, Flat, Json, columns, print_result, printable
 
 if TYPE_CHECKING:
+    from rich.table import Table as ShownTable
+
     from pipeline.results.ledger import Run
     from pipeline.results.submission import Predicted
     from pipeline.tasks.tables import Table
@@ -85,7 +87,14 @@ def submit(
         raise problems[0] if len(problems) == 1 else RunError("\n".join(map(str, problems)))
     written = write_submission(to, predicted, any_rows=any_rows, force=force)
     result = {"file": str(to), "tasks": written}
-    print_result(result, json, lambda result: columns(result["tasks"], ("task", "file", "rows", "ones", "origin")))
+    print_result(result, json, _shown)
+
+
+def _shown(result: dict[str, Any]) -> "ShownTable":
+    lines = [{**each, "predicted 1": each["ones"]} for each in result["tasks"]]
+    shown = columns(lines, ("task", "file", "rows", "predicted 1", "origin"))
+    shown.title, shown.title_justify = printable(f"written: {result['file']}"), "left"
+    return shown
 
 
 def _files(predictions: tuple[str, ...], tasks: tuple[str, ...]) -> dict[str, Path]:
