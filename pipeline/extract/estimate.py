@@ -25,6 +25,10 @@ class Estimate:
         """The sum of two that were estimated apart from each other."""
         return Estimate(self.value + other.value, math.hypot(self.error, other.error))
 
+    def along(self, other: "Estimate") -> "Estimate":
+        """The sum of two that were estimated from the same rows: if one is off, so is the other."""
+        return Estimate(self.value + other.value, self.error + other.error)
+
     def times(self, factor: float) -> "Estimate":
         """So many times as much; the factor is known."""
         return Estimate(self.value * factor, self.error * abs(factor))

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
 from pipeline.cache.writer import SHARD_OVERHEAD_BYTES
 from pipeline.extract.cut import MOST_SHARD_ROWS
-from pipeline.extract.estimate import Estimate, draw_clusters, estimate_ratio
+from pipeline.extract.estimate import NOTHING, Estimate, draw_clusters, estimate_ratio
 from pipeline.extract.job import Job
 from pipeline.extract.part import Part, Size
 from pipeline.extract.preflight import most_index_bytes, vector_bytes
@@ -79,6 +80,16 @@ class PassForecast:
     computed_tokens: Estimate
     blocks: int
     views: tuple[ViewForecast, ...]
+
+    @property
+    def raw_bytes(self) -> Estimate:
+        """Of all views."""
+        return reduce(Estimate.along, (view.raw_bytes for view in self.views), NOTHING)
+
+    @property
+    def beside_bytes(self) -> Estimate:
+        """Of all views."""
+        return reduce(Estimate.along, (view.beside_bytes for view in self.views), NOTHING)
 
 
 def forecast(

@@ -36,7 +36,7 @@ def room_needed(passes: Sequence[PassForecast], limit_bytes: int | None) -> Esti
     Args:
         limit_bytes: how much of a store stays here beside the shard that is being written; None is all.
     """
-    sizes = [sum((view.raw_bytes + view.beside_bytes for view in each.views), NOTHING) for each in passes]
+    sizes = [each.raw_bytes.along(each.beside_bytes) for each in passes]
     needed = sum(sizes, NOTHING)
     if limit_bytes is None or not sizes:
         return needed
@@ -78,9 +78,8 @@ class Amount:
             speed: of one worker.
             workers: that shards are shared among.
         """
-        views = [view for each in passes for view in each.views]
         view_bytes: dict[str, Estimate] = {}
-        for view in views:
+        for view in (view for each in passes for view in each.views):
             name = str(view.view)
             view_bytes[name] = view_bytes.get(name, NOTHING) + view.raw_bytes
         shards = sum(each.shards for each in passes)
@@ -97,8 +96,8 @@ class Amount:
             own_tokens=sum((each.own_tokens for each in passes), NOTHING),
             computed_tokens=sum((each.computed_tokens for each in passes), NOTHING),
             view_bytes=view_bytes,
-            raw_bytes=sum((view.raw_bytes for view in views), NOTHING),
-            beside_bytes=sum((view.beside_bytes for view in views), NOTHING),
+            raw_bytes=sum((each.raw_bytes for each in passes), NOTHING),
+            beside_bytes=sum((each.beside_bytes for each in passes), NOTHING),
             seconds=None if device_seconds is None else device_seconds.times(1 / at_once),
             device_seconds=device_seconds,
         )
