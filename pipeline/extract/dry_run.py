@@ -1,4 +1,8 @@
-"""Stage one planned and not done: what is left is found as it stands, and nothing is written, locked or mended."""
+"""Stage one planned and not done: what is left is found as it stands, and nothing is written, locked or mended.
+
+Of files of a streamed corpus, what was hashed is noted in the user's own cache folder, as ever: a plan of large files
+is not to read them twice.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field

@@ -8,6 +8,7 @@ from rich.text import Text
 from pipeline.extract.estimate import Estimate
 from pipeline.extract.plan import Amount, Plan
 from pipeline.fitting_table import FittingTable
+from pipeline.progress import counted
 from pipeline.terminal import printable
 
 COUNTS, BYTES = ("", "k", "M", "G", "T", "P"), ("B", "kB", "MB", "GB", "TB", "PB")
@@ -94,7 +95,7 @@ def _notes(plan: Plan) -> Iterator[str]:
     elif speed.passes:
         yield (
             f"speed: {speed.tokens_per_second:,.0f} computed tokens/s through {speed.blocks} blocks, measured on the "
-            f"last {speed.passes} shards, on {speed.where}; loading the backbone comes on top"
+            f"last {counted(speed.passes, 'shard')}, on {speed.where}; loading the backbone comes on top"
         )
     else:
         yield f"speed: {speed.tokens_per_second:,.0f} computed tokens/s, as given"

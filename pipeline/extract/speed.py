@@ -112,6 +112,6 @@ def _where(record: Mapping[str, Any], device: str) -> str:
     what = (
         device or _kind(record)
         if _kind(record) == "cuda"
-        else f"{record.get('machine')}, {record.get('threads')} threads"
+        else f"{record.get('machine')}, threads: {record.get('threads')}"
     )
     return f"{record.get('host')} ({what})"
