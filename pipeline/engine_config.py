@@ -1,5 +1,6 @@
-"""Who does the work of a command: this process, the workers of a cluster, or of stage one a share of array jobs."""
+"""Who does the work of a command: this process, a cluster's workers, of stage one a share of array jobs, or nobody."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,4 +60,28 @@ class ShareConfig(EngineConfig):
             problems.append(f"only_shards: expected {error.expected}, found {error.found}")
         if self.finish and self.only_shards is not None:
             problems.append("finish: it is of all shards, and goes without --only-shards")
+        raise_problems(problems)
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """Whether stage one is only planned.
+
+    Args:
+        dry_run: print what there is to do (rows, tokens, tokens to compute, bytes by view, time), and compute, write
+            and lock nothing. Neither weights nor a GPU are needed: --device cuda plans for one that is elsewhere.
+        tokens_per_second: of a dry run, the computed tokens that one worker does in a second; by default as the last
+            passes of this backbone took it whose features are in the cache.
+    """
+
+    dry_run: bool = False
+    tokens_per_second: float | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.tokens_per_second is not None:
+            if not self.dry_run:
+                problems.append("tokens_per_second: it is of --dry-run")
+            if not 0 < self.tokens_per_second < math.inf:
+                problems.append(f"tokens_per_second: expected a number above 0, found {self.tokens_per_second}")
         raise_problems(problems)

@@ -28,10 +28,11 @@ class FileMemory:
     Args:
         path: the JSON file that it is kept in.
         is_sound: whether facts are of the kind that is remembered here.
+        learns: whether what is measured is written there too.
     """
 
-    def __init__(self, path: Path, is_sound: Callable[[Facts], bool]) -> None:
-        self.path, self._is_sound = path, is_sound
+    def __init__(self, path: Path, is_sound: Callable[[Facts], bool], *, learns: bool = True) -> None:
+        self.path, self._is_sound, self._learns = path, is_sound, learns
 
     def facts(self, files: Iterable[Path], measure: Callable[[Path], Facts]) -> dict[Path, Facts]:
         """The facts of each file; of those that are not known they are measured, and remembered."""
@@ -41,7 +42,7 @@ class FileMemory:
             entry = known.get(place)
             if entry is None or entry["state"] != state:
                 entry = {"state": state, **measure(path)}
-                if _is_settled(state):
+                if self._learns and _is_settled(state):
                     known = {**self._read(), place: entry}  # another process may have learnt something meanwhile
                     self._write(known)
             found[path] = {name: value for name, value in entry.items() if name != "state"}

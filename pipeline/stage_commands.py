@@ -13,7 +13,7 @@ from pipeline.config import (
     TokensConfig,
 )
 from pipeline.corpus_config import CorpusConfig
-from pipeline.engine_config import EngineConfig, ShareConfig
+from pipeline.engine_config import EngineConfig, PlanConfig, ShareConfig
 from pipeline.heads_config import BaselinesConfig, JointConfig, SweepConfig
 from pipeline.own_rows import own_rows
 from pipeline.predict_config import PlaceConfig
@@ -52,6 +52,7 @@ def extract(
     passes: Annotated[PassConfig, Flat] = PassConfig(),
     cache: Annotated[StoreConfig, Flat] = StoreConfig(),
     share: Annotated[ShareConfig, Flat] = ShareConfig(),
+    plan: Annotated[PlanConfig, Flat] = PlanConfig(),
     json: Json = False,
 ) -> None:
     """Stage one: run the frozen backbone once over the corpora and write its hidden states to the cache.
@@ -64,6 +65,13 @@ def extract(
         raise missing_package(error, "extract") from error
     from pipeline.housekeeping.tables import sets_in_columns
 
+    if plan.dry_run:
+        from pipeline.extract.dry_run import plan_extract
+        from pipeline.extract.plan_table import plan_tables
+
+        planned = plan_extract(what, data, backbone, tokens, passes, cache, share, plan)
+        print_result(planned.to_dict(), json, lambda _: plan_tables(planned))
+        return
     result = run(what, data, backbone, tokens, passes, cache, share)
     names = ("task", "split", "name", "rows", "tokens", "truncated", "status")
     print_result(result, json, lambda rows: sets_in_columns(rows, names))

@@ -15,6 +15,7 @@ FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 """What is fetched from the Hub: never a pickle, never code."""
 NOT = ("*/*", "consolidated*")
 """The same weights once more, in other layouts."""
+WEIGHTS = "*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,11 @@ class BackboneSource:
     commit: str | None = None
 
 
-def find_backbone(config: BackboneConfig) -> BackboneSource:
+def find_backbone(config: BackboneConfig, *, with_weights: bool = True) -> BackboneSource:
     """Find a backbone's files: convert the embedded one once, fetch from the Hub, or take a local folder.
+
+    Args:
+        with_weights: otherwise none are fetched, and a folder may be without.
 
     Raises:
         BackboneError: the name is unknown, the folder is no model, or the Hub refuses or cannot be reached.
@@ -50,11 +54,11 @@ def find_backbone(config: BackboneConfig) -> BackboneSource:
     if name == EMBEDDED:
         return BackboneSource(name, embedded_folder(config.models_dir))
     if folder.is_dir():
-        return BackboneSource(backbone_slug(name), _checked(folder))
+        return BackboneSource(backbone_slug(name), _checked(folder, with_weights))
     if name in HUB_IDS or re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         hub_id = HUB_IDS.get(name, name)
-        snapshot = _fetch(hub_id, config.revision)
-        return BackboneSource(backbone_slug(hub_id), _checked(snapshot), commit=snapshot.name)
+        snapshot = _fetch(hub_id, config.revision, with_weights)
+        return BackboneSource(backbone_slug(hub_id), _checked(snapshot, with_weights), commit=snapshot.name)
     raise BackboneError(
         "no such backbone",
         expected=f"{EMBEDDED} | {' | '.join(HUB_IDS)} | a Hub id such as org/name | a local folder",
@@ -63,8 +67,8 @@ def find_backbone(config: BackboneConfig) -> BackboneSource:
     )
 
 
-def _checked(folder: Path) -> Path:
-    """The folder itself, if it looks like a transformers model with safetensors weights."""
+def _checked(folder: Path, with_weights: bool) -> Path:
+    """The folder itself, if it looks like a transformers model, with safetensors weights where these are wanted."""
     if not (folder / "config.json").is_file():
         raise BackboneError(
             "this folder is no model",
@@ -72,7 +76,9 @@ def _checked(folder: Path) -> Path:
             expected="config.json, *.safetensors and tokenizer.json, as save_pretrained writes them",
             found=_listing(folder) or "an empty folder",
         )
-    if not any(folder.glob("*.safetensors")):
+    if not with_weights:
+        return folder
+    if not any(folder.glob(WEIGHTS)):
         raise BackboneError(
             "this folder holds no safetensors weights (pickled ones are never read)",
             where=folder,
@@ -114,7 +120,7 @@ def _listing(folder: Path) -> str:
     return ", ".join(sorted(path.name for path in folder.iterdir())[:8])
 
 
-def _fetch(hub_id: str, revision: str | None) -> Path:
+def _fetch(hub_id: str, revision: str | None, with_weights: bool) -> Path:
     try:
         import httpx2
         import huggingface_hub
@@ -124,7 +130,10 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
     where = f"{hub_id}, revision {revision or 'main'}"
     try:
         folder = huggingface_hub.snapshot_download(
-            hub_id, revision=revision, allow_patterns=list(FILES), ignore_patterns=list(NOT)
+            hub_id,
+            revision=revision,
+            allow_patterns=list(FILES),
+            ignore_patterns=list(NOT if with_weights else (*NOT, WEIGHTS)),
         )
         return Path(folder)
     except errors.GatedRepoError as error:

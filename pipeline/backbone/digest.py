@@ -30,7 +30,7 @@ def digest_of_files(paths: Iterable[Path]) -> str:
     return "sha256:" + sha256_of_record({path.name: sha256_of_file(path) for path in paths})
 
 
-def digest_of_weights(folder: Path, memory_dir: Path, commit: str | None = None) -> str:
+def digest_of_weights(folder: Path, memory_dir: Path, commit: str | None = None, *, learns: bool = True) -> str:
     """The digest of a folder's safetensors files: `commit:…` where the Hub's commit vouches for them, else `sha256:…`.
 
     The local Hub cache keeps a file of a commit as a link to a blob that is named by its SHA-256. Only where every file
@@ -41,9 +41,10 @@ def digest_of_weights(folder: Path, memory_dir: Path, commit: str | None = None)
         folder: the model's folder.
         memory_dir: where the digests of files that were hashed before are kept.
         commit: the commit whose snapshot the folder is, or None.
+        learns: whether what is hashed is noted there.
     """
     files = sorted(folder.glob("*.safetensors"))
-    digests = DigestMemory(memory_dir / MEMORY).digests(files)
+    digests = DigestMemory(memory_dir / MEMORY, learns=learns).digests(files)
     if commit is not None and files and all(_is_blob(path, digests[path], commit) for path in files):
         return f"commit:{commit}"
     return "sha256:" + sha256_of_record({path.name: digests[path] for path in files})
@@ -67,10 +68,11 @@ class DigestMemory:
 
     Args:
         path: the JSON file that it is kept in.
+        learns: whether what is hashed is noted there.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._memory = FileMemory(path, lambda facts: SHA256.fullmatch(facts["sha256"]) is not None)
+    def __init__(self, path: Path, *, learns: bool = True) -> None:
+        self._memory = FileMemory(path, lambda facts: SHA256.fullmatch(facts["sha256"]) is not None, learns=learns)
 
     def digests(self, files: Iterable[Path]) -> dict[Path, str]:
         """The SHA-256 of each file, 64 hex digits; those that are not known are hashed, and remembered."""

@@ -4,7 +4,9 @@ import contextlib
 import importlib.util
 import io
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import BackboneError
 from pipeline.partials import partial_path
@@ -45,22 +47,48 @@ def gguf_file() -> Path:
     return files[0]
 
 
+def write_without_weights(folder: Path) -> None:
+    """Write the config and the tokenizer of the embedded backbone alone, out of its GGUF file.
+
+    Raises:
+        BackboneError: the package with the GGUF file is not installed.
+    """
+    from transformers import AutoConfig
+
+    gguf = gguf_file()
+    with _quiet_reading():
+        AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True).save_pretrained(folder)
+        _read_tokenizer(gguf).save_pretrained(folder)
+
+
+def _read_tokenizer(gguf: Path) -> Any:
+    """The one whose bytes are of a feature set's identity: the same online and offline."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
+
+
+@contextlib.contextmanager
+def _quiet_reading() -> Iterator[None]:
+    from pipeline.backbone.quiet import quiet_loading
+
+    with quiet_loading(), contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader's bar cannot be turned off
+        yield
+
+
 def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from pipeline.backbone.quiet import quiet_loading
+    from transformers import AutoModelForCausalLM
 
     partial = partial_path(folder)
-    with quiet_loading(), contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader's bar cannot be turned off
+    with _quiet_reading():
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         config = read.config
         del config.quantization_config  # the weights are plain numbers from here on
         model = type(read)(config)  # a model read from GGUF refuses save_pretrained; its twin does not
         model.load_state_dict(read.state_dict())
-        # saved with the tokenizer, whose bytes are of a feature set's identity: the same online and offline
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
+        tokenizer = _read_tokenizer(gguf)
         try:
             model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)

@@ -25,6 +25,7 @@ class BackboneFacts:
         num_hidden_layers: blocks.
         hidden_size: numbers a hidden state.
         max_positions: the most tokens it was made for, or None where its config does not say.
+        windowed: whether some block sees only the tokens of a window, so that what rows share is not computed once.
         weights: digest of the weights: `commit:…` or `sha256:…`.
         architecture: model type, blocks, hidden size, and a digest of everything else in its config.
         quantization: type, compute dtype, and what else decides the numbers.
@@ -35,6 +36,7 @@ class BackboneFacts:
     num_hidden_layers: int
     hidden_size: int
     max_positions: int | None
+    windowed: bool
     weights: str
     architecture: dict[str, Any]
     quantization: dict[str, Any]
@@ -48,11 +50,14 @@ class BackboneFacts:
         return {name: getattr(self, name) for name in names}
 
 
-def read_facts(source: BackboneSource, config: BackboneConfig, compute_dtype: Dtype) -> BackboneFacts:
+def read_facts(
+    source: BackboneSource, config: BackboneConfig, compute_dtype: Dtype, *, weights: str | None = None
+) -> BackboneFacts:
     """Read a backbone's facts from its files.
 
     Args:
         compute_dtype: the resolved one, never `auto`.
+        weights: their digest, where it is known; by default they are hashed.
 
     Raises:
         BackboneError: config.json cannot be read, or is of a kind that transformers does not know; the adapter is none
@@ -92,7 +97,8 @@ def read_facts(source: BackboneSource, config: BackboneConfig, compute_dtype: Dt
         num_hidden_layers=num_hidden_layers,
         hidden_size=hidden_size,
         max_positions=getattr(text_config, "max_position_embeddings", None),
-        weights=digest_of_weights(source.folder, config.models_dir, source.commit),
+        windowed=has_window(text_config),
+        weights=weights or digest_of_weights(source.folder, config.models_dir, source.commit),
         architecture={
             "model_type": record.get("model_type"),
             "num_hidden_layers": num_hidden_layers,
@@ -120,6 +126,18 @@ def check_unchanged(facts: BackboneFacts, source: BackboneSource, config: Backbo
             found=f"another {', '.join(changed)}",
             remedy="run the same command again when nothing writes there any more",
         )
+
+
+def has_window(text_config: Any) -> bool:
+    """Whether some block sees only the tokens of a window, so that what a prefix means depends on the distance.
+
+    Args:
+        text_config: transformers' config of the decoder.
+    """
+    kinds = getattr(text_config, "layer_types", None) or ()
+    return any(kind != "full_attention" for kind in kinds) or (
+        not kinds and getattr(text_config, "sliding_window", None) is not None
+    )
 
 
 def _quantization(config: BackboneConfig, compute_dtype: Dtype) -> dict[str, Any]:
@@ -150,6 +168,25 @@ def resolve_device(device: str) -> str:
             "this machine has no such device", where="device", expected=" | ".join(here), found=device
         ) from error
     return device
+
+
+def named_device(device: str) -> str:
+    """As `resolve_device`, of a device that may be on another machine.
+
+    Raises:
+        BackboneError: there is no such kind of device.
+    """
+    import torch
+
+    if device == "auto":
+        return resolve_device(device)
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = None
+    if kind not in ("cpu", "cuda"):
+        raise BackboneError("this is no device", where="device", expected="auto | cpu | cuda | cuda:1", found=device)
+    return "cpu" if kind == "cpu" else device
 
 
 def resolve_dtype(dtype: Dtype, device: str) -> Dtype:

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.backbone.batch import Batch, common_prefix_length, plain_batch
 from pipeline.backbone.blocks import Take, blocks_of, only_where_read, watching
+from pipeline.backbone.facts import has_window
 from pipeline.backbone.light_gradients import lighten_gradients
 from pipeline.backbone.load import Backbone
 from pipeline.backbone.packed import can_pack, pack_linears
@@ -22,15 +23,6 @@ TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 2e-1}
 """Largest relative difference, by compute dtype, between a row alone and the same row in a batch."""
 LIVE_TOKENS = 32
 """A live pass has a multiple of so many tokens: for a product of a shape that is new, a library makes code first."""
-
-
-def _has_window(config: Any) -> bool:
-    """Whether some block sees only the tokens of a window, so that what a prefix means depends on the distance."""
-    text_config = config.get_text_config(decoder=True)
-    kinds = getattr(text_config, "layer_types", None) or ()
-    return any(kind != "full_attention" for kind in kinds) or (
-        not kinds and getattr(text_config, "sliding_window", None) is not None
-    )
 
 
 class PrefillEngine:
@@ -217,7 +209,7 @@ class PrefillEngine:
         self._refuse_beyond_tolerance(
             padded, "a row's hidden states depend on the padding after it", remedy="take a causal decoder"
         )
-        if _has_window(self.backbone.model.config):
+        if has_window(self.backbone.model.config.get_text_config(decoder=True)):
             return False
         try:
             forked = self._largest_difference(self._compute_prefix(rows[0][:4]), _forked(rows, 4), alone)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from pipeline.cache.files import whole_file
 from pipeline.cache.json_files import parse_json, read_bounded
-from pipeline.cache.manifest import ORDERS, Order, shard_paths
+from pipeline.cache.manifest import ORDERS, Manifest, Order, shard_paths
 from pipeline.cache.seal import Seal
 from pipeline.errors import DamagedFeatureSet
 
@@ -63,6 +63,13 @@ def _cut_of(folder: Path, path: Path) -> Cut | None:
         return None
     rows = seal.first_place // int(number) if int(number) else seal.rows
     return Cut(rows, cast(Order, seal.order), seal.token_budget) if rows else None
+
+
+def is_of_cut(manifest: Manifest, number: int, seal: Seal) -> bool:
+    """Whether a seal is of shard `number` as a manifest, finished or not, has the split cut."""
+    places = manifest.places_of(number)
+    cut = (manifest.order, manifest.token_budget, places.start, len(places))
+    return (seal.order, seal.token_budget, seal.first_place, seal.rows) == cut
 
 
 def forget_cut(folder: Path, shards: int) -> None:

@@ -5,12 +5,12 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.cache.cut import CUT, Cut, forget_cut, read_cut, write_cut
+from pipeline.cache.cut import CUT, Cut, forget_cut, is_of_cut, read_cut, write_cut
 from pipeline.cache.files import append_line, clear_partials_of, make_way, refused, set_aside, whole_file
 from pipeline.cache.identity import Identity
 from pipeline.cache.index import write_index
@@ -55,9 +55,7 @@ class FeatureSetWriter:
     upload: "Upload | None" = dataclasses.field(default=None, compare=False, repr=False)
 
     @classmethod
-    def open(
-        cls, cache_dir: Path, *, identity: Identity, upload: "Upload | None" = None, **facts: Any
-    ) -> "FeatureSetWriter":
+    def open(cls, cache_dir: Path, *, identity: Identity, upload: "Upload | None" = None, **facts: Any) -> Self:
         """Find what is there, at the store too where there is one. Nothing is made before the first shard.
 
         A cut into shards that was begun is kept, and of a set that is whole its sources and what was recorded with it.
@@ -92,7 +90,7 @@ class FeatureSetWriter:
         """How the split is cut into shards and batches."""
         return Cut(self.manifest.shard_rows, self.manifest.order, self.manifest.token_budget)
 
-    def cut_as(self, cut: Cut, ordered: np.ndarray | None = None) -> "FeatureSetWriter":
+    def cut_as(self, cut: Cut, ordered: np.ndarray | None = None) -> Self:
         """This writer with another cut.
 
         Args:
@@ -171,14 +169,11 @@ class FeatureSetWriter:
             seal = Seal.read(seal_path)
         except DamagedFeatureSet:
             return None
-        places = self.manifest.places_of(number)
         whole = size_or_none(index) == seal.index_bytes and (
             size_or_none(states) == seal.states_bytes
             or (self.upload is not None and self.upload.holds(self.folder, number, seal))
         )
-        cut = (self.manifest.order, self.manifest.token_budget, places.start, len(places))
-        of_this_cut = (seal.order, seal.token_budget, seal.first_place, seal.rows) == cut
-        return seal if whole and of_this_cut else None
+        return seal if whole and is_of_cut(self.manifest, number, seal) else None
 
     def claim(self, number: int) -> bool:
         """Take the lock of a shard, if nobody has it, and clear what its last writer left half-written."""

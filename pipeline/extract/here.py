@@ -125,4 +125,4 @@ def _plan(prepared: Prepared, engine: PrefillEngine, number: int) -> tuple[Part,
     """A shard's rows, what all of them begin with, if that can be shared, and their batches behind it."""
     writer = prepared.job.writers[0]
     part = prepared.parts.part(writer.rows_of(number))
-    return part, *plan_shard(engine, part.tokens, np.arange(len(part)), writer.manifest.token_budget)
+    return part, *plan_shard(part.tokens, np.arange(len(part)), writer.manifest.token_budget, share=engine.shares)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -14,7 +13,6 @@ from pipeline.cache.cut import Cut
 from pipeline.cache.identity import Identity
 from pipeline.cache.manifest import Manifest, Order
 from pipeline.cache.relabel import is_stale, reindex
-from pipeline.cache.upload import Upload
 from pipeline.cache.verify import verify_feature_set
 from pipeline.cache.writer import FeatureSetWriter
 from pipeline.config import Dtype, PassConfig, TokensConfig
@@ -79,6 +77,15 @@ class Job:
             if not writer.is_whole:
                 left.append((writer, view))
         return Job(self.corpus, *zip(*left, strict=True)) if left else None
+
+    def left(self) -> "Job | None":
+        """The views that lack a shard, as they stand, if there are any: nothing is looked into or mended."""
+        lacking = [
+            (writer, view)
+            for writer, view in zip(self.writers, self.views, strict=True)
+            if any(writer.sealed(number) is None for number in range(writer.manifest.shards))
+        ]
+        return Job(self.corpus, *zip(*lacking, strict=True)) if lacking else None
 
     def cut(self, tokens: TokenRows | None, order: Order | None) -> list["Job"]:
         """Settle how the split is cut, one job for each cut: one that was begun is kept.
@@ -229,8 +236,7 @@ def make_job(
     facts: BackboneFacts,
     tokens: TokensConfig,
     passes: PassConfig,
-    cache_dir: Path,
-    upload: Upload | None,
+    open_writer: Callable[..., FeatureSetWriter],
     data_source: str,
     storage_dtype: Dtype,
     recorded: dict[str, object],
@@ -238,7 +244,7 @@ def make_job(
     """Give each view of a split its identity and its writer.
 
     Args:
-        upload: what takes the features to a store, if there is one.
+        open_writer: makes a writer, as `FeatureSetWriter.open` does in a cache's folder.
         storage_dtype: the resolved one, never `auto`.
 
     Raises:
@@ -261,10 +267,8 @@ def make_job(
             texts=corpus.digest,
         )
         writers.append(
-            FeatureSetWriter.open(
-                cache_dir,
+            open_writer(
                 identity=identity,
-                upload=upload,
                 task=corpus.task.name,
                 split=corpus.split,
                 labels=corpus.task.labels,

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.cache.identity import Identity
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.shard import RAW
 from pipeline.cache.writer import SHARD_OVERHEAD_BYTES
@@ -12,6 +13,7 @@ from pipeline.extract.part import Size
 from pipeline.extract.prepared import Prepared
 from pipeline.progress import say
 from pipeline.shard_choice import ALL_SHARDS, ShardChoice
+from pipeline.sizes import shown_size
 
 INDEX_NUMBERS_BYTES = 96
 """What a row takes in an index beside its text: its numbers, and the text's length and source."""
@@ -36,10 +38,10 @@ def check_room(prepared: Sequence[Prepared], cache_dir: Path, choice: ShardChoic
             own += size.own_tokens
             of_views = sum(shard_bytes(each.job.writers[place].manifest, len(of_shard), size) for place in places)
             size_bytes, largest = size_bytes + of_views, max(largest, of_views)
-    there = next(folder for folder in (cache_dir.absolute(), *cache_dir.absolute().parents) if folder.is_dir())
-    free = shutil.disk_usage(there).free
+    free = free_bytes(cache_dir)
     say(
-        f"to do: {rows:,} rows, {own:,} tokens after the prompt, {_size(size_bytes)}; {_size(free)} free in {cache_dir}"
+        f"to do: {rows:,} rows, {own:,} tokens after the prompt, {shown_size(size_bytes)}; "
+        f"{shown_size(free)} free in {cache_dir}"
     )
     upload = prepared[0].job.writers[0].upload
     if upload is not None and upload.copy.limit_bytes is not None:
@@ -55,18 +57,23 @@ def check_room(prepared: Sequence[Prepared], cache_dir: Path, choice: ShardChoic
         )
 
 
+def free_bytes(cache_dir: Path) -> int:
+    """What the disk has free that a cache's folder is on, or will be."""
+    there = next(folder for folder in (cache_dir.absolute(), *cache_dir.absolute().parents) if folder.is_dir())
+    return shutil.disk_usage(there).free
+
+
 def shard_bytes(manifest: Manifest, rows: int, size: Size) -> int:
     """About what a shard's files take; a little more rather than less."""
-    identity = manifest.identity
-    vectors = size.own_tokens if identity.pooling == "tokens" else rows
-    numbers = vectors * int(identity.architecture["hidden_size"])
-    return numbers * RAW[identity.storage_dtype].itemsize + most_index_bytes(rows, size) + SHARD_OVERHEAD_BYTES
+    vectors = size.own_tokens if manifest.identity.pooling == "tokens" else rows
+    return vectors * vector_bytes(manifest.identity) + most_index_bytes(rows, size) + SHARD_OVERHEAD_BYTES
+
+
+def vector_bytes(identity: Identity) -> int:
+    """What one vector of a feature set takes."""
+    return int(identity.architecture["hidden_size"]) * RAW[identity.storage_dtype].itemsize
 
 
 def most_index_bytes(rows: int, size: Size) -> int:
     """What the rows of an index take at most: where no text can be compressed."""
     return size.text_bytes + rows * INDEX_NUMBERS_BYTES
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"

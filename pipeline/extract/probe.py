@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.backbone.batch import plain_batch
+from pipeline.backbone.known import KnownBackbone
 from pipeline.backbone.load import Backbone
 from pipeline.backbone.plan import SLOT_TOKENS
 from pipeline.backbone.prefill import PrefillEngine
@@ -76,19 +77,48 @@ def _seconds_a_token(engine: PrefillEngine) -> dict[int, float]:
     return best or {min(candidates): 0.0}
 
 
+def expected_budget(known: KnownBackbone, threads: int) -> tuple[int, bool]:
+    """What `find_token_budget` will give, as far as that is known while the backbone is not loaded.
+
+    Args:
+        threads: of the CPU; 0 is as many as torch has now.
+
+    Returns:
+        tokens a batch; and whether they are remembered, or a middling candidate.
+    """
+    device, facts = torch.device(known.device), known.facts
+    if device.type == "cpu" or torch.cuda.is_available():
+        name = name_of_device(device, threads)
+        shape = (str(facts.architecture["model_type"]), facts.num_hidden_layers, facts.hidden_size)
+        begins, ends = _around(name, shape, known.dtype)
+        for key, budget in remembered_budgets().items():
+            if key.startswith(begins) and key.endswith(ends):  # between them is how its weights are held
+                return budget, True
+    candidates = CANDIDATES[device.type]
+    return candidates[len(candidates) // 2], False
+
+
 def _key(backbone: Backbone) -> str:
     config = backbone.model.config.get_text_config(decoder=True)
-    shape = f"{config.model_type} of {backbone.num_hidden_layers} blocks of {backbone.hidden_size}"
-    device = name_of_device(backbone.device)
+    shape = (config.model_type, backbone.num_hidden_layers, backbone.hidden_size)
+    begins, ends = _around(name_of_device(backbone.device), shape, str(backbone.dtype).removeprefix("torch."))
     layers = "/".join(sorted({type(m).__name__ for m in backbone.model.modules() if "Linear" in type(m).__name__}))
-    return f"{device}; {shape}; {layers}, {str(backbone.dtype).removeprefix('torch.')}; torch {torch.__version__}"
+    return begins + layers + ends
 
 
-def name_of_device(device: torch.device) -> str:
-    """What a remembered budget calls a device: on the CPU the number of threads belongs to it."""
+def _around(device: str, shape: tuple[str, int, int], dtype: str) -> tuple[str, str]:
+    return f"{device}; {shape[0]} of {shape[1]} blocks of {shape[2]}; ", f", {dtype}; torch {torch.__version__}"
+
+
+def name_of_device(device: torch.device, threads: int = 0) -> str:
+    """What a remembered budget calls a device: on the CPU the number of threads belongs to it.
+
+    Args:
+        threads: 0 is as many as torch has now.
+    """
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return f"{_processor()}, {torch.get_num_threads()} threads"
+    return f"{_processor()}, {threads or torch.get_num_threads()} threads"
 
 
 def _processor() -> str:

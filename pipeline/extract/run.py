@@ -59,13 +59,16 @@ def extract(
     share: ShareConfig = ShareConfig(),
 ) -> list[dict[str, Any]]:
     """Write every feature set that is asked for and not there yet: `extract_splits` of all splits of the tasks."""
-    tasks = find_tasks(config.tasks, config.task_files)
-    splits: Iterable[Examples | StreamedCorpus]
-    if isinstance(data, CorpusConfig) and data.stream:
-        splits = (each for task in tasks for each in stream_task(task, data, config.splits).values())
-    else:
-        splits = (each for task in tasks for each in read_task(task, data, config.splits or None).values())
+    splits = asked_splits(config, data)
     return extract_splits(splits, config, data.source, backbone, tokens, passes, cache, share)
+
+
+def asked_splits(config: ExtractConfig, data: DataConfig) -> Iterable[Examples | StreamedCorpus]:
+    """The splits of the tasks, read one after the other as they are asked for."""
+    tasks = find_tasks(config.tasks, config.task_files)
+    if isinstance(data, CorpusConfig) and data.stream:
+        return (each for task in tasks for each in stream_task(task, data, config.splits).values())
+    return (each for task in tasks for each in read_task(task, data, config.splits or None).values())
 
 
 def extract_splits(
@@ -125,13 +128,12 @@ def _extract(
             facts=known.facts,
             tokens=tokens,
             passes=passes,
-            cache_dir=cache_dir,
-            upload=upload,
+            open_writer=partial(FeatureSetWriter.open, cache_dir, upload=upload),
             data_source=data_source,
             storage_dtype=known.dtype if passes.storage_dtype == "auto" else passes.storage_dtype,
             recorded=_recorded(known.device),
         )
-        for corpus in _said(splits)
+        for corpus in said(splits)
     ]
     missing = [left for job in jobs if (left := job.missing(passes))]
     status = {writer.folder: _status(writer) for job in jobs for writer in job.writers}
@@ -145,7 +147,8 @@ def _extract(
     return [_describe(writer, status[writer.folder]) for job in jobs for writer in job.writers]
 
 
-def _said(splits: Iterable[Examples | StreamedCorpus]) -> Iterable[Examples | StreamedCorpus]:
+def said(splits: Iterable[Examples | StreamedCorpus]) -> Iterable[Examples | StreamedCorpus]:
+    """The splits, each named when its turn comes."""
     for corpus in splits:
         say(f"{corpus.task.name}/{corpus.split}: {len(corpus)} rows from {corpus.origin}")
         yield corpus

@@ -39,15 +39,28 @@ def plan_rows(
     engine: PrefillEngine, tokens: TokenRows, rows: np.ndarray, prefix_length: int, token_budget: int
 ) -> list[Batch]:
     """The batches of some rows behind what all of them begin with; nothing is computed."""
-    return plan_batches([tokens[row][prefix_length:] for row in rows], token_budget, share=engine.shares)
+    return plan_batches(_behind(tokens, rows, prefix_length), token_budget, share=engine.shares)
 
 
 def plan_shard(
-    engine: PrefillEngine, tokens: TokenRows, rows: np.ndarray, token_budget: int
+    tokens: TokenRows, rows: np.ndarray, token_budget: int, *, share: bool
 ) -> tuple[np.ndarray, list[Batch]]:
-    """What all of some rows begin with, if that can be shared, and their batches behind it; nothing is computed."""
-    shared = shared_ids(tokens, rows)[: None if engine.shares else 0]
-    return shared, plan_rows(engine, tokens, rows, len(shared), token_budget)
+    """What all of some rows begin with, and their batches behind it; nothing is computed.
+
+    Args:
+        share: whether the backbone can share what rows begin with (`PrefillEngine.shares`).
+    """
+    shared = shared_ids(tokens, rows)[: None if share else 0]
+    return shared, plan_batches(_behind(tokens, rows, len(shared)), token_budget, share=share)
+
+
+def count_computed(shared: np.ndarray, batches: Sequence[Batch]) -> int:
+    """The tokens that a plan of `plan_shard` computes, padding included."""
+    return len(shared) + sum(batch.ids.size for batch in batches)
+
+
+def _behind(tokens: TokenRows, rows: np.ndarray, prefix_length: int) -> list[np.ndarray]:
+    return [tokens[row][prefix_length:] for row in rows]
 
 
 def compute_rows(

@@ -16,7 +16,7 @@ from pipeline.extract.canaries import Recomputed
 from pipeline.extract.job import Job
 from pipeline.extract.memory import peak_memory_bytes
 from pipeline.extract.part import Part
-from pipeline.extract.shard_pass import compute_rows, index_of, to_shard_data
+from pipeline.extract.shard_pass import compute_rows, count_computed, index_of, to_shard_data
 from pipeline.extract.sharing import Claim
 from pipeline.progress import ProgressLine
 
@@ -56,7 +56,7 @@ def compute_shard(
         "views": len(views),
         "rows": len(part),
         "tokens": int(tokens.lengths.sum()),
-        "computed_tokens": len(shared) + sum(batch.ids.size for batch in batches),
+        "computed_tokens": count_computed(shared, batches),
         "token_budget": manifest.token_budget,
         "threads": torch.get_num_threads(),
         "float32_products": torch.get_float32_matmul_precision(),

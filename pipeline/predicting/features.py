@@ -145,7 +145,7 @@ class TextFeatures:
         )
         tokens.say_if_cut(sentences.origin, first.max_length)
         rows = np.arange(len(tokens))
-        shared, batches = plan_shard(self.engine, tokens, rows, self._token_budget(tokens))
+        shared, batches = plan_shard(tokens, rows, self._token_budget(tokens), share=self.engine.shares)
         asked = [View(view.layer, check_pooling(view.pooling)) for view in views]
         pooled = compute_rows(
             self.engine,

@@ -10,15 +10,15 @@ from pipeline.store_config import StoreConfig
 
 
 @pytest.fixture
-def stage_one(tiny_backbone, small_glue, tmp_path):
-    """Stage one on the tiny backbone, with any setting changed."""
+def asked_for(tiny_backbone, small_glue, tmp_path):
+    """The settings of stage one on the tiny backbone, with any of them changed."""
 
-    def run(cache_dir=tmp_path / "cache", **changed):
+    def ask(cache_dir=tmp_path / "cache", **changed):
         def settings(kind, **defaults):
             names = kind.__dataclass_fields__
             return kind(**{**defaults, **{name: value for name, value in changed.items() if name in names}})
 
-        return extract(
+        return (
             settings(ExtractConfig, layers=("1", "-1"), poolings=("last", "mean")),
             settings(CorpusConfig, glue_dir=small_glue),
             settings(BackboneConfig, backbone=str(tiny_backbone), models_dir=tmp_path / "models"),
@@ -28,4 +28,10 @@ def stage_one(tiny_backbone, small_glue, tmp_path):
             settings(ShareConfig),
         )
 
-    return run
+    return ask
+
+
+@pytest.fixture
+def stage_one(asked_for):
+    """Stage one on the tiny backbone, with any setting changed."""
+    return lambda *cache_dir, **changed: extract(*asked_for(*cache_dir, **changed))

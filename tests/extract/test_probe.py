@@ -4,7 +4,9 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
+from pipeline.backbone.known import KnownBackbone
 from pipeline.cache.manifest import Manifest
 from pipeline.errors import CacheError
 from pipeline.extract import probe
@@ -49,11 +51,14 @@ def budget_of(records, cache_dir):
 ONE = {"tasks": ("cola",), "splits": ("train",), "layers": ("1",), "poolings": ("mean",)}
 
 
-def test_it_is_probed_once_and_remembered(stage_one, probes, tmp_path, capsys):
+def test_it_is_probed_once_and_remembered(stage_one, asked_for, probes, tmp_path, capsys):
     assert budget_of(stage_one(**ONE, token_budget=0), tmp_path / "cache") == 512
     assert "batches of 512 tokens from now on" in capsys.readouterr().err
     assert budget_of(stage_one(tmp_path / "other", **ONE, token_budget=0), tmp_path / "other") == 512
     assert len(probes) == 1
+    known = KnownBackbone.find(asked_for()[2])
+    assert probe.expected_budget(known, torch.get_num_threads()) == (512, True)
+    assert probe.expected_budget(known, 97) == (1024, False)
     assert budget_of(stage_one(tmp_path / "third", **ONE, token_budget=64), tmp_path / "third") == 64
     assert len(probes) == 1
 
