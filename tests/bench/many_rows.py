@@ -44,7 +44,7 @@ def write_corpus(path: Path, rows: int, seed: int = 0) -> None:
             writer.write_table(pa.table({"sentence": [" ".join(each) for each in words], "label": labels}, schema))
 
 
-def pass_over(folder: Path, cache_dir: Path, shard_rows: int) -> None:
+def pass_over(folder: Path, cache_dir: Path, shard_rows: int, prompt: str) -> None:
     """Stage one over a folder of Parquet with a backbone that computes nothing; prints what it took as JSON."""
     began = time.perf_counter()  # Python's own start and the imports below count
     import torch
@@ -96,7 +96,7 @@ def pass_over(folder: Path, cache_dir: Path, shard_rows: int) -> None:
         at = time.perf_counter()
         for number in planned:
             part = settled.parts.part(writer.rows_of(number))
-            plan_shard(engine, part.tokens, np.arange(len(part)), writer.manifest.token_budget)
+            plan_shard(part.tokens, np.arange(len(part)), writer.manifest.token_budget, share=True)
         marks["planned"] = sum(len(writer.manifest.places_of(number)) for number in planned)
         marks["planning"] = time.perf_counter() - at
         marks["folder"] = str(writer.folder)
@@ -113,7 +113,7 @@ def pass_over(folder: Path, cache_dir: Path, shard_rows: int) -> None:
         ExtractConfig(tasks=("sst2",), layers=("1",), poolings=("mean",)),
         data.source,
         known,
-        TokensConfig(),
+        TokensConfig(prompt=prompt),
         passes,
         CacheConfig(cache_dir),
         ShareConfig(),
@@ -138,19 +138,20 @@ def pass_over(folder: Path, cache_dir: Path, shard_rows: int) -> None:
     print(json.dumps(found))
 
 
-def measure(rows: int, folder: Path, shard_rows: int = 0) -> dict[str, float]:
+def measure(rows: int, folder: Path, shard_rows: int = 0, prompt: str = "{}") -> dict[str, float]:
     """Write a corpus, and have a process of its own stream it.
 
     Args:
         folder: for corpus and features.
         shard_rows: rows a shard; 0 is what stage one takes by itself.
+        prompt: around each sentence.
     """
     data, cache = folder / f"data-{rows}", folder / f"cache-{rows}"
     data.mkdir()
     write_corpus(data / "train.parquet", rows)
     began = time.perf_counter()
     command = [sys.executable, "-m", "tests.bench.many_rows", "--pass-over", str(data), str(cache)]
-    command += ["--shard-rows", str(shard_rows)]
+    command += ["--shard-rows", str(shard_rows), "--prompt", prompt]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout) | {
         "corpus_bytes": (data / "train.parquet").stat().st_size,
@@ -164,17 +165,18 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="for the corpora and features, some gigabytes; a temporary one by default"
     )
+    parser.add_argument("--prompt", default="{}", help="around each sentence; by default none")
     parser.add_argument("--shard-rows", type=int, default=0, help="0 is what stage one takes by itself")
     parser.add_argument("--pass-over", type=Path, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.pass_over:
-        pass_over(*options.pass_over, options.shard_rows)
+        pass_over(*options.pass_over, options.shard_rows, options.prompt)
         return
     names = ("rows", "shards", "starts after, s", "planning, rows/s", "sealing, rows/s", "all, s", "peak, MB")
     print(f"| {' | '.join(names)} | manifest, bytes |\n|{'---|' * (len(names) + 1)}", flush=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         for rows in options.rows:
-            each = measure(rows, Path(name), options.shard_rows)
+            each = measure(rows, Path(name), options.shard_rows, options.prompt)
             speeds = f"{each['planning_rows_per_second']:,.0f} | {each['sealing_rows_per_second']:,.0f}"
             took = f"{each['seconds']:,.0f} | {each['peak_bytes'] / 1e6:,.0f} | {each['manifest_bytes']:,}"
             begins = f"{each['rows']:,} | {each['shards']} | {each['start_seconds']:.1f}"
