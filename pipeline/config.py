@@ -320,7 +320,7 @@ class FeaturesConfig:
         if self.threads < 0:
             problems.append(f"threads: expected at least 0, found {self.threads}")
         if self.adapter is not None and not re.fullmatch(r"(sha256:)?[0-9a-f]{6,64}", self.adapter):
-            problems.append(f"adapter: expected hex digits of its digest, as cache ls has them, found {self.adapter!r}")
+            problems.append(f"adapter: expected six or more hex digits, as cache ls has them, found {self.adapter!r}")
         problems += [f"where: expected <field>=<value>, found {text!r}" for text in self.where if "=" not in text]
         return problems
 

@@ -91,9 +91,11 @@ def submit(
 
 
 def _shown(result: dict[str, Any]) -> "ShownTable":
+    from rich.text import Text
+
     lines = [{**each, "predicted 1": each["ones"]} for each in result["tasks"]]
     shown = columns(lines, ("task", "file", "rows", "predicted 1", "origin"))
-    shown.title, shown.title_justify = printable(f"written: {result['file']}"), "left"
+    shown.title, shown.title_justify = Text(printable(f"written: {result['file']}")), "left"
     return shown
 
 

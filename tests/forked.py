@@ -1,6 +1,7 @@
 """Commands in processes that are forked from one that has the heavy packages loaded: each begins as a new process does,
 without seconds of importing torch and transformers."""
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -8,7 +9,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from multiprocessing.connection import Listener
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def pipeline(
         return subprocess.CompletedProcess(["pipeline", *words], process.exitcode, out, err)
 
 
-@contextmanager
+@contextlib.contextmanager
 def served() -> Iterator[str]:
     """Within, commands can be run so from outside; gives what to call instead of `pipeline`."""
     with tempfile.TemporaryDirectory() as place, Listener(f"{place}/socket", authkey=forked_client.AUTHKEY) as listener:
@@ -63,10 +63,14 @@ def _serve(listener: Listener) -> None:
             connection = listener.accept()
         except OSError:  # it was closed
             return
-        with connection:
+        with connection, contextlib.suppress(EOFError, OSError):  # where its client has gone
             words, folder, environment = connection.recv()
-            done = pipeline(words, Path(folder), environment)
-            connection.send((done.returncode, done.stdout, done.stderr))
+            try:
+                done = pipeline(words, Path(folder), environment)
+            except subprocess.TimeoutExpired as error:
+                connection.send((1, "", str(error)))
+            else:
+                connection.send((done.returncode, done.stdout, done.stderr))
 
 
 def begin(

@@ -511,7 +511,7 @@ def test_an_adapter_is_named_by_its_folder_in_stage_one_and_by_its_digest_in_sta
     assert set(train) == {None, digest}
     assert name.endswith(train[digest][:12])
     assert not name.endswith(train[None][:12])
-    refused(command("heads", "--tasks", "cola", "--adapter", "my-lora"), "adapter: expected hex digits of its digest")
+    refused(command("heads", "--tasks", "cola", "--adapter", "my-lora"), "adapter: expected six or more hex digits")
 
 
 def test_cache_show_says_the_passport_in_words(command):

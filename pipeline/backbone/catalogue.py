@@ -44,13 +44,7 @@ def find_backbone(config: BackboneConfig, *, with_weights: bool = True) -> Backb
     """
     name = config.backbone
     folder = Path(name).expanduser()
-    if config.revision is not None and (name == EMBEDDED or folder.is_dir()):
-        raise BackboneError(
-            "only a model of the Hub has revisions",
-            where=name,
-            found=f"--revision {config.revision}",
-            remedy="leave it out",
-        )
+    check_revision(config)
     if name == EMBEDDED:
         return BackboneSource(name, embedded_folder(config.models_dir))
     if folder.is_dir():
@@ -67,6 +61,21 @@ def find_backbone(config: BackboneConfig, *, with_weights: bool = True) -> Backb
     )
 
 
+def check_revision(config: BackboneConfig) -> None:
+    """Refuse a revision of what has none.
+
+    Raises:
+        BackboneError: the backbone is not one of the Hub.
+    """
+    if config.revision is not None and (config.backbone == EMBEDDED or Path(config.backbone).expanduser().is_dir()):
+        raise BackboneError(
+            "only a model of the Hub has revisions",
+            where=config.backbone,
+            found=f"--revision {config.revision}",
+            remedy="leave it out",
+        )
+
+
 def _checked(folder: Path, with_weights: bool) -> Path:
     """The folder itself, if it looks like a transformers model, with safetensors weights where these are wanted."""
     if not (folder / "config.json").is_file():
@@ -76,9 +85,7 @@ def _checked(folder: Path, with_weights: bool) -> Path:
             expected="config.json, *.safetensors and tokenizer.json, as save_pretrained writes them",
             found=_listing(folder) or "an empty folder",
         )
-    if not with_weights:
-        return folder
-    if not any(folder.glob(WEIGHTS)):
+    if with_weights and not any(folder.glob(WEIGHTS)):
         raise BackboneError(
             "this folder holds no safetensors weights (pickled ones are never read)",
             where=folder,
@@ -92,7 +99,8 @@ def _checked(folder: Path, with_weights: bool) -> Path:
             where=folder,
             remedy="name the backbone's own folder, and the adapter's with --adapter",
         )
-    _check_weights_are_beside(folder)
+    if any(folder.glob(WEIGHTS)):
+        _check_weights_are_beside(folder)
     return folder
 
 

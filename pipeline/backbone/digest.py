@@ -72,15 +72,16 @@ class DigestMemory:
     """
 
     def __init__(self, path: Path, *, learns: bool = True) -> None:
+        self._learns = learns
         self._memory = FileMemory(path, lambda facts: SHA256.fullmatch(facts["sha256"]) is not None, learns=learns)
 
     def digests(self, files: Iterable[Path]) -> dict[Path, str]:
         """The SHA-256 of each file, 64 hex digits; those that are not known are hashed, and remembered."""
-        return {path: str(facts["sha256"]) for path, facts in self._memory.facts(files, _hash).items()}
+        return {path: str(facts["sha256"]) for path, facts in self._memory.facts(files, self._hash).items()}
 
-
-def _hash(path: Path) -> Facts:
-    size_bytes = path.stat().st_size
-    if size_bytes >= LARGE_BYTES:
-        say(f"hashing {path.name}, {size_bytes / 1e9:.1f} GB: once, as long as it does not change")
-    return {"sha256": sha256_of_file(path)}
+    def _hash(self, path: Path) -> Facts:
+        size_bytes = path.stat().st_size
+        if size_bytes >= LARGE_BYTES:
+            once = ": once, as long as it does not change" if self._learns else ""
+            say(f"hashing {path.name}, {size_bytes / 1e9:.1f} GB{once}")
+        return {"sha256": sha256_of_file(path)}

@@ -73,7 +73,7 @@ def asking_for(differ: Iterable[Difference]) -> str:
 
 def _value(difference: Difference) -> str:
     """A value that an option takes as it stands in an identity, behind a space; nothing where it takes another."""
-    if difference.field in ("adapter", "prompt"):
+    if difference.field in ("adapter", "prompt", "backbone"):
         return ""
     values = [value for value in str(difference.found).split("+") if value != "files"]  # sources that agree are joined
     return f" {shlex.quote(values[0])}" if values else ""

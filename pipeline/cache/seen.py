@@ -9,16 +9,18 @@ from typing import Any, Self
 from pipeline.cache.cut import is_of_cut, read_cut
 from pipeline.cache.identity import Identity
 from pipeline.cache.inventory import SEAL
+from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.remote import Place
 from pipeline.cache.remote.names import FILE, SetName
 from pipeline.cache.seal import Seal
 from pipeline.cache.set_record import copy_small, files_of_shard, seal_or_none
 from pipeline.cache.writer import FeatureSetWriter
+from pipeline.errors import CacheError
 
 
 @dataclasses.dataclass(frozen=True)
 class SeenSet(FeatureSetWriter):
-    """What a writer would find of a feature set, where it only looks: it cannot write.
+    """What a writer would find of a feature set, where it only looks: it has no locks, so it cannot write.
 
     Args:
         there: by shard, the seals at the store whose files stand there too.
@@ -56,6 +58,15 @@ class SeenSet(FeatureSetWriter):
             cut = None if seen.is_cut else read_cut(folder)
         seen = dataclasses.replace(seen, there=there)
         return seen if cut is None else dataclasses.replace(seen, is_cut=True).cut_as(cut)
+
+    @property
+    def lock(self) -> FeatureSetLock:
+        """None.
+
+        Raises:
+            CacheError: whoever asks is about to write.
+        """
+        raise CacheError("this feature set is only looked at", where=self.folder)
 
     def sealed(self, number: int) -> Seal | None:
         """As of a writer; a shard that is whole at the store is whole."""

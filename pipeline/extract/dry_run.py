@@ -162,6 +162,8 @@ class _Planner:
         cuts = left.cut(_words(corpus.texts), None if self.passes.order == "auto" else self.passes.order)
         if any(each.writers[0].cut.order == "tokens" for each in cuts):
             self.notes.append(f"{left.label}: rows ordered by their words, in place of their tokens")
+        elif self.passes.order == "auto" and not all(writer.is_cut for writer in left.writers):
+            self.notes.append(f"{left.label}: rows as in the split; their tokens may ask for another order")
         part_of = partial(_part, corpus, self._tokenizer, left.writers[0].manifest.identity)
         return [(each, part_of) for each in cuts]
 

@@ -87,13 +87,16 @@ def expected_budget(known: KnownBackbone, threads: int) -> tuple[int, bool]:
         tokens a batch; and whether they are remembered, or a middling candidate.
     """
     device, facts = torch.device(known.device), known.facts
-    if device.type == "cpu" or torch.cuda.is_available():
+    if device.type == "cpu" or (device.index or 0) < torch.cuda.device_count():
         name = name_of_device(device, threads)
         shape = (str(facts.architecture["model_type"]), facts.num_hidden_layers, facts.hidden_size)
         begins, ends = _around(name, shape, known.dtype)
-        for key, budget in remembered_budgets().items():
-            if key.startswith(begins) and key.endswith(ends):  # between them is how its weights are held
-                return budget, True
+        # between them is how its weights are held
+        found = {
+            budget for key, budget in remembered_budgets().items() if key.startswith(begins) and key.endswith(ends)
+        }
+        if len(found) == 1:
+            return found.pop(), True
     candidates = CANDIDATES[device.type]
     return candidates[len(candidates) // 2], False
 

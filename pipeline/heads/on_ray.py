@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
@@ -45,7 +46,7 @@ def on_ray(engine: EngineConfig, cache: CacheConfig, threads: int) -> Iterator[T
             "fewer --workers or --side-by-side",
         )
         say(f"{counted(share.workers, 'worker')} of {counted(share.cpus, 'thread')}, on Ray")
-        with pool, part_of_memory(share.together):
+        with pool, part_of_memory(share.together + 1):
             yield partial(_try, pool=pool, workers=share.workers)
 
 
@@ -76,7 +77,7 @@ class SweepWorker:
     Args:
         cache: where the features are.
         threads: of the CPU.
-        together: workers of this machine that share its memory, this one among them.
+        together: workers of this machine that share its memory, this one among them, with whoever began the sweep.
         folder: that paths are relative to.
     """
 
@@ -85,7 +86,7 @@ class SweepWorker:
         self._cache = cache
         self._within = ExitStack()  # as long as the process lives
         self._within.enter_context(limited_threads(threads))
-        self._within.enter_context(part_of_memory(together))
+        self._within.enter_context(part_of_memory(together + 1))
 
     @cached_property
     def _features(self) -> FeatureCache:
@@ -93,6 +94,7 @@ class SweepWorker:
 
     def attempt(self, attempt: Attempt, rows: TrainRows) -> tuple[pa.Table, list[str]]:
         """Its trials, and what there was to say about them."""
-        with contextlib.redirect_stderr(io.StringIO()) as said:
+        with contextlib.redirect_stderr(io.StringIO()) as said, warnings.catch_warnings(record=True) as warned:
             trials = rows.trials(attempt, self._features, lambda *now: None)
-        return trials, said.getvalue().splitlines()
+        texts = dict.fromkeys(f"warning: {attempt}: {each.message}" for each in warned)
+        return trials, [*said.getvalue().splitlines(), *texts]

@@ -77,7 +77,7 @@ def scaling(folder: Path, words: Sequence[object], repeats: int) -> None:
 
 def overhead(folder: Path, words: Sequence[object], repeats: int) -> None:
     """One worker against one process without Ray, over small shards."""
-    small = ["--tasks", "cola", "--splits", "validation", "--layers", 1, "--poolings", "mean", "--shard-rows", 4]
+    small = ["--tasks", "cola", "--splits", "validation", "--layers", 1, "--poolings", "mean", "--shard-rows", 16]
     done = in_turns(folder, {"one process": (), "one worker": ray(1)}, [*words, *small, "--threads", 1], repeats)
     shards = len(list((folder / "0-0").rglob("shard-*.json")))
     here, there = (statistics.median(seconds) for seconds in done.values())
