@@ -83,7 +83,7 @@ def compute_on_ray(prepared: Sequence[Prepared], known: KnownBackbone, passes: P
     shards = [Shard(place, number) for place, each in enumerate(prepared) for number in sorted(each.job.unsealed())]
     sizes = {each: _size(prepared[each.split], each.number) for each in shards}
     actor = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0)(Worker)
-    splits = [ray.put(each) for each in prepared]
+    splits = [[ray.put(each)] for each in prepared]  # in a list, a reference travels and not what it is of
     rows, own_tokens = (sum(size[which] for size in sizes.values()) for which in (0, 1))
     say(f"{len(shards)} shards for {share.workers} workers of {share.cpus} threads, on Ray")
     pool = WorkerPool(
@@ -148,9 +148,16 @@ class Worker:
     def _loaded(self) -> Backbone:
         return self._known.load()
 
-    def compute(self, shard: Shard, prepared: Prepared) -> None:
-        """Compute, write and seal a shard, unless somebody else did meanwhile."""
+    def compute(self, shard: Shard, split: Sequence[Any]) -> None:
+        """Compute, write and seal a shard, unless somebody else did meanwhile.
+
+        Args:
+            split: a reference of its split, prepared, which is fetched once.
+        """
         if shard.split not in self._settled:
+            import ray
+
+            prepared: Prepared = ray.get(split[0])
             engine = PrefillEngine(self._loaded, layers_of(prepared.job))
             self._settled[shard.split] = settle(prepared, engine, self._passes), engine
         settled, engine = self._settled[shard.split]

@@ -167,7 +167,7 @@ def matrices_at_once(width: int) -> int:
             "the features are too wide for ridge and lda, which need their correlation matrix",
             expected=f"at most {int((share / (BESIDE + 1) / 8) ** 0.5):,} numbers a row in the memory that is free",
             found=f"{width:,}: {(BESIDE + 1) * each / 1e9:,.1f} GB",
-            remedy="leave these heads out, or take fewer views side by side, or fewer --workers where they share memory",
+            remedy="leave these heads out, put fewer views side by side, or take fewer --workers on a machine",
         )
     return int(share // each) - BESIDE
 
