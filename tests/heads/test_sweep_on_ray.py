@@ -14,6 +14,7 @@ from pipeline import cli, stage_commands
 from pipeline.config import RunsConfig
 from pipeline.engine_config import EngineConfig
 from pipeline.errors import MachineError, MissingPackage
+from pipeline.heads import trying
 from pipeline.heads.sweep import sweep
 from pipeline.heads_config import SweepConfig
 from pipeline.ray_cluster import Share, cluster
@@ -104,10 +105,15 @@ def test_workers_that_fetch_from_a_store_and_die_come_to_what_one_process_does(d
     assert [run.run for run in read_runs(runs.runs_dir)] == [found.run.run]
 
 
-def test_a_sweep_that_was_stopped_on_ray_goes_on_without_it(dull, here, address, tmp_path, capsys):
-    runs = RunsConfig(tmp_path / "runs")
-    _when_kept(runs, lambda: os.kill(os.getpid(), signal.SIGINT) or True)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_sweep_that_was_stopped_on_ray_goes_on_without_it(dull, here, address, tmp_path, capsys, monkeypatch):
+    runs, keep = RunsConfig(tmp_path / "runs"), trying._keep
+
+    def keep_and_stop(path, trials):
+        keep(path, trials)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trying, "_keep", keep_and_stop)
         sweep(CONFIG, dull, runs, engine=EngineConfig("ray", 1, address))
     until = time.monotonic() + 30
     while processes_called(WORKER):  # they do not outlive the command
