@@ -104,10 +104,10 @@ def judge_float32(errors: dict[str, float], speeds: dict[str, float], chosen: st
     name = "float32 products"
     found = "; ".join(
         f"{words} kernel ({setting}): relative error {errors[setting]:.1e}, {speeds[setting]:,.0f} GFLOP/s"
-        for setting, words in (("highest", "plain"), ("medium", "fast"))
+        for setting, words in (("highest", "plain"), ("medium", "oneDNN"))
     )
     exact = errors["medium"] <= EXACT
-    means = f"the fast one is {'exact' if exact else 'not exact (at most ' + format(EXACT, '.0e') + ' is)'}: "
+    means = f"the one of oneDNN is {'exact' if exact else 'not exact (at most ' + format(EXACT, '.0e') + ' is)'}: "
     means += f"{'it' if chosen == 'medium' else 'the plain one'} is taken"
     if "packed" in speeds:
         means += f"; stage one packs its weights for it: {speeds['packed']:,.0f} GFLOP/s"
