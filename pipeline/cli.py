@@ -14,7 +14,7 @@ from cyclopts.config import Toml
 
 from pipeline import __version__, before_torch
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.terminal import LISTS
+from pipeline.terminal import LISTS, complain
 
 COMMANDS = {
     "data": (
@@ -88,25 +88,25 @@ def main() -> None:
     try:
         door.meta(sys.argv[1:], exit_on_error=False, print_error=False)
     except PipelineError as error:
-        print(f"pipeline: {error}", file=sys.stderr)
+        complain(f"pipeline: {error}")
         sys.exit(2)
     except CycloptsError as error:
         words = [word for word in error.command_chain or () if word != door.name[0]]
         remedy = f"{' '.join(['pipeline', *words, '--help'])} shows how, with an example"
         if isinstance(error, UnknownOptionError):
             remedy += "; what begins with a dash and is no option stands behind --"
-        print(f"pipeline: {error}\n  do: {remedy}", file=sys.stderr)
+        complain(f"pipeline: {error}\n  do: {remedy}")
         sys.exit(2)
     except KeyboardInterrupt:
         goes_on = bool(GO_ON & set(sys.argv[1:]))
         then = "; the same command goes on from what is whole" if goes_on else ""
-        print(f"pipeline: stopped{then}", file=sys.stderr)
+        complain(f"pipeline: stopped{then}")
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:  # a folder that may not be read, a disk that is full
-        print(f"pipeline: {error.strerror or error}\n  where: {error.filename or 'not said'}", file=sys.stderr)
+        complain(f"pipeline: {error.strerror or error}\n  where: {error.filename or 'not said'}")
         sys.exit(2)
 
 

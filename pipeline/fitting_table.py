@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from copy import copy
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Column, Table
+from rich.text import Text
+
+from pipeline.joints import broken_at_joints
 
 COMFORTABLE = 16
 """Characters that a column of words likes to have before another one has to go."""
@@ -61,6 +64,7 @@ class FittingTable(Table):
         shown.columns = [copy(column) for column in shown.columns]
         for column, width in zip(shown.columns, widths, strict=True):
             column.width, column.no_wrap = width, False
+            column._cells = [_broken(cell, width, console) for cell in column._cells]
         yield from Table.__rich_console__(shown, console, options)
 
     def _short(self, column: Column) -> Column:
@@ -86,6 +90,12 @@ class FittingTable(Table):
         return (
             options.max_width - self._extra_width - sum(self._get_padding_width(each._index) for each in self.columns)
         )
+
+
+def _broken(cell: RenderableType, width: int, console: Console) -> RenderableType:
+    """A cell whose words break at their joints, where they have to."""
+    text = console.render_str(cell, highlight=False) if isinstance(cell, str) else cell
+    return broken_at_joints(text, width) if isinstance(text, Text) else cell
 
 
 def _least_comfortable(measured: Sequence[tuple[int, int]]) -> list[int]:

@@ -20,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pipeline.wrapping import wrapped
+
 PLAIN_SECONDS = 10.0
 BAR = 40
 """Characters of the bar, where the terminal is wide."""
@@ -58,7 +60,7 @@ def is_quiet() -> bool:
 def say(message: str) -> None:
     """One line to the person who waits, on standard error."""
     if not _quiet or message.startswith("warning"):
-        print(message, file=sys.stderr, flush=True)
+        print(wrapped(message), file=sys.stderr, flush=True)
 
 
 class _Line(ABC):

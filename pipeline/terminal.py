@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from pipeline.errors import MissingPackage, PipelineError
+from pipeline.wrapping import wrapped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,9 +49,14 @@ def print_list(records: Sequence[Any], as_json: bool, for_people: Callable[[Any]
         why: it is, should it be empty; said on standard error.
     """
     if not records:
-        print(why, file=sys.stderr)
+        complain(why)
     if records or as_json:
         print_result(records, as_json, for_people)
+
+
+def complain(message: str) -> None:
+    """Say on standard error what went wrong, or why there is nothing."""
+    print(wrapped(message), file=sys.stderr)
 
 
 def why_empty(folder: Path, otherwise: str) -> str:

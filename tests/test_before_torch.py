@@ -1,6 +1,17 @@
 """What is set before torch is loaded: by the command, and never over what a person set."""
 
+import gc
+
+import pytest
+
 from pipeline import before_torch
+
+
+@pytest.fixture(autouse=True)
+def collector():
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
 
 
 def test_threads_of_a_stream_sleep_and_those_of_a_training_do_not():
@@ -15,3 +26,10 @@ def test_what_is_set_stays():
     environment = {"OMP_WAIT_POLICY": "ACTIVE", "LRU_CACHE_CAPACITY": "7"}
     before_torch.set_for([], environment)
     assert (environment["OMP_WAIT_POLICY"], environment["LRU_CACHE_CAPACITY"]) == ("ACTIVE", "7")
+
+
+@pytest.mark.parametrize("command", ["extract", "adapt"])
+def test_what_is_imported_is_not_walked_over_again_and_again(command):
+    gc.set_threshold(700)
+    before_torch.set_for([command], {})
+    assert gc.get_threshold()[0] == before_torch.OBJECTS_A_COLLECTION

@@ -4,8 +4,10 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from pipeline.fitting_table import FittingTable, fitting_widths
+from pipeline.joints import broken_at_joints
 
 
 def _shown(table, width):
@@ -86,3 +88,43 @@ def test_headers_with_commas_are_told_apart_and_lines_of_a_caption_stay_lines():
     lines = [line.strip() for line in text.splitlines()]
     assert "one: damaged" in lines
     assert lines[lines.index("one: damaged") + 1].startswith("task: what is")
+
+
+@pytest.mark.parametrize("styled", [False, True])
+def test_a_word_that_is_too_wide_is_broken_behind_a_joint(styled):
+    table = FittingTable()
+    for name in ("views", "number"):
+        table.add_column(name, overflow="fold", no_wrap=name == "number")
+    views = "L16-mean+L20-mean+L30-last"
+    table.add_row(Text(views, "bold") if styled else views, "0.4567")
+    cells = [line.split("│")[1].strip() for line in _shown(table, 35).splitlines() if line.count("│") == 3]
+    assert cells == ["L16-mean+L20-mean+", "L30-last"]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("short enough", 12, ["short enough"]),
+        ("on L16-mean+L20-mean now", 12, ["on L16-mean+", "L20-mean now"]),
+        ("data/runs/20261127-a.parquet", 14, ["data/runs/", "20261127-", "a.parquet"]),
+        ("aggregation-of-everything", 16, ["aggregation-of-", "everything"]),
+        ("abcdefghij", 4, ["abcd", "efgh", "ij"]),
+        ("a/bcdefghij", 9, ["a/bcdefgh", "ij"]),
+        ("数据+很长的名字", 9, ["数据+", "很长的名", "字"]),
+        ("数", 1, ["数"]),
+    ],
+)
+def test_breaks_are_as_far_on_as_fits(text, width, lines):
+    broken = broken_at_joints(Text(text), width).plain
+    console = Console(width=max(width, 2), file=io.StringIO())
+    console.print(Text(broken), end="", soft_wrap=False)
+    assert [line.rstrip() for line in console.file.getvalue().splitlines()] == lines
+    assert broken.replace("\n", "") == text
+
+
+def test_a_broken_word_keeps_its_styles():
+    text = Text.assemble(("L16-mean+L20", "red"), "-mean+L30-last", style="bold")
+    broken = broken_at_joints(text, 12)
+    assert broken.plain == "L16-mean+\nL20-mean+\nL30-last"
+    red = [broken.plain[span.start : span.end] for span in broken.spans if span.style == "red"]
+    assert "".join(red).replace("\n", "") == "L16-mean+L20"

@@ -49,7 +49,9 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     *page, imported = done.stdout.splitlines()
-    assert set(imported.split()) == {f"pipeline.{name}" for name in ("before_torch", "cli", "errors", "terminal")}
+    assert set(imported.split()) == {
+        f"pipeline.{name}" for name in ("before_torch", "cli", "errors", "terminal", "wrapping")
+    }
     for name in cli.COMMANDS:
         assert any(line.startswith(f"│ {name} ") for line in page)
 

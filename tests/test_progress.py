@@ -1,19 +1,13 @@
 """The bar of a training: its loss and the last held-out score stay on it."""
 
-import os
-import pty
 import re
-import subprocess
-import sys
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from pipeline import progress
 from pipeline.progress import TrialsLine
+from tests.terminals import on_terminal
 
-ROOT = Path(__file__).parent.parent
 TRAINS = """
 from pipeline.progress import StepsLine
 with StepsLine("cola, lora", 3) as line:
@@ -27,16 +21,9 @@ with StepsLine("cola, lora", 3) as line:
 
 def on_a_terminal(program, columns=120):
     """What a program writes to a terminal of some width, without its colours."""
-    ours, its = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", program], stderr=its, stdout=its, env=environment, check=True, timeout=60)
-    os.close(its)
-    found = b""
-    with suppress(OSError):  # its end
-        while part := os.read(ours, 65536):
-            found += part
-    os.close(ours)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", found.decode())
+    said, code = on_terminal(["-c", program], columns)
+    assert code == 0
+    return said
 
 
 def test_loss_and_the_last_score_stay_on_the_bar():

@@ -25,6 +25,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import before_torch
+
 HIDDEN_SIZE = 16
 ROWS_A_GROUP = 65536
 WORDS = """the a some every no old small quiet red cat dog river house letter teacher story song film plot ending actor
@@ -48,6 +50,7 @@ def write_corpus(path: Path, rows: int, seed: int = 0) -> None:
 def pass_over(folder: Path, cache_dir: Path, shard_rows: int, prompt: str) -> None:
     """Stage one over a folder of Parquet with a backbone that computes nothing; prints what it took as JSON."""
     began = time.perf_counter()
+    before_torch.set_for(["extract"])
     import torch
     from transformers import AutoConfig, AutoTokenizer  # noqa: F401  what takes longest to import
 
