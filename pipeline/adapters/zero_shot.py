@@ -172,13 +172,12 @@ class ZeroShot:
 
 def _examples(task: TaskSpec, split: Split, rows: FeatureSet) -> Examples:
     """A split as its index has it."""
-    codes = rows.index["source"]
     return Examples(
         task=task,
         split=split,
         texts=tuple(rows.texts),
         labels=None if rows.y is None else tuple(rows.y.tolist()),
         idx=tuple(rows.sample_ids.tolist()),
-        sources=None if codes.null_count == len(codes) else tuple(codes.to_pylist()),
+        sources=rows.sources,
         origin=f"the cache, {task.name}/{split}",
     )

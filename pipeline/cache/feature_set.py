@@ -1,7 +1,6 @@
 """A feature set, opened: the matrix that heads train on, its labels and its index, rows in data-set order."""
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.cache.batches import plan_windows, read_batches, row_numbers
-from pipeline.cache.index import read_open_index
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.reading import refuse_links
-from pipeline.cache.sealed_files import INDEX, SealedFiles
-from pipeline.cache.shard import RAW, REPAIR, ShardData, to_float32
+from pipeline.cache.sealed_files import SealedFiles
+from pipeline.cache.shard import RAW, ShardData, to_float32
 from pipeline.cache.states import StoredStates
+from pipeline.cache.stored_index import StoredIndex
 from pipeline.errors import CacheError, ConfigError, DamagedFeatureSet
 
 if TYPE_CHECKING:
@@ -51,7 +50,8 @@ class FeatureSet:
         refuse_links(self.folder)
         self.manifest = Manifest.read(self.folder)
         self._files = SealedFiles(self.folder, self.manifest, verify=verify, copy=copy)
-        self._states = StoredStates(self._files, self.manifest, lambda: self._stored_index[1])
+        self._index = StoredIndex(self._files, self.manifest)
+        self._states = StoredStates(self._files, self.manifest, lambda: self._index.places)
 
     def __len__(self) -> int:
         return self.manifest.rows
@@ -79,37 +79,18 @@ class FeatureSet:
         """Whether this is the `tokens` view: many hidden states a row."""
         return self._states.is_tokens
 
-    @cached_property
+    @property
     def index(self) -> pa.Table:
-        """Row by row: place, example number, label, text, source, tokens, and where it was pooled."""
-        return self._stored_index[0]
+        """Row by row: place, example number, label, text, source, tokens, and where it was pooled.
 
-    @cached_property
-    def _stored_index(self) -> tuple[pa.Table, np.ndarray]:
-        """The index in the split's order, and where each of its rows stands in the shards' own order, `[n]` int64."""
-        tables = []
-        for number, seal in enumerate(self._files.seals):
-            with self._files.open(number, INDEX) as file:
-                tables.append(read_open_index(file, self._files.path(number, INDEX), rows=seal.rows))
-        ascend = all((np.diff(table["row"].to_numpy()) > 0).all() for table in tables)
-        index = pa.concat_tables(tables).combine_chunks()
-        places = np.arange(len(self))
-        if self.manifest.order != "split":
-            places = np.argsort(index["row"].to_numpy())
-            index = index.take(places)
-        if not ascend or not np.array_equal(index["row"].to_numpy(), np.arange(len(self))):
-            raise DamagedFeatureSet(
-                "the index does not hold every row once, in order", where=self.folder, remedy=REPAIR
-            )
-        if index["label"].null_count != (0 if self.manifest.labelled else len(self)):
-            raise DamagedFeatureSet(
-                "the manifest and the index disagree on labels: one has a label where the other has no class",
-                where=self.folder,
-                expected="every row labelled" if self.manifest.labelled else "no row labelled",
-                found=f"{index['label'].null_count} rows without a label",
-                remedy=REPAIR,
-            )
-        return index, places
+        Raises:
+            DamagedFeatureSet: an index is not what its seal and manifest say.
+        """
+        return self._index.table
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of the index, without reading the others; errors as in `index`."""
+        return self._index.column(name)
 
     @property
     def X(self) -> np.ndarray:
@@ -130,23 +111,23 @@ class FeatureSet:
     @property
     def y(self) -> np.ndarray | None:
         """`[n]` int64 class numbers, or None where the split is unlabelled."""
-        labels = self.index["label"]
-        if not self.manifest.labelled:
-            return None
-        y = labels.to_numpy()
-        if y.min() < 0 or y.max() >= len(self.manifest.labels):
-            raise DamagedFeatureSet("the index holds a label that is no class", where=self.folder, remedy=REPAIR)
-        return np.asarray(y, dtype=np.int64)
+        return self._index.checked_labels(self.column("label")) if self.manifest.labelled else None
 
     @property
     def texts(self) -> list[str]:
         """`[n]` the sentences."""
-        return list(self.index["text"].to_pylist())
+        return list(self.column("text").to_pylist())
 
     @property
     def sample_ids(self) -> np.ndarray:
         """`[n]` int64, the examples' own numbers in their source."""
-        return np.asarray(self.index["idx"].to_numpy(), dtype=np.int64)
+        return np.asarray(self.column("idx").to_numpy(), dtype=np.int64)
+
+    @property
+    def sources(self) -> tuple[str, ...] | None:
+        """`[n]` codes of where the sentences are from (CoLA's), or None where no row has one."""
+        codes = self.column("source")
+        return None if codes.null_count == len(codes) else tuple(codes.to_pylist())
 
     def tokens(self, row: int) -> np.ndarray:
         """The `tokens` view's hidden states `[t, d]` of one row: its sentence's positions and what follows them.
@@ -186,7 +167,7 @@ class FeatureSet:
     @property
     def rows_of_shards(self) -> list[np.ndarray]:
         """For each shard, the rows that it holds, `[k]` int64, ascending."""
-        rows = np.argsort(self._stored_index[1])
+        rows = np.argsort(self._index.places)
         places = [self.manifest.places_of(number) for number in range(self.manifest.shards)]
         return [rows[each.start : each.stop] for each in places]
 
@@ -203,10 +184,27 @@ class FeatureSet:
             DamagedFeatureSet: a value of these rows is not finite.
         """
         self._refuse_tokens()
-        places = row_numbers(rows)
-        if len(places) and not 0 <= places.min() <= places.max() < len(self):
-            raise IndexError(f"rows {places.min()} to {places.max()} of {len(self)}")
-        return self._states.gather(places)
+        return self._states.gather(self._rows(rows))
+
+    def take_y(self, rows: Sequence[int] | np.ndarray) -> np.ndarray | None:
+        """The class numbers `[len(rows)]` int64 of some rows, or None where the split is unlabelled.
+
+        No other shard's labels than theirs are read.
+
+        Args:
+            rows: as of `take`.
+
+        Raises:
+            ConfigError, IndexError: as `take`.
+            DamagedFeatureSet: an index is not what its seal and manifest say, or a label is no class.
+        """
+        return self._index.labels(self._rows(rows))
+
+    def _rows(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        numbers = row_numbers(rows)
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(self):
+            raise IndexError(f"rows {numbers.min()} to {numbers.max()} of {len(self)}")
+        return numbers
 
     def batches(
         self,
@@ -246,13 +244,12 @@ class FeatureSet:
     def _batches(
         self, windows: Iterator[np.ndarray], batch_size: int, drop_last: bool
     ) -> Iterator[tuple[np.ndarray | list[np.ndarray], np.ndarray | None, np.ndarray]]:
-        y = self.y
         if self.is_tokens:
             for rows, parts in read_batches(windows, self._tokens_of, batch_size, drop_last=drop_last):
-                yield parts, None if y is None else y[rows], rows
+                yield parts, self._index.labels(rows), rows
             return
         for rows, bits in read_batches(windows, self._states.gather, batch_size, drop_last=drop_last):
-            yield to_float32(bits, self._states.dtype), None if y is None else y[rows], rows
+            yield to_float32(bits, self._states.dtype), self._index.labels(rows), rows
 
     def _tokens_of(self, rows: np.ndarray) -> list[np.ndarray]:
         return [np.array(self.tokens(int(row))) for row in rows]
@@ -313,7 +310,7 @@ class FeatureSet:
 
         for number in range(self.manifest.shards):
             places = self.manifest.places_of(number)
-            index = self.index.slice(places.start, len(places))
+            index = self._index.shard(number)
             is_map = self.manifest.order == "split" and self.stays
             data = self._states.shard(number) if is_map else self._some_rows(places)
             yield index.append_column("hidden_states", states_column(data))

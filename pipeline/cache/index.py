@@ -1,6 +1,7 @@
 """A shard's index: for each row its place in the split, its example, and where it was pooled, as Parquet."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,17 +48,21 @@ def read_index(path: Path, *, rows: int | None = None) -> pa.Table:
         raise DamagedFeatureSet("an index cannot be read", where=path, found=error, remedy=REPAIR) from error
 
 
-def read_open_index(file: io.FileIO, path: Path, *, rows: int | None) -> pa.Table:
-    """Read an index out of an open file; arguments and errors as in `read_index`."""
+def read_open_index(file: io.FileIO, path: Path, *, rows: int | None, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read an index out of an open file; arguments and errors as in `read_index`.
+
+    Args:
+        columns: to read; by default all.
+    """
     try:
         # A text may stand once in the file and in every row: it is counted before it is written out.
         parquet = pq.ParquetFile(pa.PythonFile(file, "r"), read_dictionary=_TEXTS, page_checksum_verification=True)
         _check_footer(parquet, path, rows)
-        table = parquet.read()
+        table = parquet.read(columns=columns)
         table.validate(full=True)
         if _written_out_bytes(table) > MOST_TEXT_BYTES:
             raise pa.ArrowInvalid(f"its texts are longer than {MOST_TEXT_BYTES} bytes")
-        table = table.cast(SCHEMA)
+        table = table.cast(pa.schema([SCHEMA.field(name) for name in table.column_names]))
     # pyarrow's own errors; a file that ends too soon, a text that is no UTF-8, a column that is not there
     except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError) as error:
         raise DamagedFeatureSet("an index is not readable Parquet", where=path, found=error, remedy=REPAIR) from error
@@ -97,9 +102,9 @@ def _wrong_rows(path: Path, expected: int, found: int) -> DamagedFeatureSet:
 
 
 def _written_out_bytes(table: pa.Table) -> int:
-    """How long the longer of the two columns of texts is with each text written out."""
+    """How long the longest column of texts is with each text written out."""
     totals = [0]
-    for name in _TEXTS:
+    for name in set(_TEXTS) & set(table.column_names):
         lengths = [pc.take(pc.binary_length(chunk.dictionary), chunk.indices) for chunk in table[name].chunks]
         totals.append(sum(pc.sum(chunk.cast(pa.int64())).as_py() or 0 for chunk in lengths))
     return max(totals)

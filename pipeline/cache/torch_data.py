@@ -50,17 +50,12 @@ class FeatureDataset(Dataset[dict[str, Any]]):
             states = [as_tensor(np.array(features.stored(row)), dtype) for row in rows]
         else:
             states = as_tensor(features.take(rows), dtype)
-        labels = {} if self._y is None else {row: int(self._y[row]) for row in rows}
+        y = features.take_y(rows)
+        if y is None:
+            return [{"X": state, "row": row} for row, state in zip(rows, states, strict=True)]
         return [
-            {"X": state, "row": row, **({"y": labels[row]} if labels else {})}
-            for row, state in zip(rows, states, strict=True)
+            {"X": state, "row": row, "y": label} for row, state, label in zip(rows, states, y.tolist(), strict=True)
         ]
-
-    @property
-    def _y(self) -> np.ndarray | None:
-        if "_labels" not in self.__dict__:
-            self._labels = self.feature_set.y
-        return self._labels
 
     def __getstate__(self) -> dict[str, Any]:
         return {"feature_set": self.feature_set}

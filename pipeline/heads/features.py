@@ -275,15 +275,10 @@ def facts_of(*sets: FeatureSet, X: Any = NOT_READ) -> SplitFeatures:
         sample_ids=first.sample_ids,
         texts=first.texts,
         fingerprints=tuple(feature_set.fingerprint for feature_set in sets),
-        sources=_sources(first),
+        sources=first.sources,
         cost=cost_of(sets),
         identities=tuple(feature_set.manifest.identity.without_texts() for feature_set in sets),
     )
-
-
-def _sources(feature_set: FeatureSet) -> tuple[str | None, ...] | None:
-    codes = feature_set.index["source"]
-    return None if codes.null_count == len(codes) else tuple(codes.to_pylist())
 
 
 def _joined(sets: Sequence[FeatureSet]) -> np.ndarray:
