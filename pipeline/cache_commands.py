@@ -105,6 +105,9 @@ def cache_gc(
     cache: Annotated[CacheConfig, Flat] = CacheConfig(),
     runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     models_dir: Annotated[Path, Parameter(help="Where the embedded backbone is.")] = BackboneConfig().models_dir,
+    local_copies: Annotated[
+        bool, Parameter(help="Also remove what is here of stores (--store); it comes again when it is read.")
+    ] = False,
     dry_run: Annotated[bool, Parameter(help="Only say what would be removed.")] = False,
     yes: Yes = False,
     json: Json = False,
@@ -123,7 +126,7 @@ def cache_gc(
     answer = agree if yes else ask if sys.stdin.isatty() else nobody
     if not cache.cache_dir.is_dir():
         say(why_empty(cache.cache_dir, ""))
-    leftovers = find_leftovers(cache.cache_dir, runs.runs_dir, models_dir)
+    leftovers = find_leftovers(cache.cache_dir, runs.runs_dir, models_dir, local_copies=local_copies)
     print_result(collect_leftovers(leftovers, dry_run=dry_run, ask=answer), json, leftovers_table)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pipeline.cache.files import DAMAGED
 from pipeline.cache.inventory import Entry, list_entries, size_bytes
+from pipeline.cache.local_copy import STORES
 from pipeline.cache.remove import nobody_writes, remove_set
 from pipeline.errors import CacheError, RunError
 from pipeline.housekeeping.feature_sets import Ask, users_of
@@ -16,7 +17,7 @@ from pipeline.housekeeping.tables import readable_size
 from pipeline.partials import is_abandoned, remove
 from pipeline.results.ledger import TRAININGS, runs_by_feature_set
 
-Kind = Literal["unfinished set", "stopped training", "partial", "set aside"]
+Kind = Literal["unfinished set", "stopped training", "partial", "set aside", "local copy"]
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,12 @@ class Leftover:
         }
 
 
-def find_leftovers(cache_dir: Path, runs_dir: Path, models_dir: Path) -> list[Leftover]:
-    """What is not whole in the cache, and partial folders and files beside runs and models."""
+def find_leftovers(cache_dir: Path, runs_dir: Path, models_dir: Path, *, local_copies: bool = False) -> list[Leftover]:
+    """What is not whole in the cache, and partial folders and files beside runs and models.
+
+    Args:
+        local_copies: also what is here of sets that are whole at their store: it comes again when it is read.
+    """
     try:
         users, unknown = runs_by_feature_set(runs_dir), ""
     except RunError as error:
@@ -80,9 +85,22 @@ def find_leftovers(cache_dir: Path, runs_dir: Path, models_dir: Path) -> list[Le
                     "runs refer to it: the same pipeline extract goes on from it, pipeline cache rm --force removes it"
                 )
             found.append(Leftover(entry.folder, "unfinished set", entry.rows, entry.size_bytes, why, entry))
+    for store in sorted((cache_dir / STORES).glob("*")):
+        for entry in list_entries(store):
+            if entry.is_called_as_a_set and entry.link is None:
+                found += _in_a_copy(entry, local_copies)
     for folder in (cache_dir, runs_dir, models_dir):
         found += _partials(folder)
     return found + _trainings(runs_dir)
+
+
+def _in_a_copy(entry: Entry, local_copies: bool) -> list[Leftover]:
+    """What of a store's feature set is here: parts of a stopped fetch, and all of it where that is asked for."""
+    kind: Kind = "local copy" if entry.manifest is not None else "unfinished set"
+    if kind == "local copy" and not local_copies:
+        return _in_a_set(entry)
+    why = _written_by_another(entry.folder)
+    return [*_in_a_set(entry), Leftover(entry.folder, kind, entry.rows, entry.size_bytes, why, entry)]
 
 
 def _in_a_set(entry: Entry) -> list[Leftover]:

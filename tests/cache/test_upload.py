@@ -1,5 +1,6 @@
 """Features written to a store: shards go up as they are sealed, the manifest last, and a stopped writer goes on."""
 
+import contextlib
 import shutil
 from dataclasses import replace
 
@@ -220,3 +221,71 @@ def test_a_manifest_there_that_does_not_hold_is_taken_away(some, local, write, t
     assert write(some, "another machine") == [1]
     assert "taken away" in capsys.readouterr().err
     assert files(tmp_path / "there") == local
+
+
+@pytest.fixture
+def between(monkeypatch):
+    """Between two steps at the store, counted from 1, have something else done; gives how many steps there were."""
+    steps, planned = 0, {}
+
+    def step():
+        nonlocal steps
+        steps += 1
+        if todo := planned.pop(steps, None):
+            todo()
+
+    def stepping(name):
+        does = getattr(Folder, name)
+        monkeypatch.setattr(Folder, name, lambda self, *words: (step(), does(self, *words))[1])
+
+    def one_by_one(put):
+        def put_each(self, files, advance):
+            for file in files:
+                step()
+                put(self, [file], advance)
+
+        return put_each
+
+    for name in ("sizes", "read_small", "remove"):
+        stepping(name)
+    monkeypatch.setattr(Folder, "put", one_by_one(Folder.put))
+
+    def at(number, todo):
+        nonlocal steps
+        steps = 0
+        planned.clear()
+        planned[number] = todo
+        return lambda: not planned
+
+    return at
+
+
+@pytest.mark.parametrize("seed", [0, 1], ids=["the same bytes", "other bytes"])
+def test_another_machine_writes_the_same_set_between_any_two_steps(some, local, write, tmp_path, between, seed):
+    """Machines of one kind compute the same: nothing is in their way. What others leave there is found, and mended."""
+    other = replace(some, seed=seed)
+    outcomes = set()
+    for number in range(1, 200):
+        for name in ("there", "here", "elsewhere", "a third"):
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
+
+        def write_other():
+            with contextlib.suppress(TransferError) if seed else contextlib.nullcontext():
+                write(other, "elsewhere", limit="1")
+
+        was_done = between(number, write_other)
+        try:
+            write(some, limit="1")
+            outcomes.add("went through")
+        except TransferError as error:
+            assert seed and "bytes that were sent" in error.what
+            outcomes.add("refused")
+        if not was_done():
+            break
+        if seed == 0:
+            assert files(tmp_path / "there") == local
+        write(some, "a third", verify=True)
+        check_honest(tmp_path / "there")
+        assert len(list((tmp_path / "there").rglob(MANIFEST))) == 1
+    assert number > 20
+    assert outcomes == ({"went through", "refused"} if seed else {"went through"})

@@ -1,17 +1,24 @@
 """What is not whole goes, and what a living process may be writing stays."""
 
 import fcntl
+import json
 import os
+import subprocess
+import sys
 
 import pytest
 
+from pipeline.cache import FeatureCache
 from pipeline.cache.inventory import find_whole
+from pipeline.cache.local_copy import STORES
+from pipeline.cache.lock import FeatureSetLock
 from pipeline.cache.manifest import MANIFEST
 from pipeline.cache.verify import verify_feature_set
 from pipeline.housekeeping import leftovers
 from pipeline.housekeeping.leftovers import collect_leftovers, find_leftovers
 from pipeline.housekeeping.tables import leftovers_table
 from pipeline.results.ledger import TRAININGS
+from tests.cache.small_corpus import Corpus
 
 
 def yes(question):
@@ -233,3 +240,48 @@ def test_a_training_under_way_stays(places, stopped):
     assert record["status"] == "kept"
     assert "a process is at this training" in record["why"]
     assert (stopped / "0" / "state.safetensors").exists()
+
+
+@pytest.fixture
+def copy(tmp_path, cache_dir):
+    """A local copy of a store, with one set of it read and another's fetch stopped half-way."""
+    read, stopped = Corpus(), Corpus(changes={"layer": 3})
+    for each in (read, stopped):
+        each.write(tmp_path / "there")
+    cache = FeatureCache(cache_dir, store=str(tmp_path / "there"))
+    read.check(cache.open("cola", "train", layer=2))
+    cache.open("cola", "train", layer=3)
+    [half] = (cache_dir / STORES).glob("*/cola/train/*L3-*")
+    (half / MANIFEST).unlink()
+    [whole] = (cache_dir / STORES).glob("*/cola/train/*L2-*")
+    return cache, read, whole, half
+
+
+def test_of_a_local_copy_what_a_stopped_fetch_left_goes_and_the_rest_where_it_is_asked_for(
+    copy, places, plant_partial, dead
+):
+    cache, corpus, whole, half = copy
+    plant_partial(whole, "shard-00001.h5", dead)
+    records = collect_leftovers(find_leftovers(*places), dry_run=False, ask=yes)
+    assert {(record["kind"], record["status"]) for record in records} == {
+        ("partial", "removed"),
+        ("unfinished set", "removed"),
+    }
+    assert whole.is_dir() and not half.exists()
+    found = find_leftovers(*places, local_copies=True)
+    [record] = collect_leftovers(found, dry_run=False, ask=never)
+    assert (record["kind"], record["path"], record["status"]) == ("local copy", str(whole), "removed")
+    assert record["size_bytes"] > 1000 and not whole.exists()
+    corpus.check(FeatureCache(places[0], store=cache.store).open("cola", "train", layer=2))  # it comes again
+
+
+def test_a_local_copy_that_is_being_fetched_stays(copy, places):
+    _, _, whole, half = copy
+    with FeatureSetLock(half).held(timeout=0.0), FeatureSetLock(whole).held(timeout=0.0):
+        child = [sys.executable, "-m", "pipeline", "cache", "gc", "--json", "--yes", "--local-copies"]
+        child += ["--cache-dir", str(places[0]), "--runs-dir", str(places[1]), "--models-dir", str(places[2])]
+        found = json.loads(subprocess.run(child, stdout=subprocess.PIPE, check=True).stdout)
+    assert [(record["status"], record["why"].split(":")[0]) for record in found] == [
+        ("kept", "a process is writing this feature set")
+    ] * 2
+    assert whole.is_dir() and half.is_dir()
