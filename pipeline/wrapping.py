@@ -40,13 +40,13 @@ def _wrapped(line: str, width: int) -> str:
     return "\n".join(lines) or line
 
 
-def _width(stream: TextIO) -> int:
+def _width(stream: TextIO | None) -> int:
     """Characters a line, or 0 where nobody said."""
-    if not stream.isatty():
-        return 0
-    if (columns := os.environ.get("COLUMNS", "")).isdecimal():
-        return int(columns)
     try:
+        if stream is None or not stream.isatty():  # None is what Python has for one that was closed before it began
+            return 0
+        if (columns := os.environ.get("COLUMNS", "")).isdecimal():
+            return int(columns)
         return os.get_terminal_size(stream.fileno()).columns
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # closed since, or no terminal after all
         return 0

@@ -43,6 +43,14 @@ def test_where_nobody_looks_lines_are_whole(forty):
     assert wrapped(message, io.StringIO()) == message
 
 
+def test_a_stream_that_is_closed_has_no_width(monkeypatch):
+    closed = Terminal()
+    closed.close()
+    assert wrapped("x " * 200, closed) == "x " * 200
+    monkeypatch.setattr("sys.stderr", None)
+    assert wrapped("x " * 200) == "x " * 200
+
+
 def test_a_command_complains_within_the_width_of_its_terminal(tmp_path):
     words = ["-m", "pipeline", "runs", "ls", "--where", "scor>0.1", "--runs-dir", str(tmp_path)]
     said, code = on_terminal(words, 60)
