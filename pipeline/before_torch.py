@@ -23,7 +23,8 @@ def set_for(words: list[str], environment: MutableMapping[str, str] = os.environ
     Training's threads are left alone: a step is thousands of short parallel pieces, and threads that slept between them
     would take nearly twice the time; its products, forward and backward, have a hundred shapes that come again.
     """
-    gc.set_threshold(OBJECTS_A_COLLECTION)
+    if 0 < gc.get_threshold()[0] < OBJECTS_A_COLLECTION:  # 0 is a collector that was turned off
+        gc.set_threshold(OBJECTS_A_COLLECTION)
     if "adapt" in words:  # `--config` may stand before it
         return
     for name, value in _STREAMING.items():

@@ -106,7 +106,10 @@ def cache_gc(
     runs: Annotated[LedgerConfig, Flat] = LedgerConfig(),
     models_dir: Annotated[Path, Parameter(help="Where the embedded backbone is.")] = BackboneConfig().models_dir,
     local_copies: Annotated[
-        bool, Parameter(help="Also remove what is here of stores (--store); it comes again when it is read.")
+        bool,
+        Parameter(
+            help="Also remove what is here of sets that are whole at a store: it comes again when it is read."
+        ),
     ] = False,
     dry_run: Annotated[bool, Parameter(help="Only say what would be removed.")] = False,
     yes: Yes = False,
@@ -116,8 +119,8 @@ def cache_gc(
 
     Example: `pipeline cache gc --dry-run`
 
-    Unfinished feature sets and stopped trainings hold work that their command would go on from: they go where you
-    agree, or with --yes.
+    Unfinished feature sets and stopped trainings hold work that their command would go on from, and a local copy is all
+    that is left where its store has gone: they go where you agree, or with --yes.
     """
     from pipeline.housekeeping.leftovers import collect_leftovers, find_leftovers
     from pipeline.housekeeping.tables import leftovers_table

@@ -28,14 +28,20 @@ def broken_at_joints(text: Text, width: int) -> Text:
 
 
 def _offsets(word: str, width: int) -> Iterator[int]:
-    at = 0
-    while cell_len(word[at:]) > width:
-        at += _first(word[at:], width)
-        yield at
+    at, most = 0, 4 * width + 16  # characters that are looked at for a line; some are no cells wide
+    while len(window := word[at : at + most]) == most or cell_len(window) > width:
+        at += _first(window, width)
+        if at < len(word):
+            yield at
 
 
-def _first(word: str, width: int) -> int:
-    """Of a word that is too wide, the characters that stay on the line."""
-    window = chop_cells(word, width)[0]
-    ends = (max(window.rfind(joint) for joint in joints) + 1 for joints in JOINTS)
-    return next((end for end in ends if end >= max(1, width * LEAST)), max(1, len(window)))
+def _first(window: str, width: int) -> int:
+    """Of the beginning of a word that is too wide, the characters that stay on the line."""
+    line = chop_cells(window, width)[0]
+    for joints in JOINTS:
+        end = max(line.rfind(joint) for joint in joints) + 1
+        while 0 < end < len(line) and cell_len(line[end]) == 0:  # marks of the joint
+            end += 1
+        if end >= max(1, width * LEAST):
+            return end
+    return max(1, len(line))

@@ -3,10 +3,9 @@
 import os
 import re
 import sys
-import textwrap
 from typing import TextIO
 
-COMMAND = re.compile(r"\b(pipeline|make|pip|python|ray|export) [\w.-]")
+COMMAND = re.compile(r"\b(pipeline|make|pip|python|ray|export|hf|apt-get|docker|ssh) [\w.-]")
 """A line that holds a command is left to the terminal: broken by us, it could not be copied."""
 LEAST = 20
 """Characters below which nothing reads well, and nothing is wrapped."""
@@ -19,25 +18,24 @@ def wrapped(message: str, stream: TextIO | None = None) -> str:
         stream: where it goes; by default standard error. Its width is COLUMNS where that is set.
     """
     width = _width(stream or sys.stderr)
-    if width < LEAST:
+    if width < LEAST or max(map(len, message.split("\n"))) * 2 <= width:  # no character is wider than two cells
         return message
     return "\n".join(line if COMMAND.search(line) else _wrapped(line, width) for line in message.split("\n"))
 
 
 def _wrapped(line: str, width: int) -> str:
-    text = line.lstrip(" ")
-    indent = line[: len(line) - len(text)]
-    lines = textwrap.wrap(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-        replace_whitespace=False,
-        drop_whitespace=True,
-    )
-    return "\n".join(lines) or line
+    """The line, broken in the spaces between words; what is left of it is as it was."""
+    from rich.cells import cell_len
+
+    indent = f"{line[: len(line) - len(line.lstrip(' '))]}  "
+    lines, room = [""], width
+    for spaces, word in re.findall(r"(\s*)(\S+)", line):
+        if lines[-1].strip() and cell_len(spaces + word) > room:
+            lines.append(indent)
+            room, spaces = width - len(indent), ""
+        lines[-1] += spaces + word
+        room -= cell_len(spaces + word)
+    return "\n".join(lines)
 
 
 def _width(stream: TextIO | None) -> int:
@@ -48,5 +46,5 @@ def _width(stream: TextIO | None) -> int:
         if (columns := os.environ.get("COLUMNS", "")).isdecimal():
             return int(columns)
         return os.get_terminal_size(stream.fileno()).columns
-    except (OSError, ValueError):  # closed since, or no terminal after all
+    except (OSError, ValueError, AttributeError):  # closed since, no terminal after all, or something that only writes
         return 0

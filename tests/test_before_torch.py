@@ -29,7 +29,8 @@ def test_what_is_set_stays():
 
 
 @pytest.mark.parametrize("command", ["extract", "adapt"])
-def test_what_is_imported_is_not_walked_over_again_and_again(command):
-    gc.set_threshold(700)
+@pytest.mark.parametrize(("before", "after"), [(700, before_torch.OBJECTS_A_COLLECTION), (0, 0), (50_000, 50_000)])
+def test_what_is_imported_is_not_walked_over_again_and_again(command, before, after):
+    gc.set_threshold(before)
     before_torch.set_for([command], {})
-    assert gc.get_threshold()[0] == before_torch.OBJECTS_A_COLLECTION
+    assert gc.get_threshold()[0] == after

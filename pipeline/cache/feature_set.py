@@ -86,11 +86,16 @@ class FeatureSet:
         Raises:
             DamagedFeatureSet: an index is not what its seal and manifest say.
         """
-        return self._index.table
+        return self._index.columns()
 
-    def column(self, name: str) -> pa.ChunkedArray:
-        """One column of the index, without reading the others; errors as in `index`."""
-        return self._index.column(name)
+    def columns(self, *names: str) -> pa.Table:
+        """Some columns of the index, without reading the others.
+
+        Raises:
+            KeyError: the index has no such column.
+            DamagedFeatureSet: as `index`.
+        """
+        return self._index.columns(names)
 
     @property
     def X(self) -> np.ndarray:
@@ -111,22 +116,23 @@ class FeatureSet:
     @property
     def y(self) -> np.ndarray | None:
         """`[n]` int64 class numbers, or None where the split is unlabelled."""
-        return self._index.checked_labels(self.column("label")) if self.manifest.labelled else None
+        labels = self._index.labels
+        return None if labels is None else labels.astype(np.int64)
 
     @property
     def texts(self) -> list[str]:
         """`[n]` the sentences."""
-        return list(self.column("text").to_pylist())
+        return list(self.columns("text")["text"].to_pylist())
 
     @property
     def sample_ids(self) -> np.ndarray:
         """`[n]` int64, the examples' own numbers in their source."""
-        return np.asarray(self.column("idx").to_numpy(), dtype=np.int64)
+        return np.asarray(self.columns("idx")["idx"].to_numpy(), dtype=np.int64)
 
     @property
     def sources(self) -> tuple[str, ...] | None:
         """`[n]` codes of where the sentences are from (CoLA's), or None where no row has one."""
-        codes = self.column("source")
+        codes = self.columns("source")["source"]
         return None if codes.null_count == len(codes) else tuple(codes.to_pylist())
 
     def tokens(self, row: int) -> np.ndarray:
@@ -189,8 +195,6 @@ class FeatureSet:
     def take_y(self, rows: Sequence[int] | np.ndarray) -> np.ndarray | None:
         """The class numbers `[len(rows)]` int64 of some rows, or None where the split is unlabelled.
 
-        No other shard's labels than theirs are read.
-
         Args:
             rows: as of `take`.
 
@@ -198,7 +202,8 @@ class FeatureSet:
             ConfigError, IndexError: as `take`.
             DamagedFeatureSet: an index is not what its seal and manifest say, or a label is no class.
         """
-        return self._index.labels(self._rows(rows))
+        numbers, labels = self._rows(rows), self._index.labels
+        return None if labels is None else labels[numbers].astype(np.int64)
 
     def _rows(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         numbers = row_numbers(rows)
@@ -244,12 +249,13 @@ class FeatureSet:
     def _batches(
         self, windows: Iterator[np.ndarray], batch_size: int, drop_last: bool
     ) -> Iterator[tuple[np.ndarray | list[np.ndarray], np.ndarray | None, np.ndarray]]:
+        _ = self._index.labels  # what is wrong with them is said before the first batch
         if self.is_tokens:
             for rows, parts in read_batches(windows, self._tokens_of, batch_size, drop_last=drop_last):
-                yield parts, self._index.labels(rows), rows
+                yield parts, self.take_y(rows), rows
             return
         for rows, bits in read_batches(windows, self._states.gather, batch_size, drop_last=drop_last):
-            yield to_float32(bits, self._states.dtype), self._index.labels(rows), rows
+            yield to_float32(bits, self._states.dtype), self.take_y(rows), rows
 
     def _tokens_of(self, rows: np.ndarray) -> list[np.ndarray]:
         return [np.array(self.tokens(int(row))) for row in rows]
@@ -310,7 +316,7 @@ class FeatureSet:
 
         for number in range(self.manifest.shards):
             places = self.manifest.places_of(number)
-            index = self._index.shard(number)
+            index = self._index.part(number)
             is_map = self.manifest.order == "split" and self.stays
             data = self._states.shard(number) if is_map else self._some_rows(places)
             yield index.append_column("hidden_states", states_column(data))

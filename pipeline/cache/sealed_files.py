@@ -95,6 +95,8 @@ class SealedFiles:
 
     def _opened(self, number: int, which: int) -> io.FileIO:
         path = self.path(number, which)
+        if self.copy is not None and which == INDEX:  # it may have gone with the local copy since it came
+            self.copy.bring_index(self.folder, number, self.seals[number])
         while self.copy is not None and which == STATES:
             self.copy.bring_states(self.folder, number, self.seals[number])
             with contextlib.suppress(FileNotFoundError):  # another process made room in between

@@ -172,19 +172,22 @@ class Upload:
             TransferError: the store does not take it; what is whole there stays so.
         """
         path = shard_paths(folder, number)[2]
-        before = self._sealed.get(path) or self._seal_there(folder, number)
-        if before != seal:
+        if (self._sealed.get(path) or self._seal_there(folder, number)) != seal:
             with self._saying_what_is_whole(folder):
-                self._put(folder, number, seal, before)
+                self._put(folder, number, seal)
             self._sealed[path] = seal
         self.copy.limit.make_room(0, safe=[each.with_suffix(".h5") for each in self._sealed])
 
-    def _put(self, folder: Path, number: int, seal: Seal, before: Seal | None) -> None:
+    def _put(self, folder: Path, number: int, seal: Seal) -> None:
         place, name = self.copy.place, name_of(folder)
         seal_path = shard_paths(folder, number)[2]
         seal_name = f"{name.path}/{seal_path.name}"
         sizes = place.sizes(name.path)
-        self._sealed.pop(seal_path, None)
+        before = self._sealed.pop(seal_path, None)
+        if seal_path.name in sizes and before is None:
+            before = self._seal_there(folder, number)
+            if before == seal:  # another process has just put it there: taken away now, it would miss it
+                return
         place.remove([f"{name.path}/{each}" for each in (MANIFEST, seal_path.name) if each in sizes])
         known = (before and before.states_sha256, before and before.index_sha256)
         missing = []

@@ -73,7 +73,7 @@ class _Mapped:
     def _holds(self) -> bool:
         if self.feature_set.stays:
             return False
-        vectors = int(self.feature_set.column("n_pooled").to_numpy().sum())
+        vectors = int(self.feature_set.columns("n_pooled")["n_pooled"].to_numpy().sum())
         itemsize = RAW[self.feature_set.manifest.identity.storage_dtype].itemsize
         return vectors * self.width * itemsize < MEMORY_SHARE * free_bytes()
 

@@ -43,12 +43,16 @@ class Leftover:
     within: Path | None = None
 
     @property
-    def holds_work(self) -> bool:
-        """Whether the command that made it would go on from it."""
-        return self.kind in ("unfinished set", "stopped training")
+    def is_asked_about(self) -> bool:
+        """Whether somebody might miss it: its command would go on from it, or its store may be gone."""
+        return self.kind in ("unfinished set", "stopped training", "local copy")
 
     def __str__(self) -> str:
-        what = f"{self.rows:,} rows done" if self.kind == "unfinished set" else "a stopped training"
+        what = {
+            "unfinished set": f"{self.rows:,} rows done",
+            "stopped training": "a stopped training",
+            "local copy": "here of a set that was whole at its store",
+        }[self.kind]
         return f"{self.path}: {what}, {readable_size(self.size_bytes)}"
 
     def to_dict(self, status: str) -> dict[str, Any]:
@@ -67,7 +71,7 @@ def find_leftovers(cache_dir: Path, runs_dir: Path, models_dir: Path, *, local_c
     """What is not whole in the cache, and partial folders and files beside runs and models.
 
     Args:
-        local_copies: also what is here of sets that are whole at their store: it comes again when it is read.
+        local_copies: also what is here of sets that were whole at their store when it was last read.
     """
     try:
         users, unknown = runs_by_feature_set(runs_dir), ""
@@ -127,13 +131,13 @@ def _written_by_another(folder: Path) -> str:
 
 
 def collect_leftovers(leftovers: Iterable[Leftover], *, dry_run: bool, ask: Ask) -> list[dict[str, Any]]:
-    """Remove what is not whole and not being written; unfinished work only where the answer is yes.
+    """Remove what is not whole and not being written; unfinished work and local copies only where the answer is yes.
 
     Returns:
         one record each: path, kind, rows, size_bytes, `status` (removed, kept, or would be removed) and why it is kept.
     """
     leftovers = list(leftovers)
-    unfinished = [left for left in leftovers if left.holds_work and not left.kept]
+    unfinished = [left for left in leftovers if left.is_asked_about and not left.kept]
     agreed = False
     if unfinished and not dry_run:
         agreed = ask("\n".join([*map(str, unfinished), "Remove these, and the work in them?"]))
@@ -143,7 +147,7 @@ def collect_leftovers(leftovers: Iterable[Leftover], *, dry_run: bool, ask: Ask)
             records.append(left.to_dict("kept"))
         elif dry_run:
             records.append(left.to_dict("would be removed"))
-        elif left.holds_work and not agreed:
+        elif left.is_asked_about and not agreed:
             records.append({**left.to_dict("kept"), "why": "not agreed to; --yes removes it"})
         else:
             records.append(_remove(left))

@@ -110,7 +110,7 @@ def test_a_sweep_that_was_stopped_on_ray_goes_on_without_it(dull, here, address,
 
     def keep_and_stop(path, trials):
         keep(path, trials)
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(trying, "_keep", keep_and_stop)

@@ -269,7 +269,9 @@ def test_of_a_local_copy_what_a_stopped_fetch_left_goes_and_the_rest_where_it_is
     }
     assert whole.is_dir() and not half.exists()
     found = find_leftovers(*places, local_copies=True)
-    [record] = collect_leftovers(found, dry_run=False, ask=never)
+    [kept] = collect_leftovers(found, dry_run=False, ask=lambda question: "was whole at its store" not in question)
+    assert kept["status"] == "kept" and "--yes" in kept["why"] and whole.is_dir()
+    [record] = collect_leftovers(found, dry_run=False, ask=yes)
     assert (record["kind"], record["path"], record["status"]) == ("local copy", str(whole), "removed")
     assert record["size_bytes"] > 1000 and not whole.exists()
     corpus.check(FeatureCache(places[0], store=cache.store).open("cola", "train", layer=2))  # it comes again
@@ -280,8 +282,9 @@ def test_a_local_copy_that_is_being_fetched_stays(copy, places):
     with FeatureSetLock(half).held(timeout=0.0), FeatureSetLock(whole).held(timeout=0.0):
         child = [sys.executable, "-m", "pipeline", "cache", "gc", "--json", "--yes", "--local-copies"]
         child += ["--cache-dir", str(places[0]), "--runs-dir", str(places[1]), "--models-dir", str(places[2])]
-        found = json.loads(subprocess.run(child, stdout=subprocess.PIPE, check=True).stdout)
-    assert [(record["status"], record["why"].split(":")[0]) for record in found] == [
-        ("kept", "a process is writing this feature set")
-    ] * 2
+        for words in ([], ["--dry-run"]):
+            found = json.loads(subprocess.run([*child, *words], stdout=subprocess.PIPE, check=True).stdout)
+            assert [(record["status"], record["why"].split(":")[0]) for record in found] == [
+                ("kept", "a process is writing this feature set")
+            ] * 2
     assert whole.is_dir() and half.is_dir()
