@@ -39,8 +39,19 @@ def pipeline(
     Args:
         given: on standard input.
     """
+    return _ended(words, folder, environment, given=given)
+
+
+def python(code: str, words: Sequence[object], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program as `python -c` does, in a process of its own, and give what it printed."""
+    return _ended([*map(str, words)], folder, {}, code=code)
+
+
+def _ended(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str], *, given: str = "", code: str = ""
+) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory() as place:
-        process, said = begin(words, folder, environment, Path(place), given=given)
+        process, said = begin(words, folder, environment, Path(place), given=given, code=code)
         process.join(SECONDS)
         if process.exitcode is None:
             process.kill()
@@ -74,18 +85,26 @@ def _serve(listener: Listener) -> None:
 
 
 def begin(
-    words: Sequence[str], folder: Path, environment: Mapping[str, str], place: Path, *, given: str = ""
+    words: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    place: Path,
+    *,
+    given: str = "",
+    code: str = "",
 ) -> tuple[multiprocessing.process.BaseProcess, tuple[Path, Path]]:
-    """Begin to run `pipeline`; what it prints goes to two files in `place`."""
+    """Begin to run `pipeline`, or a program of which the code is given; what it prints goes to two files in `place`."""
     said = place / "stdout", place / "stderr"
     stdin = place / "stdin"
     stdin.write_text(given, "utf-8")
-    process = _context.Process(target=_become, args=(list(words), folder, dict(environment), stdin, said))
+    process = _context.Process(target=_become, args=(list(words), folder, dict(environment), stdin, said, code))
     process.start()
     return process, said
 
 
-def _become(words: list[str], folder: Path, environment: dict[str, str], stdin: Path, said: tuple[Path, Path]) -> None:
+def _become(
+    words: list[str], folder: Path, environment: dict[str, str], stdin: Path, said: tuple[Path, Path], code: str
+) -> None:
     """Be the command: its folder, environment, standard streams and arguments."""
     os.chdir(folder)
     os.environ.update(environment)
@@ -94,10 +113,13 @@ def _become(words: list[str], folder: Path, environment: dict[str, str], stdin: 
     os.dup2(os.open(stdin, os.O_RDONLY), 0)
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
-    sys.argv = ["pipeline", *words]
-    from pipeline.cli import main
-
+    sys.argv = ["-c" if code else "pipeline", *words]
     try:
+        if code:
+            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+            return
+        from pipeline.cli import main
+
         main()
     finally:
         sys.stdout.flush()

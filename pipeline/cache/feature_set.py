@@ -195,12 +195,7 @@ class FeatureSet:
     def take_y(self, rows: Sequence[int] | np.ndarray) -> np.ndarray | None:
         """The class numbers `[len(rows)]` int64 of some rows, or None where the split is unlabelled.
 
-        Args:
-            rows: as of `take`.
-
-        Raises:
-            ConfigError, IndexError: as `take`.
-            DamagedFeatureSet: an index is not what its seal and manifest say, or a label is no class.
+        Args, raises: as `take`; DamagedFeatureSet where an index is not what its seal and manifest say.
         """
         numbers, labels = self._rows(rows), self._index.labels
         return None if labels is None else labels[numbers].astype(np.int64)

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -39,7 +37,7 @@ def logits_here(live, run):
 
 def logits_there(live, run):
     asked = json.dumps([str(live.runs_dir / run.run), str(live.folder / "models"), TEXTS])
-    done = subprocess.run([sys.executable, "-c", LOAD, asked], capture_output=True, text=True, cwd=live.folder)
+    done = forked.python(LOAD, [asked], live.folder)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -245,7 +245,7 @@ def test_common_prefix_is_found_on_ids_and_stops_at_the_limit():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("quantization", "rows"), [("nf4", 25), ("int8", 10), ("checkpoint", 10)])
+@pytest.mark.parametrize(("quantization", "rows"), [("nf4", 12), ("int8", 6), ("checkpoint", 6)])
 def test_embedded_features_equal_transformers_one_sentence_at_a_time(quantization, rows, tmp_path, sample_dir):
     """The real LLM: stage one's files against an unpadded forward pass of the same weights."""
     from pipeline.backbone.quantize import bitsandbytes_config, dequantize_once

@@ -17,6 +17,7 @@ from pipeline.cache.writer import SHARD_OVERHEAD_BYTES
 from pipeline.errors import DiskFull
 from pipeline.extract.part import Size
 from pipeline.extract.preflight import most_index_bytes
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 Usage = namedtuple("Usage", "total used free")
@@ -138,9 +139,9 @@ def test_a_small_disk_that_fills_up_stops_the_run_and_keeps_what_was_whole(tiny_
     assert not list(left.rglob("*.partial"))
     sealed = list(left.rglob("shard-*.json"))
     assert sealed
-    again = subprocess.run([*command, str(left)], capture_output=True, text=True, env=environment)
+    places = (left, tmp_path / "whole")
+    again, whole = (forked.python(FILL, [*arguments, place], tmp_path) for place in places)
     assert again.returncode == 0, again.stderr
     assert "are whole already" in again.stderr
-    whole = subprocess.run([*command, str(tmp_path / "whole")], capture_output=True, text=True, env=environment)
     assert whole.returncode == 0, whole.stderr
     assert files_of(left) == files_of(tmp_path / "whole")

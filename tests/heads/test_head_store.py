@@ -19,6 +19,7 @@ from pipeline.heads.linear_head import LinearHead
 from pipeline.heads.sklearn_head import SklearnHead
 from pipeline.heads.store import load_head, save_head
 from pipeline.heads.torch_head import TorchHead
+from tests import forked
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 16)).astype(np.float32)
@@ -76,13 +77,13 @@ for folder in map(Path, sys.argv[2:]):
 """
 
 
-def test_a_head_loaded_in_a_new_process_gives_identical_logits(train, in_new_process, corpora, tmp_path):
+def test_a_head_loaded_in_a_new_process_gives_identical_logits(train, corpora, tmp_path):
     features = corpora["validation"].X["L1-mean"]
     np.save(tmp_path / "X.npy", features)
     heads = ("mlp", "linear", "logreg", "LinearDiscriminantAnalysis", "RidgeClassifier")
     folders = [tmp_path / "runs" / train(heads=(head,)).run for head in heads]
     before = [load_head(folder) for folder in folders]
-    done = in_new_process("-c", LOAD, tmp_path / "X.npy", *folders)
+    done = forked.python(LOAD, [tmp_path / "X.npy", *folders], tmp_path)
     assert done.returncode == 0, done.stderr
     for folder, head in zip(folders, before, strict=True):
         np.testing.assert_array_equal(np.load(folder / "predictions.npy"), head.predict(features))

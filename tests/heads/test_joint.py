@@ -18,6 +18,7 @@ from pipeline.heads_config import JointConfig
 from pipeline.results.ledger import read_predictions, read_runs
 from pipeline.tasks.spec import BUILT_IN
 from pipeline.views import View
+from tests import forked
 
 CONFIG = JointConfig(
     seeds=2, hidden_size=12, dropout=0.1, batch_size=32, evaluation_steps=10, patience=4, max_steps=200
@@ -206,11 +207,11 @@ for task in ("cola", "sst2"):
 """
 
 
-def test_a_new_process_gives_identical_logits(done, both, in_new_process, tmp_path):
+def test_a_new_process_gives_identical_logits(done, both, tmp_path):
     X = both["cola"]["validation"].X["L1-mean"]
     np.save(tmp_path / "X.npy", X)
     folder = done[1].runs_dir / find(done, "sst2").run
-    ended = in_new_process("-c", LOGITS, tmp_path / "X.npy", folder)
+    ended = forked.python(LOGITS, [tmp_path / "X.npy", folder], tmp_path)
     assert ended.returncode == 0, ended.stderr
     logits = {task: np.load(tmp_path / f"{task}.npy") for task in ("cola", "sst2")}
     for task, found in logits.items():

@@ -23,6 +23,7 @@ from pipeline.heads.train import train_heads
 from pipeline.results.ledger import Run
 from pipeline.tasks.spec import BUILT_IN
 from pipeline.views import parse_views
+from tests import forked
 
 MIX, ATTENTION = "L1-mean+L2-mean+L2-last", "L2-tokens"
 
@@ -68,14 +69,14 @@ np.save(attention / "logits.npy", load_head(attention).logits(tokens))
 """
 
 
-def test_a_head_loaded_in_a_new_process_gives_identical_logits(runs, tokens_cache, corpora, in_new_process):
+def test_a_head_loaded_in_a_new_process_gives_identical_logits(runs, tokens_cache, corpora, tmp_path):
     where, found = runs
     mix, attention = (where.runs_dir / found[kind].run for kind in ("mix", "attention"))
     X = np.concatenate([corpora["validation"].X[view] for view in MIX.split("+")], axis=1)
     np.save(mix / "X.npy", X)
     tokens = FeatureCache(tokens_cache.cache_dir).open("cola", "validation", layer=2, pooling="tokens")
     expected = {mix: load_head(mix).logits(X), attention: load_head(attention).logits(tokens)}
-    done = in_new_process("-c", LOAD, tokens_cache.cache_dir, mix, attention)
+    done = forked.python(LOAD, [tokens_cache.cache_dir, mix, attention], tmp_path)
     assert done.returncode == 0, done.stderr
     for folder, logits in expected.items():
         np.testing.assert_array_equal(np.load(folder / "logits.npy"), logits)
