@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -289,3 +290,51 @@ def test_another_machine_writes_the_same_set_between_any_two_steps(some, local, 
         assert len(list((tmp_path / "there").rglob(MANIFEST))) == 1
     assert number > 20
     assert outcomes == ({"went through", "refused"} if seed else {"went through"})
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_two_machines_of_one_kind_write_one_set_step_by_step_beside_each_other(
+    some, local, write, tmp_path, monkeypatch, seed
+):
+    """Their steps at the store are shuffled: one at a time, each time either machine's."""
+    random, turn = np.random.default_rng(seed), threading.Condition()
+    waiting: dict[int, bool] = {}
+
+    def in_turn(does):
+        def step(self, *words):
+            me = threading.get_ident()
+            with turn:
+                waiting[me] = False
+                turn.notify_all()
+                while not waiting[me]:
+                    if len(waiting) == alive[0] and not any(waiting.values()):
+                        waiting[random.choice(sorted(waiting))] = True
+                        turn.notify_all()
+                    else:
+                        turn.wait(0.05)
+                del waiting[me]
+                return does(self, *words)
+
+        return step
+
+    for name in ("sizes", "read_small", "remove", "put"):
+        monkeypatch.setattr(Folder, name, in_turn(getattr(Folder, name)))
+    alive, failed = [2], []
+
+    def run(machine):
+        try:
+            write(some, machine, limit="1")
+        except Exception as error:
+            failed.append(error)
+        finally:
+            with turn:
+                alive[0] -= 1
+                turn.notify_all()
+
+    both = [threading.Thread(target=run, args=(machine,)) for machine in ("here", "elsewhere")]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join(60)
+    assert not failed
+    assert files(tmp_path / "there") == local
