@@ -38,12 +38,19 @@ export GLUE_DIR
 .PHONY: help setup setup-cpu demo data features heads sweep joint baselines lora prompt push pull named-remote verify doctor choose-views bench bench-gpu bench-top-layers bench-reading bench-heads bench-predict bench-ray bench-many-rows backbones report chaos test lint clean
 
 help: ## print this
-	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM; stage two trains heads on the cached features.'
+	@echo 'Stage one reads a corpus once with a frozen 4-bit LLM;'
+	@echo 'stage two trains heads on the cached features.'
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ \
+	  line = sprintf("  make %-16s", $$1); n = split($$2, words, " "); \
+	  for (i = 1; i <= n; i++) { \
+	    if (length(line) + length(words[i]) > 78) { print line; line = sprintf("%23s", "") } \
+	    line = line " " words[i] } \
+	  print line }'
 	@echo
-	@echo 'Settings: TASKS="cola sst2" BACKBONE=smollm2-135m QUANTIZATION=nf4 DATA=glue GLUE_DIR=data/glue'
-	@echo '          HEADS="logreg linear mlp" CACHE_DIR=data/cache RUNS_DIR=data/runs REMOTE=user@host:folder'
+	@echo 'Settings: TASKS="cola sst2" BACKBONE=smollm2-135m QUANTIZATION=nf4 DATA=glue'
+	@echo '          GLUE_DIR=data/glue HEADS="logreg linear mlp" CACHE_DIR=data/cache'
+	@echo '          RUNS_DIR=data/runs REMOTE=user@host:folder'
 	@echo '          ARGS="options of the first target"'
 
 setup: $(VENV)/.full ## set up .venv for both stages

@@ -107,9 +107,7 @@ def cache_gc(
     models_dir: Annotated[Path, Parameter(help="Where the embedded backbone is.")] = BackboneConfig().models_dir,
     local_copies: Annotated[
         bool,
-        Parameter(
-            help="Also remove what is here of sets that are whole at a store: it comes again when it is read."
-        ),
+        Parameter(help="Also remove what is here of sets that are whole at a store: it comes again when it is read."),
     ] = False,
     dry_run: Annotated[bool, Parameter(help="Only say what would be removed.")] = False,
     yes: Yes = False,

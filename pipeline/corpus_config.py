@@ -11,8 +11,8 @@ class CorpusConfig(DataConfig):
 
     Args:
         stream: read rows as they are needed, for corpora that do not fit into memory: .parquet or .jsonl files, several
-            a split (train.parquet, train-*.parquet or train/*.parquet), or Parquet on the Hub. Rows are cut as they
-            stand, and features are known by the files' SHA-256, or the Hub's commit.
+            a split (`train.parquet`, `train-*.parquet` or `train/*.parquet`), or Parquet on the Hub. Rows are cut as
+            they stand, and features are known by the files' SHA-256, or the Hub's commit.
     """
 
     stream: bool = False

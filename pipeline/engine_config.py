@@ -42,7 +42,7 @@ class ShareConfig(EngineConfig):
 
     Args:
         only_shards: `i::n`: every n-th shard from shard i on, as one of n array jobs; the manifest is then left to
-            `--finish`. By default all shards, and the manifest.
+            `--finish`, or to the next job that finds all shards sealed. By default all shards, and the manifest.
         finish: compute nothing; where all shards are sealed, write the manifest, else say which are missing.
     """
 

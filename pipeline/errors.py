@@ -69,6 +69,10 @@ class DataError(PipelineError):
     """A corpus is missing, malformed, or disagrees with its task."""
 
 
+class MissingSplit(DataError):
+    """A corpus lacks a split."""
+
+
 class SentenceError(DataError):
     """A sentence among others cannot be used.
 

@@ -38,7 +38,7 @@ class FileMemory:
         """The facts of each file; of those that are not known they are measured, and remembered."""
         known, found = self._read(), dict[Path, Facts]()
         for path in files:
-            place, state = str(path.resolve()), _state(path)
+            place, state = str(path.resolve()), state_of(path)
             entry = known.get(place)
             if entry is None or entry["state"] != state:
                 entry = {"state": state, **measure(path)}
@@ -75,7 +75,7 @@ class FileMemory:
                 partial.unlink(missing_ok=True)
 
 
-def _state(path: Path) -> list[int]:
+def state_of(path: Path) -> list[int]:
     """What tells whether a file may have changed: device, inode, bytes, times of change in nanoseconds."""
     stat = path.stat()
     return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

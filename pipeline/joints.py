@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
-JOINTS = ("+/,;=", "-_:")
-"""Characters behind which a word breaks: of the second kind where there is none of the first."""
+JOINTS = ("+/,;=", "-_:", ".")
+"""Characters behind which a word breaks: of a later kind where there is none of those before."""
 LEAST = 1 / 3
-"""Of a line's width that a piece fills: a joint before that is passed over."""
+"""Of a line's width that a piece fills: a joint before that is passed over, where there is another."""
 
 
 def broken_at_joints(text: Text, width: int) -> Text:
@@ -38,10 +38,8 @@ def _offsets(word: str, width: int) -> Iterator[int]:
 def _first(window: str, width: int) -> int:
     """Of the beginning of a word that is too wide, the characters that stay on the line."""
     line = chop_cells(window, width)[0]
-    for joints in JOINTS:
-        end = max(line.rfind(joint) for joint in joints) + 1
-        while 0 < end < len(line) and cell_len(line[end]) == 0:  # marks of the joint
-            end += 1
-        if end >= max(1, width * LEAST):
-            return end
-    return max(1, len(line))
+    ends = [max(line.rfind(joint) for joint in joints) + 1 for joints in JOINTS]
+    end = next((each for each in ends if each >= max(1, width * LEAST)), max(ends)) or max(1, len(line))
+    while end < len(line) and cell_len(line[end]) == 0:  # marks of the joint
+        end += 1
+    return end

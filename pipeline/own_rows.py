@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import CacheConfig, DataConfig, FeaturesConfig, source_name
 from pipeline.corpus_config import CorpusConfig
-from pipeline.errors import DataError, PipelineError
+from pipeline.errors import MissingSplit, PipelineError
 
 if TYPE_CHECKING:
     from pipeline.heads.features import Own, OwnRows
@@ -15,12 +15,19 @@ if TYPE_CHECKING:
 
 
 def own_rows(what: FeaturesConfig, tasks: "Iterable[TaskSpec]", cache: CacheConfig) -> "Own":
-    """What a folder of one's own files holds, where `--data` names one that is here; the cache must hold just that."""
+    """What a folder of one's own files holds, where `--data` names one that is here; the cache must hold just that.
+
+    Raises:
+        DataError: the folder does not hold the task as it should; where a split is not there at all, it is said.
+    """
     from pipeline.heads.features import OwnRows
     from pipeline.progress import say
     from pipeline.tasks.read import read_task
 
-    if source_name(what.data) != "files" or not Path(what.data).is_dir():
+    if source_name(what.data) != "files":
+        return {}
+    if not Path(what.data).is_dir():
+        say(f"note: there is no folder {what.data} here: features of own files are taken as the cache has them")
         return {}
     own = {}
     for task in tasks:
@@ -29,26 +36,33 @@ def own_rows(what: FeaturesConfig, tasks: "Iterable[TaskSpec]", cache: CacheConf
             continue
         try:
             splits = read_task(task, DataConfig(data=what.data))
-        except DataError as error:
-            say(f"{task.name}: {what.data} is not read ({error.what}): features of any own files are taken")
+        except MissingSplit as error:
+            say(f"note: {task.name}: {error.what}, in {what.data}: features are taken as the cache has them")
             continue
         own[task.name] = {split: OwnRows(rows.digest, rows.labels, rows.origin) for split, rows in splits.items()}
     return own
 
 
 def _streamed(task: "TaskSpec", data: str, cache: CacheConfig) -> "dict[Split, OwnRows]":
-    """Those splits of the folder of which the cache has features that were streamed: their files are not read."""
+    """The folder's splits, where the cache has features of own files that were streamed.
+
+    Known by their files, they are not read; one that was not streamed, beside others that were, is.
+    """
     from pipeline.cache import FeatureCache
     from pipeline.heads.features import OwnRows
+    from pipeline.tasks.read import read_task
     from pipeline.tasks.stream import DIGEST, stream_task
 
+    found: dict[Split, OwnRows] = {}
     with contextlib.suppress(PipelineError):  # whatever is wrong is said where the features are opened
-        texts = {each.identity.texts for each in FeatureCache.of(cache).manifests(task.name)}
-        if any(each.startswith(DIGEST) for each in texts):
-            corpora = stream_task(task, CorpusConfig(data, stream=True))
-            return {
-                split: OwnRows(corpus.digest, None, corpus.origin, knows_labels=False)
-                for split, corpus in corpora.items()
-                if corpus.digest in texts
-            }
-    return {}
+        manifests = FeatureCache.of(cache).manifests(task.name)
+        known = {(each.split, each.identity.texts) for each in manifests if "files" in each.sources}
+        if not any(texts.startswith(DIGEST) for _, texts in known):
+            return {}
+        for split, corpus in stream_task(task, CorpusConfig(data, stream=True)).items():
+            found[split] = OwnRows(corpus.digest, None, corpus.origin, knows_labels=False)
+            was_read = any(where == split and not texts.startswith(DIGEST) for where, texts in known)
+            if was_read and (split, corpus.digest) not in known:
+                [rows] = read_task(task, DataConfig(data=data), (split,)).values()
+                found[split] = OwnRows(rows.digest, rows.labels, rows.origin)
+    return found

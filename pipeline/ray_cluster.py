@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,15 @@ from typing import Any
 from pipeline.engine_config import EngineConfig
 from pipeline.errors import MachineError, MissingPackage
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "1"}
-"""Nothing is reported to anybody, and workers without a GPU keep their environment as it is."""
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+}
+"""Nothing is reported to anybody; workers without a GPU keep their environment as it is; and what Ray has to say of a
+dead worker, which would stand on standard output among results, is not said twice: the pool says it."""
+CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ def cluster(config: EngineConfig, threads: int, *, on_gpus: bool) -> Iterator[Sh
     if ray.is_initialized():  # by whoever called this, who also ends it
         yield _share(config, threads, on_gpus)
         return
+    _check_reachable(config.address)
     try:
         ray.init(
             address=config.address or "local",
@@ -60,16 +69,35 @@ def cluster(config: EngineConfig, threads: int, *, on_gpus: bool) -> Iterator[Sh
             logging_level=logging.ERROR,
         )
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise MachineError(
-            "the Ray cluster cannot be reached",
-            where=config.address or "this machine",
-            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            remedy="ray status shows what runs; ray start --head starts a cluster, and --address names it",
-        ) from error
+        raise _not_reached(config.address, error) from error
     try:
         yield _share(config, threads, on_gpus)
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ask whether anybody listens at an address: Ray itself asks for a quarter of an hour, and cannot be stopped.
+
+    Raises:
+        MachineError: nobody does.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):  # `auto`, or what Ray refuses by itself
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _not_reached(address, error) from error
+
+
+def _not_reached(address: str | None, error: Exception) -> MachineError:
+    return MachineError(
+        "the Ray cluster cannot be reached",
+        where=address or "this machine",
+        found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+        remedy="ray status shows what runs; ray start --head starts a cluster, and --address names it",
+    )
 
 
 def _share(config: EngineConfig, threads: int, on_gpus: bool) -> Share:

@@ -5,8 +5,9 @@ import re
 import sys
 from typing import TextIO
 
-COMMAND = re.compile(r"\b(pipeline|make|pip|python|ray|export|hf|apt-get|docker|ssh) [\w.-]")
-"""A line that holds a command is left to the terminal: broken by us, it could not be copied."""
+COMMAND = re.compile(r"\b(?:pipeline|make|pip|ray|hf|apt-get) [^;,()]*?(?=[;,:)](?: |$)|\)|\. | \(|$)")
+"""A command in a line, up to what ends it: broken by nobody but the terminal, it can be copied."""
+HOLDS = "\N{NO-BREAK SPACE}"
 LEAST = 20
 """Characters below which nothing reads well, and nothing is wrapped."""
 
@@ -20,22 +21,23 @@ def wrapped(message: str, stream: TextIO | None = None) -> str:
     width = _width(stream or sys.stderr)
     if width < LEAST or max(map(len, message.split("\n"))) * 2 <= width:  # no character is wider than two cells
         return message
-    return "\n".join(line if COMMAND.search(line) else _wrapped(line, width) for line in message.split("\n"))
+    return "\n".join(_wrapped(line, width) for line in message.split("\n"))
 
 
 def _wrapped(line: str, width: int) -> str:
     """The line, broken in the spaces between words; what is left of it is as it was."""
     from rich.cells import cell_len
 
+    line = COMMAND.sub(lambda command: command.group().replace(" ", HOLDS), line)
     indent = f"{line[: len(line) - len(line.lstrip(' '))]}  "
     lines, room = [""], width
-    for spaces, word in re.findall(r"(\s*)(\S+)", line):
+    for spaces, word in re.findall(rf"((?:(?!{HOLDS})\s)*)((?:\S|{HOLDS})+)", line):
         if lines[-1].strip() and cell_len(spaces + word) > room:
             lines.append(indent)
             room, spaces = width - len(indent), ""
         lines[-1] += spaces + word
         room -= cell_len(spaces + word)
-    return "\n".join(lines)
+    return "\n".join(lines).replace(HOLDS, " ")
 
 
 def _width(stream: TextIO | None) -> int:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.ray_cluster import QUIET
+
 
 @contextlib.contextmanager
 def ray_nodes(cpus: list[int], *, gpus: int = 0) -> Iterator[str]:
     """Nodes of so many CPUs each, the first of them with so many GPUs, it says; gives the cluster's address."""
+    os.environ |= QUIET  # some of it is read when Ray is imported
     pytest.importorskip("ray", reason="Ray is not installed")
     from ray.cluster_utils import Cluster
 
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     small = {"include_dashboard": False, "object_store_memory": 100 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], "num_gpus": gpus, **small})
     try:

@@ -28,9 +28,46 @@ def test_words_stay_whole_and_what_follows_is_indented(forty):
     ]
 
 
-def test_a_command_can_be_copied(forty):
-    message = "  do: run pipeline extract --tasks cola --layers 10 20 --poolings mean last"
-    assert wrapped(message, Terminal()) == message
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        (
+            "  do: no such features. To write them: pipeline extract --tasks cola --layers 10 20 --poolings mean last",
+            [
+                "  do: no such features. To write them:",
+                "    pipeline extract --tasks cola --layers 10 20 --poolings mean last",
+            ],
+        ),
+        (
+            "  do: check the name; pipeline predict RUN --file test.tsv --to x.tsv writes one, of a run of cola",
+            [
+                "  do: check the name;",
+                "    pipeline predict RUN --file test.tsv --to x.tsv writes one,",
+                "    of a run of cola",
+            ],
+        ),
+        (
+            "  do: DATA=sample takes what is here (make setup), and make data fetches it with a network",
+            [
+                "  do: DATA=sample takes what is here",
+                "    (make setup), and",
+                "    make data fetches it with a network",
+            ],
+        ),
+    ],
+)
+def test_a_command_can_be_copied(forty, line, lines):
+    assert wrapped(line, Terminal()).split("\n") == lines
+    assert " ".join(each.strip() for each in lines) == line.strip()
+
+
+def test_lines_are_as_wide_as_their_characters_and_keep_their_spaces(forty):
+    line = f"  found: {'数据' * 6} {'数据' * 5}  and some more words"
+    assert wrapped(line, Terminal()).split("\n") == [
+        f"  found: {'数据' * 6}",
+        f"    {'数据' * 5}  and some more",
+        "    words",
+    ]
 
 
 def test_a_word_that_is_too_wide_stays_whole(forty):

@@ -174,6 +174,11 @@ def _as_bytes(record: Mapping[str, Any]) -> bytes:
     return (json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
+def adapter_digits(digest: str) -> str:
+    """The hex digits by which an adapter is called, the beginning of its digest."""
+    return digest.removeprefix("sha256:")[:8]
+
+
 def feature_set_name(backbone: str, identity: Identity) -> str:
     """A feature set's folder name, such as `smollm2-135m-nf4-L20-mean-3fa9c1e07b52`.
 
@@ -182,7 +187,7 @@ def feature_set_name(backbone: str, identity: Identity) -> str:
     """
     weights = f"{backbone}-{identity.quantization.get('type')}"
     if identity.adapter is not None:
-        weights += f"-lora-{identity.adapter.removeprefix('sha256:')[:8]}"
+        weights += f"-lora-{adapter_digits(identity.adapter)}"
     return f"{weights}-L{identity.layer}-{identity.pooling}-{identity.fingerprint[:12]}"
 
 

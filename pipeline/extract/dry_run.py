@@ -100,7 +100,7 @@ def _notes(known: KnownBackbone, passes: PassConfig, share: ShareConfig) -> Iter
     if passes.verify:
         yield "files are taken by their sizes: what --verify would find damaged comes on top"
     if share.engine == "ray":
-        yield f"planned for this machine's device, {known.device}: name the cluster's with --device where it is another"
+        yield f"planned for the device {known.device}: name the cluster's with --device where it is another"
         if not share.workers:
             yield "the time is of one worker: --workers says how many there will be"
 

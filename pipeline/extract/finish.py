@@ -24,9 +24,9 @@ def finish_jobs(jobs: Sequence[Job], passes: PassConfig) -> None:
         for place, writer in enumerate(job.writers):
             numbers = [number for number, places in lacking.items() if place in places]
             if numbers or not writer.is_cut:
-                what = "nobody has begun it" if not writer.is_cut else f"shards {in_short(numbers)}"
-                shards = writer.manifest.shards
-                missing.append(f"{job.label}/{writer.folder.name}: {what} of {shards}")
+                lacks = f"shards {in_short(numbers)} of {writer.manifest.shards} are missing"
+                what = lacks if writer.is_cut else "nobody has begun it"
+                missing.append(f"{job.label}/{writer.folder.name}: {what}")
             else:
                 finish(Job(job.corpus, (writer,), (job.views[place],)), passes)
                 say(f"{job.label}: {writer.folder.name} is whole")

@@ -1,16 +1,17 @@
 """Stage one: find what is missing, go through the corpus once, write and seal shard by shard."""
 
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline.backbone.known import KnownBackbone
 from pipeline.backbone.tokens import load_tokenizer
-from pipeline.cache.manifest import Manifest
+from pipeline.cache.manifest import Manifest, adapter_digits
 from pipeline.cache.passport import passport_of_seals
 from pipeline.cache.upload import Upload
 from pipeline.cache.writer import FeatureSetWriter
@@ -36,6 +37,7 @@ from pipeline.tasks.read import read_task
 from pipeline.tasks.spec import find_tasks
 from pipeline.tasks.stream import StreamedCorpus, stream_task
 
+FINISHED = "finished"
 PACKAGES = (
     "feature-cache-pipeline",
     "torch",
@@ -118,6 +120,9 @@ def _extract(
     share: ShareConfig,
     compute: Compute,
 ) -> list[dict[str, Any]]:
+    if known.facts.adapter is not None:
+        digits = adapter_digits(known.facts.adapter)
+        say(f"the adapter's digest begins with {digits}: --adapter {digits} asks for its features in stage two")
     upload = Upload.of(cache, verify=passes.verify)
     cache_dir = cache.cache_dir if upload is None else upload.copy.folder
     jobs = [
@@ -135,15 +140,19 @@ def _extract(
         )
         for corpus in said(splits)
     ]
-    missing = [left for job in jobs if (left := job.missing(passes))]
-    status = {writer.folder: _status(writer) for job in jobs for writer in job.writers}
+    whole = {writer.folder for job in jobs for writer in job.writers if writer.is_whole}
+    missing, choice = [left for job in jobs if (left := job.missing(passes))], parse_choice(share.only_shards)
+    status = {writer.folder: _status(writer, whole) for job in jobs for writer in job.writers}
+    for name in (folder.name for folder, each in status.items() if each == FINISHED):
+        say(f"{name} is whole: its manifest alone was missing")
     if share.finish:
         finish_jobs(missing, passes)
     elif missing:
         prepared = prepare(missing, load_tokenizer(known.source.folder), passes)
         say_notes(prepared, passes)
-        check_room(prepared, cache_dir, parse_choice(share.only_shards))
-        compute(prepared, known, passes)
+        check_room(prepared, cache_dir, choice)
+        if any(number in choice for each in prepared for number in each.job.unsealed()):
+            compute(prepared, known, passes)
     return [_describe(writer, status[writer.folder]) for job in jobs for writer in job.writers]
 
 
@@ -154,10 +163,14 @@ def said(splits: Iterable[Examples | StreamedCorpus]) -> Iterable[Examples | Str
         yield corpus
 
 
-def _status(writer: FeatureSetWriter) -> str:
-    """What a set will be called when it is written."""
+def _status(writer: FeatureSetWriter, whole: Container[Path]) -> str:
+    """What a set will be called when it is written.
+
+    Args:
+        whole: the folders of sets that were so before anything was done.
+    """
     if writer.is_whole:
-        return "present"
+        return "present" if writer.folder in whole else FINISHED
     begun = writer.is_cut and any(writer.sealed(number) for number in range(writer.manifest.shards))
     return "resumed" if begun else "written"
 

@@ -117,7 +117,8 @@ def open_features(
     try:
         return _open(cache, task, views, config, own)
     except FeatureSetNotFound as error:
-        raise with_remedy(error, cache, task, views, config) from error
+        streamed = any(not rows.knows_labels for rows in own.values())
+        raise with_remedy(error, cache, task, views, config, stream=streamed) from error
 
 
 def _open(

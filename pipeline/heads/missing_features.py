@@ -20,8 +20,14 @@ STAGE_ONE = {
 """Fields of an identity, and the options of stage one that settle them."""
 
 
-def extract_command(cache: FeatureCache, task: TaskSpec, views: Sequence[View], config: FeaturesConfig) -> str | None:
-    """The command of stage one that writes what is asked for, or None where it has no option for a field of it."""
+def extract_command(
+    cache: FeatureCache, task: TaskSpec, views: Sequence[View], config: FeaturesConfig, *, stream: bool = False
+) -> str | None:
+    """The command of stage one that writes what is asked for, or None where it has no option for a field of it.
+
+    Args:
+        stream: whether the rows are known by the files they are streamed from.
+    """
     wanted = parse_settings(config.where)
     if not wanted.keys() <= STAGE_ONE.keys():
         return None
@@ -31,6 +37,7 @@ def extract_command(cache: FeatureCache, task: TaskSpec, views: Sequence[View], 
     for name, default in (("data", None), ("backbone", FeaturesConfig.backbone), ("quantization", "nf4")):
         if (value := getattr(config, name)) != default:
             words += [f"--{name}", value]
+    words += ["--stream"] if stream else []
     if config.prompt is not None:
         words += ["--prompt", config.prompt]
     if config.adapter is not None:
@@ -46,16 +53,24 @@ def extract_command(cache: FeatureCache, task: TaskSpec, views: Sequence[View], 
 
 
 def with_remedy(
-    error: FeatureSetNotFound, cache: FeatureCache, task: TaskSpec, views: Sequence[View], config: FeaturesConfig
+    error: FeatureSetNotFound,
+    cache: FeatureCache,
+    task: TaskSpec,
+    views: Sequence[View],
+    config: FeaturesConfig,
+    *,
+    stream: bool = False,
 ) -> FeatureSetNotFound:
     """The error, with the command that writes what is missing.
 
     Where no command could, because `--data` or `--backbone` names nothing or the backbone has no such layer, the error
     says so instead.
+
+    Args:
+        stream: as of `extract_command`.
     """
-    command, what, remedy, expected, found = (
-        extract_command(cache, task, views, config), error.what, error.remedy, error.expected, error.found
-    )  # fmt: skip
+    command = extract_command(cache, task, views, config, stream=stream)
+    what, remedy, expected, found = error.what, error.remedy, error.expected, error.found
     manifests = _manifests(cache)
     if manifests is not None and (
         wrong := _wrong_source(manifests, task, config) or _wrong_backbone(manifests, config)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.config import DataConfig
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, MissingSplit
 from pipeline.tasks import hub
 from pipeline.tasks.examples import Examples, parse_examples
 from pipeline.tasks.glue import glue_file, read_glue
@@ -109,12 +109,12 @@ def _read_files(task: TaskSpec, data: DataConfig, split: Split) -> Examples | No
     )
 
 
-def _missing(task: TaskSpec, data: DataConfig, missing: list[Split]) -> DataError:
+def _missing(task: TaskSpec, data: DataConfig, missing: list[Split]) -> MissingSplit:
     match data.source:
         case "glue":
             layout = _layout(task, "glue")
             where = ", ".join(str(glue_file(data.glue_dir, layout, split)) for split in missing)
-            return DataError(
+            return MissingSplit(
                 f"GLUE's {layout.folder} is not there",
                 where=where,
                 found="no such file" if data.glue_dir.is_dir() else f"no folder {data.glue_dir}",
@@ -124,7 +124,7 @@ def _missing(task: TaskSpec, data: DataConfig, missing: list[Split]) -> DataErro
             expected = " or ".join(
                 f"{name}.{{csv,tsv,parquet,jsonl}}" for split in missing for name in SPLIT_NAMES[split]
             )
-            return DataError(
+            return MissingSplit(
                 "a split is not there",
                 where=f"{data.data} (or its folder {task.name}/)",
                 expected=expected,
@@ -134,7 +134,7 @@ def _missing(task: TaskSpec, data: DataConfig, missing: list[Split]) -> DataErro
             layout = _layout(task, "sample")
             where = ", ".join(str(glue_file(data.sample_dir, layout, split)) for split in missing)
             remedy = "run this in the project's folder, or name its data/sample with --sample-dir"
-            return DataError("the sample is not there", where=where, found="no such file", remedy=remedy)
+            return MissingSplit("the sample is not there", where=where, found="no such file", remedy=remedy)
         case source:
             names = ", ".join(f"split {split}" for split in missing)
-            return DataError(f"{names}: not there", where=f"{source}, task {task.name}", found="no such split")
+            return MissingSplit(f"{names}: not there", where=f"{source}, task {task.name}", found="no such split")

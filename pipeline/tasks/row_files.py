@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.file_memory import Facts, FileMemory
+from pipeline.file_memory import Facts, FileMemory, state_of
 from pipeline.progress import say
 from pipeline.user_cache import in_user_cache
 
@@ -39,18 +39,55 @@ class RowFile(Protocol):
         """Columns of rows `first` to `stop`, by name."""
 
 
+class Unchanged:
+    """Tells whether a file is still the one that was hashed.
+
+    Args:
+        path: the file.
+        state: as `state_of` had it before the file was hashed; of a file as another machine sees it, bytes and time of
+            change alone.
+    """
+
+    def __init__(self, path: str, state: Sequence[int]) -> None:
+        self.path, self._state = path, list(state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Unchanged, (self.path, self._state[-3:-1] if len(self._state) > 2 else self._state)
+
+    def check(self) -> None:
+        """Look at the file once more, after it was read.
+
+        Raises:
+            DataError: it was changed or replaced, or is another one on this machine.
+        """
+        try:
+            now = state_of(Path(self.path))
+        except OSError as error:
+            raise DataError("a file went away while it was read", where=self.path, found=error) from error
+        if (now if len(self._state) > 2 else now[-3:-1]) != self._state:
+            raise DataError(
+                "a file is not the one that was hashed before it was read",
+                where=self.path,
+                expected="the same bytes, time of change and place as then",
+                found="a file that was changed or replaced since, or that another machine has otherwise",
+                remedy="run the same command again: it takes the files as they are now; on several machines share a "
+                "file system, or copy files with their times (rsync -a)",
+            )
+
+
 class ParquetFile:
     """A Parquet file's rows. The row group that was read last is kept: the next stretch is mostly of it too.
 
     Args:
         path: the file, or an fsspec URL.
+        unchanged: tells whether it is still the one that was hashed; None of a URL, which names a commit.
 
     Raises:
         DataError: it is no Parquet.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, unchanged: Unchanged | None = None) -> None:
+        self.path, self._unchanged = path, unchanged
         with self._opened("footer") as file:
             footer = file.metadata
             self.names = tuple(file.schema_arrow.names)
@@ -60,7 +97,7 @@ class ParquetFile:
         self._kept: tuple[tuple[int, tuple[str, ...]], Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ParquetFile, (self.path,)
+        return ParquetFile, (self.path, self._unchanged)
 
     def read(self, first: int, stop: int, names: Sequence[str]) -> dict[str, list[object]]:
         """As in `RowFile`."""
@@ -98,7 +135,11 @@ class ParquetFile:
                 with pq.ParquetFile(self.path) as file:
                     yield file
         except (pa.ArrowException, OSError) as error:
+            if self._unchanged is not None:
+                self._unchanged.check()
             raise DataError("the file cannot be read as Parquet", where=f"{self.path}, {what}", found=error) from error
+        if self._unchanged is not None:
+            self._unchanged.check()
 
 
 class JsonLines:
@@ -107,27 +148,34 @@ class JsonLines:
     Args:
         path: the file.
         facts: as `measured` has them: the number of lines, and where some of them begin.
+        unchanged: tells whether it is still the one that was hashed.
 
     Raises:
         DataError: the first line is no object.
     """
 
-    def __init__(self, path: str, facts: Facts) -> None:
-        self.path, self._facts, self.rows = path, facts, int(facts["rows"])
+    def __init__(self, path: str, facts: Facts, unchanged: Unchanged) -> None:
+        self.path, self._facts, self.rows, self._unchanged = path, facts, int(facts["rows"]), unchanged
         self.names: tuple[str, ...] = ()
         if self.rows:
             with Path(path).open("rb") as file:
                 self.names = tuple(self._record(file.readline(), 0))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return JsonLines, (self.path, self._facts)
+        return JsonLines, (self.path, self._facts, self._unchanged)
 
     def read(self, first: int, stop: int, names: Sequence[str]) -> dict[str, list[object]]:
         """As in `RowFile`.
 
         Raises:
-            DataError: a line is no object, or lacks a column.
+            DataError: a line is no object, or lacks a column; or the file is not the one that was hashed.
         """
+        try:
+            return self._read(first, stop, names)
+        finally:
+            self._unchanged.check()
+
+    def _read(self, first: int, stop: int, names: Sequence[str]) -> dict[str, list[object]]:
         found: dict[str, list[object]] = {name: [] for name in names}
         every = int(self._facts["every"])
         with Path(self.path).open("rb") as file:
@@ -152,7 +200,15 @@ class JsonLines:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError("a line is not JSON that can be read", where=where, found=error) from error
+            found = f"{error.msg}, at character {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+            raise DataError(
+                "a line is not JSON that can be read",
+                where=where,
+                expected="an object a line, and no empty line",
+                found=found,
+                remedy="mend the line and run the same command again: the file is another one then, and all of its "
+                "rows are computed",
+            ) from error
         if not isinstance(record, dict):
             raise DataError("a line is no object", where=where, found=repr(record)[:120])
         return record
@@ -171,9 +227,13 @@ def open_row_files(paths: Sequence[str]) -> tuple[list[RowFile], list[str]]:
         DataError: a file is not what its suffix says.
     """
     here = [Path(path) for path in paths if "://" not in path]
+    unchanged = {str(path): Unchanged(str(path), state_of(path)) for path in here}  # before they are hashed
     facts = FileMemory(in_user_cache(MEMORY), _is_sound).facts(here, measured)
     files: list[RowFile] = [
-        ParquetFile(path) if path.endswith(".parquet") else JsonLines(path, facts[Path(path)]) for path in paths
+        ParquetFile(path, unchanged.get(path))
+        if path.endswith(".parquet")
+        else JsonLines(path, facts[Path(path)], unchanged[path])
+        for path in paths
     ]
     return files, [path if "://" in path else str(facts[Path(path)]["sha256"]) for path in paths]
 

@@ -119,6 +119,8 @@ def _stream(task: TaskSpec, data: DataConfig, split: Split, paths: Sequence[str]
     origin = (
         f"{data.source}: {paths[0]}" if len(paths) == 1 else f"{data.source}: {len(paths)} files, {paths[0]} and on"
     )
+    if not any(file.rows for file in files):
+        raise DataError("a split has no rows", where=paths[0], expected="one example or more", found="none")
     text_column = data.text_column or task.text_column
     label_column = data.label_column or task.label_column
     for file in files:

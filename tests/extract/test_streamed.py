@@ -1,17 +1,25 @@
 """Corpora that are streamed: read stretch by stretch, the features are those of the corpus read as a whole."""
 
 import json
+import pickle
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cache import FeatureCache
+from pipeline.cache.index import write_index
+from pipeline.cache.seal import Seal
+from pipeline.cache.verify import verify_feature_set
 from pipeline.config import CacheConfig, HeadsConfig, RunsConfig
 from pipeline.corpus_config import CorpusConfig
-from pipeline.errors import ConfigError, DataError
+from pipeline.digests import sha256_of_file
+from pipeline.errors import ConfigError, DataError, FeatureSetNotFound
+from pipeline.file_memory import state_of
 from pipeline.heads.train import train_heads
 from pipeline.own_rows import own_rows
+from pipeline.tasks import row_files
 from pipeline.tasks.row_files import MOST_OFFSETS, measured
 from pipeline.tasks.spec import BUILT_IN
 from pipeline.tasks.stream import stream_task
@@ -85,6 +93,72 @@ def test_other_rows_are_other_features(tmp_path):
     assert stream(folder).digest != before
 
 
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+@pytest.mark.parametrize("travelled", [False, True])
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(tmp_path, kind, travelled):
+    corpus = stream(written(tmp_path / "data", kind))
+    if travelled:
+        corpus = pickle.loads(pickle.dumps(corpus))
+    [path] = (tmp_path / "data").iterdir()
+    assert corpus.read(0, 9).texts[0].startswith("The soup")
+    other = tmp_path / "other"
+    other.write_bytes(path.read_bytes().replace(b"soup", b"soap"))  # as long as before
+    other.replace(path)
+    with pytest.raises(DataError, match="not the one that was hashed") as caught:
+        corpus.read(9, 40)
+    assert caught.value.where == str(path)
+    path.unlink()
+    with pytest.raises(DataError, match=r"went away|cannot be read"):
+        corpus.read(40, 60)
+
+
+def test_a_set_whose_file_is_replaced_meanwhile_does_not_become_whole(stage_one, tmp_path, monkeypatch):
+    folder = written(tmp_path / "data", "parquet")
+    read, reads = row_files.ParquetFile.read, []
+
+    def read_and_replace(self, *words):
+        found = read(self, *words)
+        reads.append(words)
+        if len(reads) == 3:
+            (folder / "other").write_bytes((folder / "train.parquet").read_bytes())
+            (folder / "other").replace(folder / "train.parquet")
+        return found
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(row_files.ParquetFile, "read", read_and_replace)
+        with pytest.raises(DataError, match="not the one that was hashed"):
+            stage_one(tmp_path / "cache", data=str(folder), stream=True, shard_rows=9, **ASKED)
+    assert not list((tmp_path / "cache").rglob("manifest.json"))
+    [record] = stage_one(tmp_path / "cache", data=str(folder), stream=True, shard_rows=9, **ASKED)
+    assert record["status"] in ("resumed", "written")  # its bytes are the same: what was sealed is kept
+
+
+def test_streamed_features_pass_a_deep_look_and_other_rows_do_not(stage_one, tmp_path):
+    stage_one(tmp_path / "cache", data=str(written(tmp_path / "data", "parquet")), stream=True, shard_rows=20, **ASKED)
+    feature_set = FeatureCache(tmp_path / "cache").open("cola", "train", layer=1, pooling="mean")
+    assert not verify_feature_set(feature_set.folder, deep=True).damages
+    path = feature_set.folder / "shard-00001.parquet"
+    table = pq.read_table(path)
+    path.unlink()
+    write_index(path, table.set_column(0, "row", [list(range(21, 41))]))
+    seal = Seal.read(path.with_suffix(".json"))
+    changed = {"index_sha256": sha256_of_file(path), "index_bytes": path.stat().st_size}
+    replace(seal, **changed).write(path.with_suffix(".json"))
+    assert verify_feature_set(feature_set.folder, deep=True).damages
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_a_file_without_rows_is_refused(tmp_path, suffix):
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / f"train.{suffix}"
+    if suffix == "jsonl":
+        path.write_bytes(b"")
+    else:
+        pq.write_table(pa.Table.from_pylist(ROWS).slice(0, 0), path)
+    with pytest.raises(DataError, match="no rows"):
+        stream(tmp_path / "data")
+
+
 def test_without_labels_rows_have_none(tmp_path):
     (tmp_path / "data").mkdir()
     pq.write_table(pa.table({"sentence": ["a b", "c d"]}), tmp_path / "data" / "train.parquet")
@@ -96,14 +170,12 @@ def test_without_labels_rows_have_none(tmp_path):
 
 @pytest.mark.parametrize("lines", [1, 1023, 1024, 1025, 5000])
 def test_every_line_is_found_by_the_offsets_that_are_kept(tmp_path, lines, monkeypatch):
-    from pipeline.tasks import row_files
-
     monkeypatch.setattr(row_files, "BLOCK_BYTES", 1000)
     path = tmp_path / "train.jsonl"
     path.write_text("\n".join(json.dumps({"n": n}) for n in range(lines)), "utf-8")  # no newline at the end
     facts = measured(path)
     assert facts["rows"] == lines and len(facts["offsets"]) <= MOST_OFFSETS + 1
-    file = row_files.JsonLines(str(path), facts)
+    file = row_files.JsonLines(str(path), facts, row_files.Unchanged(str(path), state_of(path)))
     for first in sorted({0, lines // 2, lines - 1}):
         assert file.read(first, lines, ["n"])["n"] == list(range(first, lines))
 
@@ -159,4 +231,36 @@ def test_heads_train_on_what_was_streamed_from_a_folder(stage_one, tmp_path, tin
     assert {rows.texts.split(":")[0] for rows in own["cola"].values()} == {"files"}
     [run] = train_heads(heads, cache, RunsConfig(tmp_path / "runs"), own)
     assert run.scores["cola"]["validation"]["accuracy"] >= 0
+    other = [{**row, "sentence": f"other {row['sentence']}"} for row in ROWS]
+    pq.write_table(pa.Table.from_pylist(other).slice(0, 23), folder / "train" / "000.parquet")
+    with pytest.raises(FeatureSetNotFound) as caught:  # of one split alone
+        train_heads(heads, cache, RunsConfig(tmp_path / "runs"), own_rows(heads, [BUILT_IN["cola"]], cache))
+    assert "--stream" in caught.value.remedy
     assert own_rows(heads, [BUILT_IN["cola"]], CacheConfig(tmp_path / "none")) == {}
+
+
+def test_of_a_folder_that_was_streamed_and_read_as_a_whole_each_split_is_known_as_the_cache_has_it(stage_one, tmp_path):
+    folder = written(tmp_path / "data", "parquet")
+    pq.write_table(pa.Table.from_pylist(ROWS[:40]), folder / "validation.parquet")
+    stage_one(tmp_path / "cache", data=str(folder), stream=True, **ASKED | {"splits": ("validation",)})
+    stage_one(tmp_path / "cache", data=str(folder), **ASKED)
+    heads = HeadsConfig(tasks=("cola",), data=str(folder))
+    own = own_rows(heads, [BUILT_IN["cola"]], CacheConfig(tmp_path / "cache"))["cola"]
+    assert {split: rows.texts.split(":")[0] for split, rows in own.items()} == {
+        "train": "sha256",
+        "validation": "files",
+    }
+    assert (own["train"].labels, own["validation"].labels) == (tuple(row["label"] for row in ROWS), None)
+
+
+def test_a_folder_that_is_not_here_is_said_and_one_that_does_not_fit_its_task_is_refused(tmp_path, capsys):
+    heads, cache = HeadsConfig(tasks=("cola",), data=str(tmp_path / "my-dta")), CacheConfig(tmp_path / "cache")
+    assert own_rows(heads, [BUILT_IN["cola"]], cache) == {}
+    assert "there is no folder" in capsys.readouterr().err
+    folder = written(tmp_path / "my-dta", "parquet")
+    assert own_rows(heads, [BUILT_IN["cola"]], cache) == {}  # without validation
+    assert "a split is not there" in capsys.readouterr().err
+    pq.write_table(pa.table({"sentence": ["a"], "label": [2]}), folder / "validation.parquet")
+    with pytest.raises(DataError, match="not a class") as caught:
+        own_rows(heads, [BUILT_IN["cola"]], cache)
+    assert "row 1" in str(caught.value)
