@@ -5,6 +5,7 @@ at once.
 """
 
 import contextlib
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -94,7 +95,9 @@ def main() -> None:
         words = [word for word in error.command_chain or () if word != door.name[0]]
         remedy = f"{' '.join(['pipeline', *words, '--help'])} shows how, with an example"
         if isinstance(error, UnknownOptionError):
-            remedy += "; what begins with a dash and is no option stands behind --"
+            short = next((word for word in sys.argv[1:] if re.fullmatch(r"-[a-z][a-z-]+(=.*)?", word)), None)
+            meant = f"did you mean -{short}? " if short else ""
+            remedy = f"{meant}{remedy}; what begins with a dash and is no option stands behind --"
         complain(f"pipeline: {error}\n  do: {remedy}")
         sys.exit(2)
     except KeyboardInterrupt:

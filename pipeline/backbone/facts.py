@@ -165,7 +165,11 @@ def resolve_device(device: str) -> str:
         here = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
         here += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
         raise BackboneError(
-            "this machine has no such device", where="device", expected=" | ".join(here), found=device
+            "this machine has no such device",
+            where="device",
+            expected=" | ".join(here),
+            found=device,
+            remedy="pipeline doctor says what this machine has, and why a GPU of it cannot be used",
         ) from error
     return device
 

@@ -220,7 +220,9 @@ def only_task(run: Run, task: str | None) -> str:
     """
     there = " | ".join(run.tasks)
     if task is None and len(run.tasks) > 1:
-        raise ConfigError("this run is of several tasks", where="task", expected=there, found="none")
+        raise ConfigError(
+            "this run is of several tasks", where="task", expected=there, found="none", remedy="name one with --task"
+        )
     if task is not None and task not in run.tasks:
         raise ConfigError("this run is of another task", where="task", expected=there, found=task)
     return task or run.tasks[0]

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.config import DataConfig
-from pipeline.errors import ConfigError, DataError, MissingSplit
+from pipeline.config import SOURCES, DataConfig
+from pipeline.errors import ConfigError, DataError, MissingSplit, did_you_mean
 from pipeline.tasks import hub
 from pipeline.tasks.examples import Examples, parse_examples
 from pipeline.tasks.glue import glue_file, read_glue
@@ -81,6 +81,7 @@ def _read_files(task: TaskSpec, data: DataConfig, split: Split) -> Examples | No
             where="data",
             expected="glue | hub | sample | a folder",
             found=f"{data.data}, which is {'a file' if folder.is_file() else 'no folder that exists'}",
+            remedy=did_you_mean(data.data, SOURCES) or "name a source, or the folder of your own files",
         )
     folder = folder / task.name if (folder / task.name).is_dir() else folder
     paths = [

@@ -244,7 +244,7 @@ def _read_parquet(path: Path) -> Table:
 def not_parquet(path: Path, error: Exception) -> DataError:
     """The error for a file that is not there, or not what its suffix says."""
     if isinstance(error, FileNotFoundError):
-        return DataError("there is no such file", where=path)
+        return DataError("there is no such file", where=path, remedy="check the path: it is taken from this folder on")
     return DataError("the file is not Parquet", where=path, found=error)
 
 

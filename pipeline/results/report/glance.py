@@ -4,7 +4,7 @@ from pipeline.results.report.corpora import Corpus
 from pipeline.results.report.entries import KINDS, Entry
 from pipeline.results.report.figure import counted, said
 from pipeline.results.report.leaderboard import Place
-from pipeline.results.report.markup import Scale, definitions, esc, kind_tag, seconds_in_words
+from pipeline.results.report.markup import Scale, definitions, esc, kind_tag, seconds_in_words, views_html
 from pipeline.results.savings import shared_by
 
 NAMED = 3
@@ -31,7 +31,7 @@ def card(corpus: Corpus, places: list[Place], *, is_one_of_several: bool = False
             f'aria-label="Show the figures of {esc(corpus.title)}">Show its figures</button></p>'
         )
     interval = "" if score.low is None else f"95 % interval {score.low:.3f} to {score.high:.3f}"
-    views = f" on {esc(best.views)}" if best.views else ""
+    views = f" on {views_html(best.views)}" if best.views else ""
     of = f", {esc(best.weights)}" if best.weights else ""
     of += f", trained on {esc(best.trained_on)}" if best.trained_on else ""
     return (
@@ -124,7 +124,8 @@ def _note(corpus: Corpus, places: list[Place]) -> str:
         first = max(selected, key=lambda place: place.rivals)
         score = first.entry.score
         assert score is not None
-        of = f"{first.entry.title} on {first.entry.weights} ({said(score.estimate, score.low, score.high)})"
+        what = " on ".join(filter(None, [first.entry.title, first.entry.views, first.entry.weights]))
+        of = f"Another run, {what} ({said(score.estimate, score.low, score.high)}),"
         which = "It is also the one" if first.entry.name == corpus.best.name else f"{of} is the one"
         words += f" {which} that held-out training rows select among {first.rivals} runs that held out the same."
     return f'<p class="note">{esc(words)}</p>'

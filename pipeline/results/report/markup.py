@@ -117,6 +117,15 @@ def text(value: object, kind: str = "") -> str:
     return f"<td{f' class={chr(34)}{kind}{chr(34)}' if kind else ''}>{esc(value)}</td>"
 
 
+def views_html(views: str, between: str = "+<wbr>") -> str:
+    """Names of views side by side, of which a line breaks none.
+
+    Args:
+        between: what stands between two, as HTML.
+    """
+    return between.join(f'<span class="keep">{esc(view)}</span>' for view in views.split("+"))
+
+
 def scrolling(content: str, label: str, kind: str = "") -> str:
     """A box that scrolls by itself, also by keyboard."""
     return f'<div class="box{kind}" role="region" tabindex="0" aria-label="{esc(label)}">{content}</div>'

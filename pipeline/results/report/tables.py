@@ -17,6 +17,7 @@ from pipeline.results.report.markup import (
     seconds_in_words,
     sortable,
     text,
+    views_html,
 )
 from pipeline.results.report.phenomena import PHENOMENA
 from pipeline.results.report.predicted import SPLIT
@@ -86,7 +87,7 @@ def _cells(place: Place, corpus: Corpus, scale: Scale, other: str) -> list[str]:
         number(scores.get("ece")),
         number(entry.run.seconds, shown=esc(seconds_in_words(entry.run.seconds))),
         number(entry.stage_one_seconds, shown=esc(_stage_one(entry.stage_one_seconds))),
-        text(entry.views.replace("+", " + "), "name"),
+        f'<td class="name">{views_html(entry.views, " + ")}</td>',
         text(entry.weights, "keep"),
         text(entry.run.config.get("data") or ""),
         text(entry.name, "run"),
