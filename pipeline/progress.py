@@ -23,6 +23,8 @@ from rich.progress import (
 from pipeline.wrapping import wrapped
 
 PLAIN_SECONDS = 10.0
+NARROW = 100
+"""Characters a line below which the bar and the time that passed make way for words and numbers."""
 BAR = 40
 """Characters of the bar, where the terminal is wide."""
 TIMES = 14
@@ -77,17 +79,19 @@ class _Line(ABC):
         self._bar: Progress | None = None
         console = Console(stderr=True)
         if console.is_terminal and not _quiet:
-            bar = max(4, min(BAR, (console.width - 60) // 4))
-            columns = [TextColumn("{task.description}"), BarColumn(bar), *counts]
+            narrow = console.width < NARROW
+            bar, times = (0, TIMES // 2) if narrow else (min(BAR, (console.width - 60) // 4), TIMES)
+            columns = [TextColumn("{task.description}"), *([] if narrow else [BarColumn(bar)]), *counts]
             texts = [column.text_format for column in counts if isinstance(column, TextColumn)]
             beside = sum(len(text.replace("{task.fields[speed]}", "")) for text in texts) + 2 * len(str(total)) + 1
             self._label_room = console.width // 3
-            self._room = console.width - bar - beside - TIMES - len(columns) - 2
-            self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+            self._room = console.width - bar - beside - times - len(columns) - 2
+            clocks = [TimeRemainingColumn()] if narrow else [TimeElapsedColumn(), TimeRemainingColumn()]
+            self._bar = Progress(*columns, *clocks, console=console)
 
     def _fitting(self, label: str, speed: str) -> tuple[str, str]:
         """Both texts, cut so that the numbers beside them are whole: too wide a column would take their room."""
-        label = _cut(label, self._label_room)
+        label = _cut(label, max(self._label_room, self._room - len(speed)))
         return label, _cut(speed, max(self._room - len(label), 4))
 
     def __enter__(self) -> Self:
