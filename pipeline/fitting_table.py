@@ -30,7 +30,7 @@ class FittingTable(Table):
         title: str | None = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(caption=caption, title=title)
+        super().__init__(caption=caption, title=title, caption_justify="left")
         self.dispensable, self.notes = tuple(dispensable), dict(notes or {})
         self.shortened: dict[str, tuple[list[str], str]] = {}
 

@@ -14,7 +14,7 @@ class LinesConfig:
         heads: of these heads alone.
         where: conditions on any column of the ledger, such as backbone=smollm2-135m, seed=3, score>=0.4.
         since: entered at this time or later (UTC), such as 2026-11-26.
-        last: only so many of the newest; 0 is all.
+        last: only so many of the newest runs, each with all of its tasks; 0 is all.
         sort: a column of the ledger; scores stand from the best to the worst, all else rises.
         reverse: the other way round.
     """

@@ -47,7 +47,7 @@ def _table(comparison: Comparison, task: TaskSpec) -> Table:
             f"{' (seconds of different ones do not compare)' if len(machines) > 1 else ''}",
         },
     )
-    table.title_justify = table.caption_justify = "left"
+    table.title_justify = "left"
     for name in ("contender", "blocks", "head", "views", metric, *NUMBERS, "front"):
         right = name in (*NUMBERS, metric, "blocks")
         width = VIEWS_WIDTH if name == "views" else None

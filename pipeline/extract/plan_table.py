@@ -32,7 +32,7 @@ def _lines(plan: Plan) -> list[tuple[str, Amount]]:
 def _table(title: str, plan: Plan, columns: Mapping[str, Sequence[str]], notes: Mapping[str, str]) -> FittingTable:
     """A line a split, and one for all of them."""
     table = FittingTable(("views",), title=title, notes=notes)
-    table.title_justify = table.caption_justify = "left"
+    table.title_justify = "left"
     table.add_column("split", overflow="fold")
     for name in columns:
         table.add_column(name, justify="right")

@@ -34,7 +34,6 @@ def feature_sets_table(records: Records, what: str = "in all") -> Table:
     total = f"{what}: {count}, {rows:,} rows, {readable_size(size_bytes)}"
     dispensable = ("source", "age", "runs", "view", "size", "rows", "state")
     table = FittingTable(dispensable, caption=_shown("\n".join([total, *problems])))
-    table.caption_justify = "left"
     for name in ("task", "split", "name", "view", "state", "rows", "size", "age", "source", "runs"):
         _add_column(table, name)
     now = datetime.datetime.now(datetime.UTC)
@@ -62,7 +61,6 @@ def sets_in_columns(records: Records, names: Sequence[str], dispensable: Sequenc
     views = [f"L{match['layer']}-{match['pooling']} " if match else "" for match in matches]
     cells = [_shown(view + name) for view, name in zip(views, _short_names(records), strict=True)]
     table.shorten("name", cells, "name: the view, and the beginning of the fingerprint: every command finds it by that")
-    table.caption_justify = "left"
     return table
 
 
@@ -87,7 +85,6 @@ def leftovers_table(records: Records) -> Table | str:
     freed_bytes = sum(record["size_bytes"] for record in records if record["status"] != "kept")
     kept = sum(record["status"] == "kept" for record in records)
     table = FittingTable(caption=f"{readable_size(freed_bytes)} freed, or to be freed; {kept} kept")
-    table.caption_justify = "left"
     for name in ("what", "path", "rows done", "size", "status", "why"):
         table.add_column(name, overflow="fold")
     for record in records:

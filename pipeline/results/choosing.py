@@ -52,8 +52,9 @@ def choose_lines(ledger: pa.Table, config: LinesConfig) -> pa.Table:
     known.sort(key=operator.itemgetter(sort), reverse=(sort in HIGH_FIRST) != config.reverse)
     lines = [*known, *(line for line in lines if line[sort] is None)]
     if config.last:
-        newest = sorted(lines, key=operator.itemgetter("created"))[-config.last :]
-        lines = [line for line in lines if line in newest]
+        created = {line["run"]: line["created"] for line in lines}
+        newest = sorted(created, key=lambda run: created[run])[-config.last :]
+        lines = [line for line in lines if line["run"] in newest]
     return pa.Table.from_pylist(lines, SCHEMA)
 
 

@@ -72,11 +72,11 @@ def ledger(make_run):
         ({"since": "2026-11-03"}, ["c", "c", "d"]),
         ({"since": "2026-11-04T12:00"}, ["d"]),
         ({"where": ("created<2026-11-02",)}, ["a"]),
-        ({"last": 2}, ["c", "d"]),
+        ({"last": 2}, ["c", "c", "d"]),
         ({"sort": "score"}, ["d", "b", "a", "c", "c"]),  # the best first, none last
         ({"sort": "score", "reverse": True}, ["c", "a", "b", "d", "c"]),
-        ({"sort": "seconds", "reverse": True, "last": 3}, ["c", "c", "d"]),
-        ({"sort": "score", "last": 3}, ["d", "c", "c"]),
+        ({"sort": "seconds", "reverse": True, "last": 2}, ["c", "c", "d"]),
+        ({"sort": "score", "last": 3}, ["d", "b", "c", "c"]),
         ({"where": ("head=none",)}, []),
     ],
 )
