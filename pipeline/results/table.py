@@ -32,7 +32,7 @@ def runs_table(ledger: pa.Table, names: Sequence[str] | None = None) -> Table:
     lines = ledger.to_pylist()
     best = _best(lines)
     table = FittingTable(
-        dispensable=("seconds", "F1", "MCC", "majority", "accuracy", "views", "weights", "held out", "data"),
+        dispensable=("seconds", "F1", "MCC", "majority", "accuracy", *_by_how_much_they_tell(lines), "held out"),
         notes=NOTES if best else {header: note for header, note in NOTES.items() if header != "head"},
     )
     for name in ("task", "head", "score", "held out", "weights", "data", "views", *NUMBERS[1:], "run"):
@@ -66,6 +66,13 @@ def runs_table(ledger: pa.Table, names: Sequence[str] | None = None) -> Table:
         "run", [escape(ends[run]) for run in runs], "run: the end of its name; every command finds it by that"
     )
     return table
+
+
+def _by_how_much_they_tell(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """Columns of what runs were trained on, those first that say the same of all."""
+    columns = {"views": ("views",), "weights": ("backbone", "quantization", "merged_adapter"), "data": ("data",)}
+    values = {name: {tuple(line[each] for each in of) for line in lines} for name, of in columns.items()}
+    return sorted(columns, key=lambda name: len(values[name]) > 1)
 
 
 def distinct_ends(names: Iterable[str]) -> dict[str, str]:

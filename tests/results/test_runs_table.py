@@ -33,6 +33,14 @@ def test_in_a_narrow_terminal_the_scores_stay_and_names_are_shortened_to_what_fi
     assert "ridgeclassifier" not in narrow
 
 
+def test_where_width_is_wanting_what_is_the_same_of_all_goes_before_what_tells_them_apart(make_run):
+    one, other = make_run("20261123-a-cola-logreg-cc6106"), make_run("20261123-b-cola-logreg-aa1111")
+    other = replace(other, config={**other.config, "views": {"cola": "L3-last+L4-last"}})
+    table = shown([one, other], cola="mcc")
+    assert table.dispensable[-4:-1] == ("weights", "data", "views")
+    assert shown([one, one], cola="mcc").dispensable[-4:-1] == ("views", "weights", "data")
+
+
 def test_an_end_that_any_other_run_has_in_it_is_no_name():
     assert distinct_ends(["1-a-b", "2-a-b", "3-c", "4-c-5"]) == {
         "1-a-b": "1-a-b", "2-a-b": "2-a-b", "3-c": "3-c", "4-c-5": "5"
