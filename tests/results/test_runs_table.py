@@ -35,7 +35,7 @@ def test_in_a_narrow_terminal_the_scores_stay_and_names_are_shortened_to_what_fi
 
 def test_where_width_is_wanting_what_is_the_same_of_all_goes_before_what_tells_them_apart(make_run):
     one, other = make_run("20261123-a-cola-logreg-cc6106"), make_run("20261123-b-cola-logreg-aa1111")
-    other = replace(other, config={**other.config, "views": {"cola": "L3-last+L4-last"}})
+    other = replace(other, config={**other.config, "features": "L3-last+L4-last"})
     table = shown([one, other], cola="mcc")
     assert table.dispensable[-4:-1] == ("weights", "data", "views")
     assert shown([one, one], cola="mcc").dispensable[-4:-1] == ("views", "weights", "data")
