@@ -8,6 +8,7 @@ from typing import TextIO
 COMMAND = re.compile(r"\b(?:pipeline|make|pip|ray|hf|apt-get) [^;,()]*?(?=[;,:)](?: |$)|\)|\. | \(|$)")
 """A command in a line, up to what ends it: broken by nobody but the terminal, it can be copied."""
 HOLDS = "\N{NO-BREAK SPACE}"
+"""Stands for the spaces of a command while its line is broken."""
 LEAST = 20
 """Characters below which nothing reads well, and nothing is wrapped."""
 

@@ -52,7 +52,7 @@ class Leftover:
             "unfinished set": f"{self.rows:,} rows done",
             "stopped training": "a stopped training",
             "local copy": "here of a set that was whole at its store",
-        }[self.kind]
+        }.get(self.kind, self.kind)
         return f"{self.path}: {what}, {readable_size(self.size_bytes)}"
 
     def to_dict(self, status: str) -> dict[str, Any]:

@@ -39,20 +39,25 @@ class RowFile(Protocol):
         """Columns of rows `first` to `stop`, by name."""
 
 
+ELSEWHERE = slice(2, 4)
+"""Of what `state_of` says of a file, what another machine sees as well: bytes and time of change."""
+
+
 class Unchanged:
     """Tells whether a file is still the one that was hashed.
 
     Args:
         path: the file.
-        state: as `state_of` had it before the file was hashed; of a file as another machine sees it, bytes and time of
-            change alone.
+        state: as `state_of` had it before the file was hashed, the parts of it that are `seen`.
+        seen: all of them here; once it has travelled, `ELSEWHERE`.
     """
 
-    def __init__(self, path: str, state: Sequence[int]) -> None:
-        self.path, self._state = path, list(state)
+    def __init__(self, path: str, state: Sequence[int], seen: slice = slice(None)) -> None:
+        self.path, self._state, self._seen = path, list(state), seen
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Unchanged, (self.path, self._state[-3:-1] if len(self._state) > 2 else self._state)
+        state = self._state if self._seen == ELSEWHERE else self._state[ELSEWHERE]
+        return Unchanged, (self.path, state, ELSEWHERE)
 
     def check(self) -> None:
         """Look at the file once more, after it was read.
@@ -64,7 +69,7 @@ class Unchanged:
             now = state_of(Path(self.path))
         except OSError as error:
             raise DataError("a file went away while it was read", where=self.path, found=error) from error
-        if (now if len(self._state) > 2 else now[-3:-1]) != self._state:
+        if now[self._seen] != self._state:
             raise DataError(
                 "a file is not the one that was hashed before it was read",
                 where=self.path,
