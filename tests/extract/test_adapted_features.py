@@ -36,11 +36,15 @@ def of_peft(backbone, adapter, features, prompt, pooling):
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 @pytest.mark.parametrize("task", [COLA, SST2], ids=lambda task: task.name)
-def test_adapted_features_are_pefts_own(stage_one, make_adapter, tiny_backbone, tmp_path, task, pooling):
+def test_adapted_features_are_pefts_own(stage_one, make_adapter, tiny_backbone, tmp_path, capsys, task, pooling):
     adapter = make_adapter()
     common = {"tasks": (task.name,), "splits": ("test",), "layers": ("-1",), "poolings": (pooling,)}
     [record] = stage_one(adapter=adapter, quantization="none", **common)
     features = FeatureCache(tmp_path / "cache").open_folder(record["name"])
+    digits = features.manifest.identity.adapter.removeprefix("sha256:")[:8]
+    assert (
+        f"--adapter {digits} asks for its features" in capsys.readouterr().err and f"-lora-{digits}-" in record["name"]
+    )
     expected = of_peft(tiny_backbone, adapter, features, task.prompt, pooling)
     norms = np.linalg.norm(expected, axis=1)
     assert (np.linalg.norm(features.X - expected, axis=1) <= 1e-4 * norms).all()
