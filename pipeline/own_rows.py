@@ -1,6 +1,5 @@
 """What stage two holds the cache against: the rows of a folder of one's own files, where that is at hand."""
 
-import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,16 +52,19 @@ def _streamed(task: "TaskSpec", data: str, cache: CacheConfig) -> "dict[Split, O
     from pipeline.tasks.read import read_task
     from pipeline.tasks.stream import DIGEST, stream_task
 
-    found: dict[Split, OwnRows] = {}
-    with contextlib.suppress(PipelineError):  # whatever is wrong is said where the features are opened
+    try:
         manifests = FeatureCache.of(cache).manifests(task.name)
         known = {(each.split, each.identity.texts) for each in manifests if "files" in each.sources}
         if not any(texts.startswith(DIGEST) for _, texts in known):
             return {}
-        for split, corpus in stream_task(task, CorpusConfig(data, stream=True)).items():
-            found[split] = OwnRows(corpus.digest, None, corpus.origin, knows_labels=False)
-            was_read = any(where == split and not texts.startswith(DIGEST) for where, texts in known)
-            if was_read and (split, corpus.digest) not in known:
-                [rows] = read_task(task, DataConfig(data=data), (split,)).values()
-                found[split] = OwnRows(rows.digest, rows.labels, rows.origin)
+        corpora = stream_task(task, CorpusConfig(data, stream=True))
+    except PipelineError:  # whatever is wrong is said where the features are opened
+        return {}
+    found: dict[Split, OwnRows] = {}
+    for split, corpus in corpora.items():
+        found[split] = OwnRows(corpus.digest, None, corpus.origin, knows_labels=False)
+        was_read = any(where == split and not texts.startswith(DIGEST) for where, texts in known)
+        if was_read and (split, corpus.digest) not in known:
+            [rows] = read_task(task, DataConfig(data=data), (split,)).values()
+            found[split] = OwnRows(rows.digest, rows.labels, rows.origin)
     return found

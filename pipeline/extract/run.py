@@ -141,7 +141,8 @@ def _extract(
         for corpus in said(splits)
     ]
     whole = {writer.folder for job in jobs for writer in job.writers if writer.is_whole}
-    missing, choice = [left for job in jobs if (left := job.missing(passes))], parse_choice(share.only_shards)
+    missing = [left for job in jobs if (left := job.missing(passes))]
+    choice = parse_choice(share.only_shards)
     status = {writer.folder: _status(writer, whole) for job in jobs for writer in job.writers}
     for name in (folder.name for folder, each in status.items() if each == FINISHED):
         say(f"{name} is whole: its manifest alone was missing")
