@@ -22,6 +22,8 @@ ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-quic",
 )  # fmt: skip
+PATIENCE = 120_000
+"""How many milliseconds a page may take for anything: other tests have the processors meanwhile."""
 HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1"> {{data}} ran.'
 """A sentence of the corpus."""
 HOSTILE_RUN = '20990101-000000-000000-"><img src=x onerror=window.hacked=1>-aaaaaa'
@@ -106,6 +108,9 @@ def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync_api.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
+        page = opened.new_page()  # a fresh browser on a busy machine may be slow to its first frame
+        page.evaluate("new Promise(requestAnimationFrame)")
+        page.close()
         yield opened
         opened.close()
 
@@ -127,6 +132,7 @@ def look(browser, report) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(PATIENCE)
         own = path.as_uri()
         page.on("console", lambda told: trouble.append(told.text) if told.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: trouble.append(str(error)))
