@@ -1,5 +1,6 @@
 """`pipeline submit`: GLUE's submission files. A room is imported inside the command that needs it."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -140,7 +141,8 @@ def _of_file(task: str, path: Path) -> "Predicted":
         raise DataError(
             f"{task}: there is no such file of predictions",
             where=path,
-            remedy=f"check the name; pipeline predict RUN --file test.tsv --to {path} writes one, of a run of {task}",
+            remedy=f"check the name; pipeline predict RUN --file test.tsv --to {shlex.quote(str(path))} writes one, "
+            f"of a run of {task}",
         )
     table = read_table(path)
     _check_labels(task, table)

@@ -60,7 +60,7 @@ class SentenceFile:
             raise DataError(
                 "a plain list of sentences is no table",
                 where=path,
-                remedy=f"give it to standard input: pipeline predict RUN < {path}",
+                remedy=f"give it to standard input: pipeline predict RUN < {shlex.quote(str(path))}",
             )
         rows, column = 0, text_column
         types: Types = {}

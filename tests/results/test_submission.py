@@ -124,9 +124,9 @@ def test_predictions_of_a_file_stand_in_for_a_runs_own(entered, submit, tmp_path
         assert archive.read("CoLA.tsv").decode().split("\n")[5] == f"4\t{classes('cola')[4]}"
     (tmp_path / "cola.tsv").write_text("index\tprediction\n0\t1\none\t1\n")
     assert "cola.tsv, row 3" in submit("--predictions", "cola=cola.tsv", "--force")[2]
-    err = submit("--predictions", "cola=none.parquet", "--force")[2]
+    err = submit("--predictions", "cola=not here.parquet", "--force")[2]
     assert "no such file of predictions" in err
-    assert "--to none.parquet" in err
+    assert "--to 'not here.parquet' writes one" in err
     assert "names no task's predictions" in submit("--predictions", "mnli=cola.tsv")[2]
 
 
