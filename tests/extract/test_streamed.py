@@ -251,6 +251,9 @@ def test_of_a_folder_that_was_streamed_and_read_as_a_whole_each_split_is_known_a
         "validation": "files",
     }
     assert (own["train"].labels, own["validation"].labels) == (tuple(row["label"] for row in ROWS), None)
+    pq.write_table(pa.table({"sentence": ["a"], "label": [2]}), folder / "train.parquet")
+    with pytest.raises(DataError, match="not a class"):
+        own_rows(heads, [BUILT_IN["cola"]], CacheConfig(tmp_path / "cache"))
 
 
 def test_a_folder_that_is_not_here_is_said_and_one_that_does_not_fit_its_task_is_refused(tmp_path, capsys):
