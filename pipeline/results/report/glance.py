@@ -4,7 +4,7 @@ from pipeline.results.report.corpora import Corpus
 from pipeline.results.report.entries import KINDS, Entry
 from pipeline.results.report.figure import counted, said
 from pipeline.results.report.leaderboard import Place
-from pipeline.results.report.markup import Scale, definitions, esc, kind_tag, seconds_in_words, views_html
+from pipeline.results.report.markup import Scale, definitions, esc, kind_tag, seconds_in_words, unbroken
 from pipeline.results.savings import shared_by
 
 NAMED = 3
@@ -31,7 +31,7 @@ def card(corpus: Corpus, places: list[Place], *, is_one_of_several: bool = False
             f'aria-label="Show the figures of {esc(corpus.title)}">Show its figures</button></p>'
         )
     interval = "" if score.low is None else f"95 % interval {score.low:.3f} to {score.high:.3f}"
-    views = f" on {views_html(best.views)}" if best.views else ""
+    views = f" on {unbroken(best.views.split('+'), '+<wbr>')}" if best.views else ""
     of = f", {esc(best.weights)}" if best.weights else ""
     of += f", trained on {esc(best.trained_on)}" if best.trained_on else ""
     return (

@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.results.intervals import Interval
@@ -117,13 +117,13 @@ def text(value: object, kind: str = "") -> str:
     return f"<td{f' class={chr(34)}{kind}{chr(34)}' if kind else ''}>{esc(value)}</td>"
 
 
-def views_html(views: str, between: str = "+<wbr>") -> str:
-    """Names of views side by side, of which a line breaks none.
+def unbroken(words: Iterable[str], between: str) -> str:
+    """Words of which a line breaks none, also where they have hyphens in them.
 
     Args:
         between: what stands between two, as HTML.
     """
-    return between.join(f'<span class="keep">{esc(view)}</span>' for view in views.split("+"))
+    return between.join(f'<span class="keep">{esc(word)}</span>' for word in words)
 
 
 def scrolling(content: str, label: str, kind: str = "") -> str:

@@ -11,7 +11,7 @@ from pipeline.results.report.figure import Figure
 from pipeline.results.report.gather import Gathered
 from pipeline.results.report.layers import layers_figure
 from pipeline.results.report.learning import learning_figure
-from pipeline.results.report.markup import esc, figure_html, section
+from pipeline.results.report.markup import esc, figure_html, section, unbroken
 from pipeline.results.report.reliability import calibration_figure
 from pipeline.results.report.tables import patterns_html
 
@@ -81,12 +81,10 @@ def parts_of(gathered: Gathered) -> list[Part]:
 
 def _no_layers(corpus: Corpus) -> str:
     """What makes a curve over layers."""
-    data = f" --data {SAMPLE}" if corpus.source == SAMPLE else ""
-    return (
-        "no run has tried three layers or more. These do: "
-        f"<code>pipeline extract --tasks {esc(corpus.task)}{data} --layers all</code>, "
-        f"then <code>pipeline sweep --tasks {esc(corpus.task)}{data} --views all</code>."
-    )
+    of = ["--tasks", corpus.task, *(["--data", SAMPLE] if corpus.source == SAMPLE else [])]
+    extract = unbroken(["pipeline", "extract", *of, "--layers", "all"], " ")
+    sweep = unbroken(["pipeline", "sweep", *of, "--views", "all"], " ")
+    return f"no run has tried three layers or more. These do: <code>{extract}</code>, then <code>{sweep}</code>."
 
 
 def of_corpus(corpus: Corpus) -> str:

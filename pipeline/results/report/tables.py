@@ -17,7 +17,7 @@ from pipeline.results.report.markup import (
     seconds_in_words,
     sortable,
     text,
-    views_html,
+    unbroken,
 )
 from pipeline.results.report.phenomena import PHENOMENA
 from pipeline.results.report.predicted import SPLIT
@@ -87,7 +87,7 @@ def _cells(place: Place, corpus: Corpus, scale: Scale, other: str) -> list[str]:
         number(scores.get("ece")),
         number(entry.run.seconds, shown=esc(seconds_in_words(entry.run.seconds))),
         number(entry.stage_one_seconds, shown=esc(_stage_one(entry.stage_one_seconds))),
-        f'<td class="name">{views_html(entry.views, " + ")}</td>',
+        f'<td class="name">{unbroken(entry.views.split("+"), " + ")}</td>',
         text(entry.weights, "keep"),
         text(entry.run.config.get("data") or ""),
         text(entry.name, "run"),
@@ -199,7 +199,7 @@ def _feature_cells(record: dict[str, Any]) -> list[str]:
         f'<th scope="row" id="features-{esc(fingerprint[:12])}"><code>{esc(fingerprint[:12])}</code></th>',
         text(record["task"]),
         text(record["split"]),
-        text(view),
+        text(view, "keep"),
         text(f"{record.get('backbone', '')} {kind}".strip(), "keep"),
         number(record.get("rows"), ","),
         number(alone.get("relative"), ".1e"),

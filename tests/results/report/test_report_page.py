@@ -31,6 +31,9 @@ def test_it_opens_without_a_complaint_and_draws_every_figure(look, width, scheme
         assert marks, f"{name} has no marks"
         assert page.query_selector(f"#{name} .plot .main-svg").bounding_box()["height"] > 150
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    lines = page.evaluate("[...document.querySelectorAll('main .keep')].map(each => each.getClientRects().length)")
+    assert lines and max(lines) == 1  # options and names of views are not broken at their hyphens
+    assert "--tasks sst2" in page.locator("p.note code", has_text="pipeline sweep").inner_text()
 
 
 def test_what_is_drawn_is_the_runs_own_and_stage_one_can_be_counted(look):
