@@ -50,7 +50,7 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own:
     params = parse_settings(config.params)
     for kind in config.heads:
         check_head(kind, params)
-    views_of = {task.name: [parse_views(text) for text in config.views] or [task.head_view] for task in tasks}
+    views_of = {task.name: dict.fromkeys(map(parse_views, config.views)) or [task.head_view] for task in tasks}
     for views in (views for of_task in views_of.values() for views in of_task):
         for kind in config.heads:
             check_views(kind, views)
@@ -64,7 +64,7 @@ def _train_heads(config: HeadsConfig, cache: CacheConfig, runs: RunsConfig, own:
             if isinstance(features["train"].X, np.ndarray):  # tokens are looked at batch by batch
                 check_features(FeatureStream.of_matrix(features["train"].X), f"{task.name}, {name_views(views)}")
             rows = _training_rows(task, features["train"], config, len(views))
-            for kind in config.heads:
+            for kind in dict.fromkeys(config.heads):
                 began = time.monotonic()
                 fitted = fit_head(kind, rows, params=params, seed=config.seed)
                 seconds = time.monotonic() - began

@@ -219,7 +219,8 @@ def test_a_seed_decides_every_prediction(train: Train, tmp_path, head):
 
 
 def test_every_head_on_every_view_is_a_run_of_its_own(cache: CacheConfig, config: HeadsConfig, tmp_path):
-    several = replace(config, heads=("logreg", "RidgeClassifier"), views=("L1-mean", "L2-last"))
+    heads, views = ("logreg", "RidgeClassifier", "logreg"), ("L1-mean", "L2-last", "L1-mean")
+    several = replace(config, heads=heads, views=views)  # what is named twice is trained once
     runs = train_heads(several, cache, RunsConfig(tmp_path / "runs"))
     assert [(run.head, run.config["features"]) for run in runs] == [
         ("logreg", "L1-mean"),
